@@ -1,0 +1,1 @@
+"""Tests of amc_tf, laid out as the package is."""

@@ -1,0 +1,35 @@
+"""What every test may ask for: a Keras module, the folder of real networks and data; and quiet logs."""
+
+import importlib
+import os
+from pathlib import Path
+from types import ModuleType
+
+# Before any test imports TensorFlow, and for the processes that tests start.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # oracles compare to 1e-5, which TF32 does not keep
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Building a Keras model takes longer than hypothesis thinks an example should.
+settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("local"), derandomize=True, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+@pytest.fixture(scope="session", params=["keras", "tf_keras"])
+def keras_module(request: pytest.FixtureRequest) -> ModuleType:
+    """Keras 3, then tf_keras. Of the session, so that hypothesis tests may use it."""
+    return importlib.import_module(request.param)
+
+
+@pytest.fixture(scope="session")
+def amc_data_dir() -> Path:
+    """The folder of trained networks and data that AMC_DATA_DIR names; the test is skipped where it is unset."""
+    folder = os.environ.get("AMC_DATA_DIR")
+    if not folder:
+        pytest.skip("AMC_DATA_DIR is not set: it names the folder of trained networks and data that this test reads")
+    if not Path(folder).is_dir():
+        pytest.fail(f"AMC_DATA_DIR is {folder!r}, which is no folder")
+    return Path(folder)
