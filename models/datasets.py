@@ -25,8 +25,12 @@ FASHION_MEAN, FASHION_STD = np.float32(0.2860), np.float32(0.3530)  # of pixels 
 SHIPPED = Path(__file__).parent / "fashion_mnist"
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # of the package dataset-fashion-mnist
 
-FASHION_FILES = {"train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
-                 "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")}  # fmt: skip
+FASHION_FILES = (
+    "train-images-idx3-ubyte.gz",
+    "train-labels-idx1-ubyte.gz",
+    "t10k-images-idx3-ubyte.gz",
+    "t10k-labels-idx1-ubyte.gz",
+)
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
@@ -115,19 +119,28 @@ def fashion_mnist(full: bool | None = None) -> Dataset:
             with this package; None for the full ones if they are on this machine, else the shipped ones.
     """
     if full is not False:
-        paths = {name: _fashion_file(name) for names in FASHION_FILES.values() for name in names}
-        if all(paths.values()):
-            parts = {part: (_idx(paths[x]), _idx(paths[y])) for part, (x, y) in FASHION_FILES.items()}
-            return _fashion(parts, str(paths["train-images-idx3-ubyte.gz"].parent))
-    if full:
-        ways = f"or install Debian's package dataset-fashion-mnist, which puts them in {DEBIAN}"
-        names = ", ".join(name for pair in FASHION_FILES.values() for name in pair)
-        return _fashion(_download("fashion_mnist", names, ways), "keras.datasets")
+        paths = _fashion_paths()
+        if full or paths:
+            return _fashion(fashion_mnist_pixels(), str(paths[0].parent) if paths else "keras.datasets")
     parts = {}
-    for part in FASHION_FILES:
+    for part in ("train", "test"):
         with np.load(SHIPPED / f"{part}.npz") as file:
             parts[part] = file["images"], file["labels"]
     return _fashion(parts, str(SHIPPED))
+
+
+def fashion_mnist_pixels() -> dict[str, Arrays]:
+    """The full Fashion-MNIST as it is published: part -> images uint8 (n, 28, 28) and labels uint8 (n,).
+
+    Raises:
+        MissingData: it is not on this machine and could not be downloaded.
+    """
+    paths = _fashion_paths()
+    if paths:
+        arrays = [_idx(path) for path in paths]
+        return {"train": (arrays[0], arrays[1]), "test": (arrays[2], arrays[3])}
+    ways = f", or install Debian's package dataset-fashion-mnist, which puts them in {DEBIAN}"
+    return _download("fashion_mnist", ", ".join(FASHION_FILES), ways)
 
 
 def cifar10() -> Dataset:
@@ -173,8 +186,14 @@ def _fashion(parts: dict[str, Arrays], origin: str) -> Dataset:
     return Dataset("fashion_mnist", origin, {part: _pixels(*xy, normalised) for part, xy in parts.items()})
 
 
-def _fashion_file(name: str) -> Path | None:
-    return find(name) or find(f"fashion-mnist/{name}") or (DEBIAN / name if (DEBIAN / name).is_file() else None)
+def _fashion_paths() -> list[Path]:
+    """The four files of the full set, in the order of FASHION_FILES, or none."""
+    for folder in ("", "fashion-mnist/"):
+        paths = [find(folder + name) for name in FASHION_FILES]
+        if all(paths):
+            return paths
+    paths = [DEBIAN / name for name in FASHION_FILES]
+    return paths if all(path.is_file() for path in paths) else []
 
 
 def _idx(path: Path) -> np.ndarray:
@@ -211,7 +230,7 @@ def _download(name: str, files: str, ways: str = "") -> dict[str, Arrays]:
         train, test = getattr(keras.datasets, name).load_data()
     except Exception as error:  # Keras wraps what the network does in a bare Exception
         raise MissingData(
-            f"The data set {name} was not found: set AMC_DATA_DIR to a folder that holds {files}{', ' if ways else ''}"
-            f"{ways}, or allow keras.datasets to download it, which failed here: {error}"
+            f"The data set {name} was not found: set AMC_DATA_DIR to a folder that holds {files}{ways}, "
+            f"or allow keras.datasets to download it, which failed here: {error}"
         ) from error
     return {"train": train, "test": test}
