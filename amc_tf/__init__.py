@@ -1,0 +1,1 @@
+"""Makes trained Keras networks small and fast on phones (AMC, arXiv 1802.03494)."""

@@ -1,0 +1,115 @@
+"""MACs, params and bytes of a network at any widths: exact, and without building anything.
+
+MACs are the multiplications of convolutions and Dense layers. BatchNorm is not counted (the converter folds it), nor
+are activations, additions and pooling. Params are all weights as Keras counts them, statistics included.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from amc_tf.graph.groups import ChannelGroups
+from amc_tf.pruning.channel import Unit
+
+BYTES = 4  # of one float32
+
+
+class Counts:
+    """A cost that is a sum of products of axis lengths.
+
+    Args:
+        groups: the channel groups of the network.
+        units: the units whose widths vary; every other group stays whole.
+        products: (coefficient, axes) pairs; each axis an int array of channel numbers, FIXED (-1) where nothing goes.
+        unit: word for what is counted: "MACs", "params", "bytes".
+        offset: what is added to the sum.
+    """
+
+    def __init__(self, groups: ChannelGroups, units: Sequence[Unit], products, unit: str, offset: float = 0.0):
+        self.unit = unit
+        self.offset = offset
+        self.full = np.array([u.channels for u in units], dtype=np.int64)
+        owner = np.full(groups.channels + 1, -1)  # channel -> unit; the last entry answers for FIXED
+        for index, unit_ in enumerate(units):
+            group = groups[unit_.name]
+            owner[group.start : group.start + group.channels] = index
+        products = list(products)
+        depth = max((len(axes) for _, axes in products), default=0)
+        self._coefficients = np.array([c for c, _ in products], dtype=np.int64)
+        self._fixed = np.ones((depth, len(products)), dtype=np.int64)
+        self._copies = np.zeros((depth, len(products), len(units)), dtype=np.int64)
+        for term, (_, axes) in enumerate(products):
+            for level, atoms in enumerate(axes):
+                owners = owner[atoms]
+                self._fixed[level, term] = np.count_nonzero(owners == -1)
+                lengths = np.bincount(owners[owners >= 0], minlength=len(units))
+                self._copies[level, term] = lengths // self.full  # each channel of a unit lies there equally often
+
+    def __call__(self, widths) -> float:
+        """The cost when unit i keeps `widths[i]` channels: int array (units,) -> number in `unit`."""
+        lengths = self._fixed + self._copies @ np.asarray(widths, dtype=np.int64)
+        return float(np.dot(self._coefficients, lengths.prod(axis=0)) + self.offset)
+
+
+def macs(groups: ChannelGroups, units: Sequence[Unit]) -> Counts:
+    """Multiplications of one inference at batch 1."""
+    return Counts(groups, units, [(term.coefficient, term.axes) for term in groups.terms], "MACs")
+
+
+def params(groups: ChannelGroups, units: Sequence[Unit]) -> Counts:
+    """Number of weights, as `model.count_params()`."""
+    products = [
+        (1, _axes(groups, layer, index, weight.shape))
+        for layer, weights in groups.graph.weights.items()
+        for index, weight in enumerate(weights)
+    ]
+    return Counts(groups, units, products, "params")
+
+
+def size(groups: ChannelGroups, units: Sequence[Unit], base_bytes: int) -> Counts:
+    """Bytes of the .tflite in float32.
+
+    Constants shrink by four bytes an element; the rest of the file (operators, names) stays, so that the cost of the
+    whole network is the size of its own file. BatchNorm after a convolution leaves nothing behind but a bias.
+
+    Args:
+        groups, units: see Counts.
+        base_bytes: size of the file that the whole network converts to.
+    """
+    folded = _folded(groups)
+    products = []
+    for layer, weights in groups.graph.weights.items():
+        for index, weight in enumerate(weights):
+            if weight.name in ("moving_mean", "moving_variance", "count") or layer in folded:
+                continue
+            products.append((BYTES, _axes(groups, layer, index, weight.shape)))
+    for layer, axes in folded.values():
+        if layer not in {path for path, ws in groups.graph.weights.items() if any(w.name == "bias" for w in ws)}:
+            products.append((BYTES, axes))
+    counts = Counts(groups, units, products, "bytes")
+    counts.offset = base_bytes - counts(counts.full)
+    return counts
+
+
+def _axes(groups: ChannelGroups, layer: str, index: int, shape: tuple[int, ...]) -> list[np.ndarray]:
+    return [groups.axes.get((layer, index, axis), np.full(length, -1)) for axis, length in enumerate(shape)]
+
+
+def _folded(groups: ChannelGroups) -> dict[str, tuple[str, list[np.ndarray]]]:
+    """BatchNorm layer -> (the layer it is folded into, axes of the bias that it leaves)."""
+    readers: dict[int, int] = {}
+    maker = {}
+    for node in groups.graph.nodes:
+        for tensor in node.inputs:
+            readers[tensor] = readers.get(tensor, 0) + 1
+        for tensor in node.outputs:
+            maker[tensor] = node
+    folded = {}
+    for node in groups.graph.nodes:
+        before = maker.get(node.inputs[0]) if node.inputs else None
+        if node.kind != "BatchNormalization" or before is None or readers[node.inputs[0]] > 1:
+            continue
+        kernels = any("kernel" in weight.name for weight in before.weights)
+        if kernels and before.settings.get("activation", "linear") == "linear":
+            folded[node.layer] = (before.layer, _axes(groups, node.layer, 0, node.weights[0].shape))
+    return folded

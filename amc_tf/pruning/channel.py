@@ -1,0 +1,162 @@
+"""Coarse-grained pruning: a unit is a channel group, a keep ratio becomes a mask over its channels."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from amc_tf.errors import UnsupportedModel
+from amc_tf.graph import keras_graph, rewrite
+from amc_tf.graph.groups import ChannelGroups, Group, channel_groups
+from amc_tf.pruning.importance import NAMED, Importance, scores
+from amc_tf.pruning.plan import Plan
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What one action decides, and what the agent is told of it.
+
+    Attributes:
+        name: name of the group.
+        channels: how many channels it has.
+        widths: ascending numbers of channels that may be kept; the last one is all of them.
+        filters, inputs: n and c of the layer that makes the channels.
+        height, width: size of that layer's input in pixels.
+        stride, kernel: of that layer, in pixels.
+    """
+
+    name: str
+    channels: int
+    widths: tuple[int, ...]
+    filters: int
+    inputs: int
+    height: int
+    width: int
+    stride: int
+    kernel: int
+
+
+class ChannelPruning:
+    """Channel pruning of one model.
+
+    Args:
+        model: Keras model (functional or Sequential); it is not changed.
+        round_to: widths are multiples of this, as the kernels of phones like them.
+        min_keep: least keep ratio of a unit (the paper removes at most 0.8 of a layer).
+        importance: name or function, see `pruning.importance`.
+        frozen: layer paths to leave alone.
+
+    Raises:
+        TypeError, ValueError: an argument is of the wrong kind or out of range.
+        UnsupportedModel: the model cannot be read, or nothing in it can shrink.
+    """
+
+    def __init__(
+        self,
+        model,
+        *,
+        round_to: int = 8,
+        min_keep: float = 0.2,
+        importance: str | Importance = "magnitude",
+        frozen: Sequence[str] = (),
+    ):
+        _check_arguments(round_to, min_keep, importance)
+        self.model = model
+        self.graph, self.weights = keras_graph.read(model)
+        _check_frozen(frozen, self.graph)
+        self.groups: ChannelGroups = channel_groups(self.graph, frozen)
+        self._importance = importance if callable(importance) else NAMED[importance]
+        self._ranks: dict[str, np.ndarray] = {}
+        made = ((group, _unit(self.groups, group, round_to, min_keep)) for group in self.groups.prunable)
+        chosen = [(group, unit) for group, unit in made if len(unit.widths) > 1]
+        if not chosen:
+            raise UnsupportedModel(_nothing_to_prune(self.groups, round_to, min_keep))
+        self.units: tuple[Unit, ...] = tuple(unit for _, unit in chosen)
+        self._unit_groups: tuple[Group, ...] = tuple(group for group, _ in chosen)
+
+    def mask(self, unit: Unit, keep: float) -> np.ndarray:
+        """The most important channels of a unit.
+
+        Args:
+            unit: one of `units`.
+            keep: keep ratio in (0, 1]; rounded to the nearest of the unit's widths.
+
+        Returns:
+            bool array (channels,).
+        """
+        width = min(unit.widths, key=lambda w: abs(w - keep * unit.channels))
+        return self._mask(self.units.index(unit), width)
+
+    def plan(self, widths: Sequence[int]) -> Plan:
+        """The plan that keeps `widths[i]` channels of unit i."""
+        return Plan({unit.name: self._mask(i, int(w)) for i, (unit, w) in enumerate(zip(self.units, widths, strict=True))})
+
+    def apply(self, plan: Plan, weights: Mapping | None = None):
+        """A new, smaller model; `weights` (layer path -> full arrays) replace the model's own where given."""
+        return rewrite.rewrite(self.model, self.groups, plan.kept(self.groups), dict(weights or self.weights))
+
+    def _mask(self, index: int, width: int) -> np.ndarray:
+        group = self._unit_groups[index]
+        if group.name not in self._ranks:
+            # Stable, so that equal scores fall the same way on every machine.
+            self._ranks[group.name] = np.argsort(-scores(self._importance, group, self.weights), kind="stable")
+        mask = np.zeros(group.channels, dtype=bool)
+        mask[self._ranks[group.name][:width]] = True
+        return mask
+
+
+def _unit(groups: ChannelGroups, group: Group, round_to: int, min_keep: float) -> Unit:
+    maker = group.name.split(":")[0]
+    node = next(node for node in groups.graph.nodes if node.layer == maker)
+    # A grouped convolution holds each channel of the group several times over: its width is a multiple of that.
+    copies = next((slot.positions.shape[1] for slot in group.slots if slot.layer == maker and slot.role == "out"), 1)
+    step = round_to // math.gcd(round_to, copies)
+    least = max(1, math.ceil(min_keep * group.channels - 1e-9))
+    widths = [w for w in range(step, group.channels, step) if w >= least] + [group.channels]
+    first_last = node.settings.get("data_format") == "channels_first"
+    shape = groups.graph.shapes[node.inputs[0]]
+    shape = (*shape[1:], shape[0]) if first_last else shape
+    sides = ([1, 1, *shape[:-1]] if len(shape) < 3 else list(shape[:-1]))[-2:]
+    return Unit(
+        name=group.name,
+        channels=group.channels,
+        widths=tuple(widths),
+        filters=group.channels * copies,
+        inputs=shape[-1],
+        height=sides[0],
+        width=sides[1],
+        stride=int(np.max(node.settings.get("strides") or 1)),
+        kernel=int(np.max(node.settings.get("kernel_size") or 1)),
+    )
+
+
+def _check_arguments(round_to, min_keep, importance) -> None:
+    if isinstance(round_to, bool) or not isinstance(round_to, (int, np.integer)) or round_to < 1:
+        raise ValueError(f"round_to is {round_to!r}; a whole number of channels, 1 or more, is expected (8 is usual).")
+    if not isinstance(min_keep, (int, float)) or not 0 < min_keep <= 1:
+        raise ValueError(f"min_keep is {min_keep!r}; the least keep ratio of a unit is expected, above 0 and at most 1.")
+    if not callable(importance) and importance not in NAMED:
+        raise ValueError(f"importance is {importance!r}; expected one of {', '.join(NAMED)} or a function.")
+
+
+def _check_frozen(frozen, graph) -> None:
+    known = {node.layer for node in graph.nodes}
+    for name in frozen:
+        if name not in known:
+            near = [path for path in sorted(known) if path.split("/")[-1] == name]
+            hint = f"did you mean {near[0]!r}?" if near else "see amc_tf.analyze(model) for the names."
+            raise ValueError(f"frozen names the layer {name!r}, which the model does not have; {hint}")
+
+
+def _nothing_to_prune(groups: ChannelGroups, round_to: int, min_keep: float) -> str:
+    reasons = [f"{group.name!r}: {group.frozen}" for group in groups.groups if group.frozen][:3]
+    narrow = [group for group in groups.prunable]
+    if narrow:
+        widest = max(group.channels for group in narrow)
+        return (
+            f"No channel group of the model can shrink with round_to={round_to} and min_keep={min_keep}: the widest that "
+            f"may has {widest} channels; give a smaller round_to, or use a wider network."
+        )
+    why = "; ".join(reasons) or "it has no convolution or Dense layer besides its output"
+    return f"The model has no channel group that may shrink ({why}); channel pruning cannot make it smaller."

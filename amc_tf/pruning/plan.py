@@ -1,0 +1,134 @@
+"""Plan: what stays of every unit."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+VERSION = 1
+
+
+class Plan(Mapping):
+    """A frozen mapping unit name -> mask (bool array, True = stays).
+
+    Units that it does not name stay whole. Two plans are equal when their masks are.
+
+    Args:
+        masks: unit name -> sequence of bools.
+
+    Raises:
+        ValueError: a mask is not a one-dimensional array of bools, or keeps nothing.
+    """
+
+    def __init__(self, masks: Mapping[str, np.ndarray]):
+        self._masks = {}
+        for name in sorted(masks):
+            mask = np.array(masks[name])
+            if mask.dtype != bool or mask.ndim != 1:
+                raise ValueError(
+                    f"The mask of unit {name!r} has type {mask.dtype} and shape {mask.shape}; a one-dimensional array of "
+                    f"bools is expected, True for what stays."
+                )
+            if not mask.any():
+                raise ValueError(f"The mask of unit {name!r} keeps none of {mask.size}; at least one has to stay.")
+            mask.flags.writeable = False
+            self._masks[name] = mask
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._masks[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._masks)
+
+    def __len__(self) -> int:
+        return len(self._masks)
+
+    def __eq__(self, other) -> bool:
+        return isinstance(other, Plan) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __repr__(self) -> str:
+        return f"Plan({len(self)} units, keep {min(self.keep.values(), default=1):.2f} to 1, {self.digest[:12]})"
+
+    @property
+    def keep(self) -> dict[str, float]:
+        """Keep ratio of every unit, in (0, 1]."""
+        return {name: float(mask.mean()) for name, mask in self._masks.items()}
+
+    @property
+    def digest(self) -> str:
+        """Names the plan on disk, on the device and in every cache: equal masks, equal digest."""
+        return hashlib.sha256(json.dumps(self._as_json(), sort_keys=True).encode()).hexdigest()
+
+    def save(self, path) -> None:
+        """Writes the plan as JSON: for every unit its size and the numbers of those that stay."""
+        Path(path).write_text(json.dumps({"version": VERSION, "digest": self.digest, "units": self._as_json()}, indent=1))
+
+    @classmethod
+    def load(cls, path) -> "Plan":
+        """Reads what `save` wrote.
+
+        Raises:
+            ValueError: the file is no plan, or of a version that this package does not know.
+        """
+        try:
+            stored = json.loads(Path(path).read_text())
+            version, units = stored["version"], stored["units"]
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is not a plan: {error!r}; expected the JSON file that Plan.save writes.") from error
+        if version != VERSION:
+            raise ValueError(f"{path} is a plan of version {version}, but this amc_tf reads version {VERSION}.")
+        return cls({name: _mask(unit["size"], unit["kept"]) for name, unit in units.items()})
+
+    def masked(self, model):
+        """The model in its full shape with every dropped channel dead: what pruning must agree with.
+
+        Args:
+            model: the Keras model that the plan was made for; it is not changed.
+
+        Returns:
+            A new model of the same Keras and the same shapes.
+        """
+        from amc_tf.graph import keras_graph
+        from amc_tf.graph.groups import channel_groups
+        from amc_tf.graph.rewrite import masked
+
+        graph, weights = keras_graph.read(model)
+        groups = channel_groups(graph)
+        return keras_graph.rebuild(model, weights=masked(groups, self.kept(groups), weights))
+
+    def kept(self, groups) -> np.ndarray:
+        """bool array (groups.channels,): which of all channels stay.
+
+        Raises:
+            ValueError: a unit is not a group of the network, has another size or may not shrink.
+        """
+        kept = np.ones(groups.channels, dtype=bool)
+        known = {group.name: group for group in groups.groups}
+        for name, mask in self._masks.items():
+            group = known.get(name)
+            if group is None or group.channels != mask.size:
+                found = "has no such group" if group is None else f"has {group.channels} channels there"
+                raise ValueError(
+                    f"The plan has a mask of {mask.size} for unit {name!r}, but the model {found}; "
+                    f"use a plan that was made for this very model."
+                )
+            if group.frozen and not mask.all():
+                raise ValueError(f"Unit {name!r} cannot shrink: {group.frozen}; leave it out of the plan.")
+            kept[group.start : group.start + group.channels] = mask
+        return kept
+
+    def _as_json(self) -> dict:
+        return {
+            name: {"size": mask.size, "kept": np.flatnonzero(mask).tolist()} for name, mask in self._masks.items()
+        }
+
+
+def _mask(size: int, kept: list[int]) -> np.ndarray:
+    mask = np.zeros(size, dtype=bool)
+    mask[kept] = True
+    return mask
