@@ -107,6 +107,7 @@ def train(
         validation_data=test_data,
         validation_batch_size=500,
         callbacks=[Rate()],
+        shuffle=False,  # the generator does
         verbose=2,
     )
     return model
