@@ -1,0 +1,1 @@
+"""The search: who decides how much of each unit is kept."""

@@ -1,0 +1,189 @@
+"""How much may be kept: reading a budget, bounding each action by it, and the uniform plan that just fits.
+
+The bound is the paper's Algorithm 1 (arXiv 1802.03494) with two changes: it is written in keep ratios, and it asks the
+exact cost of rounded widths instead of adding up shares of layers, so that no episode can end above the limit.
+"""
+
+import math
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from amc_tf.errors import BudgetError
+
+if TYPE_CHECKING:
+    from amc_tf.pruning.channel import Unit
+
+_PREFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
+# What may follow the number, in lower case -> how many of the cost's own unit it stands for.
+_UNITS = {
+    "macs": {p + word: s for p, s in _PREFIXES.items() for word in ("", "mac", "macs")},
+    "params": {p + word: s for p, s in _PREFIXES.items() for word in ("", "param", "params", "parameters")},
+    "size": {p + word: s for p, s in _PREFIXES.items() for word in ("b", "byte", "bytes")}
+    | {"kib": 1024.0, "mib": 1024.0**2, "gib": 1024.0**3},
+    "latency": {"ms": 1.0, "us": 1e-3, "s": 1e3},
+}
+_EXAMPLES = {"macs": "280 MMAC", "params": "1.5 M", "size": "2 MB", "latency": "30 ms"}
+_NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*(%\s*|[a-z\s]*)", re.IGNORECASE)
+
+FLOOR = 0.97  # of the limit: a budget is there to be spent, and episodes of like cost are comparable
+
+
+def parse_budget(budget: float | str, base_cost: float, unit: str, target: str) -> float:
+    """The absolute limit that a budget stands for.
+
+    A bare number up to 1 is the fraction of the base cost that may be kept, a larger one is absolute in `unit`.
+
+    Args:
+        budget: 0.5, "50%", "280 MMAC", 280e6, "2 MB", "1.5 M", "30 ms".
+        base_cost: Cost of the unpruned network, in `unit`.
+        unit: What the cost counts, for messages: "MACs", "params", "bytes", "ms".
+        target: "macs", "params", "size" or "latency".
+
+    Returns:
+        The limit in `unit`. Whether it can be reached is for `Budget` to say.
+
+    Raises:
+        TypeError: The budget is neither a number nor text.
+        ValueError: It is not positive, cannot be read, or its unit is unknown or of another target.
+    """
+    accepted = _UNITS[target]
+    how = f"write a fraction (0.5 or '50%') or {unit} (such as {_EXAMPLES[target]!r})"
+    if isinstance(budget, bool) or not isinstance(budget, (int, float, str, np.number)):
+        raise TypeError(f"budget is {budget!r} of type {type(budget).__name__}, expected a number or text: {how}.")
+    match = _NUMBER.fullmatch(str(budget))
+    if match is None:
+        raise ValueError(f"budget {budget!r} is not a number with an optional unit: {how}.")
+    number, word = float(match[1]), "".join(match[2].lower().split())
+    if not (number > 0 and math.isfinite(number)):
+        raise ValueError(f"budget {budget!r} is not a positive number: {how}.")
+    if word == "%":
+        return number / 100 * base_cost
+    if word == "":
+        return number * base_cost if number <= 1 else number
+    if word not in accepted:
+        owners = [name for name, units in _UNITS.items() if word in units]
+        about = f"is a unit of {' and '.join(owners)}, but the target is {target!r}" if owners else "is not known"
+        if "flop" in word:
+            about = "is ambiguous, since a multiply-add is one FLOP to some and two to others"
+        raise ValueError(f"The unit {match[2].strip()!r} of budget {budget!r} {about}: {how}.")
+    return number * accepted[word]
+
+
+def nearest_width(unit: "Unit", ratio: float, lowest: int, highest: int) -> int:
+    """The allowed width in [lowest, highest] nearest to ratio * channels; of two equally near, the wider.
+
+    Raises:
+        ValueError: The ratio is not in (0, 1]; a float32's rounding above 1 is let pass.
+    """
+    if not 0 < ratio <= 1 + 1e-6:
+        raise ValueError(f"The action for unit {unit.name!r} is {ratio!r}, expected a keep ratio in (0, 1].")
+    allowed = (width for width in unit.widths if lowest <= width <= highest)
+    return min(allowed, key=lambda width: (abs(width - ratio * unit.channels), -width))
+
+
+class Budget:
+    """Bounds each unit's width so that every episode ends within the limit, exactly.
+
+    Args:
+        units: In the order in which they are decided.
+        cost: Widths (units,) -> cost; exact and non-decreasing in each width.
+        limit: What a plan may cost, in the cost's unit.
+        floor: The share of the limit that an episode is to spend, in [0, 1]; 0 leaves saving to the agent.
+
+    Raises:
+        BudgetError: Even the narrowest plan costs more than the limit, or the unpruned network does not.
+    """
+
+    def __init__(
+        self, units: Sequence["Unit"], cost: Callable[[np.ndarray], float], limit: float, floor: float = FLOOR
+    ):
+        if not 0 <= floor <= 1:
+            raise ValueError(f"floor is {floor!r}, expected a share of the limit in [0, 1].")
+        self.units, self.cost, self.limit, self.floor = tuple(units), cost, limit, floor
+        self._narrowest, self._widest = _extremes(units)
+        _check_reachable(cost, limit, self._narrowest, self._widest)
+
+    def bounds(self, t: int, widths: Sequence[int]) -> tuple[int, int]:
+        """The lowest and the highest width that unit t may take.
+
+        The highest leaves room for all undecided units at their narrowest. The lowest still lets the undecided units,
+        at their widest, spend the floor; where the two cross, the limit wins.
+
+        Args:
+            t: Index of the unit.
+            widths: Those of the units before t.
+
+        Raises:
+            ValueError: The widths so far leave no way to end within the limit, so they are not this budget's.
+        """
+        allowed = self.units[t].widths
+        fitting = bisect_right(allowed, self.limit, key=lambda width: self._cost(t, widths, width, self._narrowest))
+        if fitting == 0:
+            raise ValueError(
+                f"The widths {list(widths)} leave unit {self.units[t].name!r} no width within the limit of "
+                f"{self.limit:.10g}: take each width from bounds()."
+            )
+        spending = bisect_left(
+            allowed, self.floor * self.limit, key=lambda width: self._cost(t, widths, width, self._widest)
+        )
+        return allowed[min(spending, fitting - 1)], allowed[fitting - 1]
+
+    def nearest(self, t: int, action: float, widths: Sequence[int]) -> int:
+        """The width within the bounds that is nearest to what the action, a keep ratio in (0, 1], asks for."""
+        return nearest_width(self.units[t], action, *self.bounds(t, widths))
+
+    def _cost(self, t: int, decided: Sequence[int], width: int, undecided: np.ndarray) -> float:
+        widths = undecided.copy()
+        widths[:t] = decided
+        widths[t] = width
+        return self.cost(widths)
+
+
+def uniform(units: Sequence["Unit"], cost: Callable[[np.ndarray], float], limit: float) -> tuple[int, ...]:
+    """The plan that keeps the same ratio everywhere and just fits: what the agent has to beat.
+
+    Every unit takes its width nearest to the largest common ratio that fits. What rounding left over is then spent on
+    the units that rounding hurt most (whose own keep ratio is the smallest), one rounding step for each while it fits.
+
+    Raises:
+        BudgetError: Even the narrowest plan costs more than the limit.
+    """
+    narrowest, widest = _extremes(units)
+    if cost(widest) <= limit:
+        return tuple(map(int, widest))
+    _check_reachable(cost, limit, narrowest, widest)
+    # The common ratio at which each unit takes its next wider width; between two of them nothing changes.
+    turns = [[(a + b) / 2 / unit.channels for a, b in pairwise(unit.widths)] for unit in units]
+
+    def at(ratio: float) -> np.ndarray:
+        return np.array([unit.widths[bisect_right(turn, ratio)] for unit, turn in zip(units, turns, strict=True)])
+
+    ratios = [0.0, *sorted({ratio for turn in turns for ratio in turn})]
+    widths = at(ratios[bisect_right(ratios, limit, key=lambda ratio: cost(at(ratio))) - 1])
+    for i in sorted(range(len(units)), key=lambda i: widths[i] / units[i].channels):
+        wider = widths.copy()
+        wider[i] = next((width for width in units[i].widths if width > widths[i]), widths[i])
+        if cost(wider) <= limit:
+            widths = wider
+    return tuple(map(int, widths))
+
+
+def _extremes(units: Sequence["Unit"]) -> tuple[np.ndarray, np.ndarray]:
+    return np.array([unit.widths[0] for unit in units]), np.array([unit.widths[-1] for unit in units])
+
+
+def _check_reachable(cost: Callable, limit: float, narrowest: np.ndarray, widest: np.ndarray) -> None:
+    least, base = cost(narrowest), cost(widest)
+    what = f" {cost.unit}" if hasattr(cost, "unit") else ""
+    given = f"The budget is {limit:.10g}{what}, {limit / base:.4g} of the base"
+    reach = f"budgets from {math.ceil(least / base * 1e4) / 1e4:.4f} up to, not including, 1 of the base can be met"
+    absolute = f"{least:.10g} to {base:.10g}{what}"
+    if limit >= base:
+        raise BudgetError(f"{given}: nothing would be pruned; {reach} ({absolute}).")
+    if not limit >= least:
+        raise BudgetError(f"{given}, which is less than the narrowest plan costs; {reach} ({absolute}).")

@@ -1,0 +1,201 @@
+"""The journal of a search: one JSON object a line, on disk before the next trial starts.
+
+The first line is a header that says what the search was asked for; every other line is one Trial. A line that a kill or
+a power cut tore off is cut away when the journal is opened again.
+"""
+
+import fcntl
+import io
+import json
+import logging
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+
+from amc_tf.errors import RunDirError
+from amc_tf.search.outcome import Trial
+
+_LOG = logging.getLogger(__name__)
+_FORMAT = 1
+_PACKAGES = ("amc_tf", "numpy", "tensorflow", "keras", "tf_keras", "tf-agents", "ai-edge-litert")
+# A search may be prolonged, and the packages under it renewed; all else must be as it was.
+_MAY_CHANGE = ("versions", "arguments.episodes")
+
+
+def header(model: str, seed: int, arguments: dict) -> dict:
+    """The first line of a journal.
+
+    Args:
+        model: Digest of the model that is pruned.
+        seed: Of the search.
+        arguments: Name -> plain value of whatever the trials depend on.
+    """
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    return {"versions": versions, "seed": seed, "model": model, "arguments": arguments}
+
+
+class Journal:
+    """Append-only file `journal.jsonl` in the run directory; one process at a time.
+
+    Args:
+        run_dir: Made where it does not exist.
+        header: See `header()`. Where the journal exists already, it must be of the same search.
+
+    Attributes:
+        trials: Those on disk, as numbered.
+
+    Raises:
+        RunDirError: The folder cannot be used or is in use, or its journal is damaged or of another search.
+    """
+
+    def __init__(self, run_dir: str | os.PathLike, header: dict):
+        self.run_dir = Path(run_dir)
+        self.path = self.run_dir / "journal.jsonl"
+        self.trials: list[Trial] = []
+        wanted = json.loads(json.dumps({"format": _FORMAT, **header}))  # a tuple is a list on disk
+        try:
+            self.run_dir.mkdir(parents=True, exist_ok=True)
+            # Unbuffered: nothing may be left in memory that a later write would put behind a torn line.
+            self._file = open(self.path, "a+b", buffering=0)  # noqa: SIM115
+        except OSError as error:
+            raise self._failed("opened for writing", error) from error
+        try:
+            self._load(self._locked_lines(), wanted)
+        except BaseException:
+            self.close()
+            raise
+
+    def append(self, trial: Trial) -> None:
+        """Puts the trial on disk, or leaves the file as it was.
+
+        Raises:
+            RunDirError: It cannot be written, as on a full disk.
+            ValueError: It is not the next trial.
+        """
+        if trial.number != len(self.trials):
+            raise ValueError(f"{self.path} holds {len(self.trials)} trials, so number {trial.number} is not the next.")
+        self._write(trial.to_dict())
+        self.trials.append(trial)
+
+    def close(self) -> None:
+        """Lets another process use the run directory."""
+        self._file.close()
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def _locked_lines(self) -> list[bytes]:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._file.seek(0)
+            return io.BytesIO(self._file.read()).readlines()
+        except BlockingIOError as error:
+            raise RunDirError(
+                f"{self.run_dir} is in use by another search: wait for it, stop it, or choose another run_dir."
+            ) from error
+        except OSError as error:  # such as a file system without locks
+            raise self._failed("locked and read", error) from error
+
+    def _load(self, lines: list[bytes], wanted: dict) -> None:
+        records = [_parse(line) for line in lines]
+        if records and records[-1] is None:
+            self._cut(len(b"".join(lines[:-1])))
+            records.pop()
+        if None in records:
+            raise self._damaged(records.index(None) + 1, "is no JSON object")
+        if not records:
+            self._write(wanted)
+            self._sync_name()
+            return
+        self._check_header(records[0], wanted)
+        for number, record in enumerate(records[1:], 2):
+            try:
+                trial = Trial.from_dict(record)
+            except (TypeError, ValueError, KeyError) as error:
+                raise self._damaged(number, f"is no trial: {error!r}") from error
+            if trial.number != len(self.trials):
+                raise self._damaged(number, f"is trial {trial.number}, expected trial {len(self.trials)}")
+            self.trials.append(trial)
+
+    def _check_header(self, found: dict, wanted: dict) -> None:
+        if found.get("format") != _FORMAT:
+            raise self._damaged(1, f"has format {found.get('format')!r}, expected the header of format {_FORMAT}")
+        old, new = _flat(found), _flat(wanted)
+        differing = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+        changes = [
+            f"{name.removeprefix('arguments.')} was {old.get(name)!r} and is {new.get(name)!r}"
+            for name in differing
+            if not name.startswith(_MAY_CHANGE)
+        ]
+        if changes:
+            raise RunDirError(
+                f"{self.run_dir} holds another search: {'; '.join(changes)}. Choose another run_dir to start anew, or "
+                "give the old values to resume."
+            )
+        if differing:
+            _LOG.warning("%s is resumed with other %s than it was started with.", self.run_dir, ", ".join(differing))
+
+    def _write(self, record: dict) -> None:
+        line = (json.dumps(record, allow_nan=False) + "\n").encode()
+        end = os.fstat(self._file.fileno()).st_size
+        try:
+            written = 0
+            while written < len(line):  # a full disk takes a part first
+                written += self._file.write(line[written:])
+            os.fsync(self._file.fileno())
+        except BaseException as error:
+            self._cut(end)
+            if isinstance(error, OSError):
+                raise self._failed("written", error) from error
+            raise
+
+    def _sync_name(self) -> None:
+        handle = os.open(self.run_dir, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    def _cut(self, size: int) -> None:
+        try:
+            os.ftruncate(self._file.fileno(), size)
+        except OSError as error:
+            raise self._failed("cut before its torn last line", error) from error
+
+    def _failed(self, what: str, error: OSError) -> RunDirError:
+        return RunDirError(
+            f"{self.path} cannot be {what}: {error.strerror or error}. Mend that and run the same call again, which "
+            "resumes after the last whole trial, or choose another run_dir."
+        )
+
+    def _damaged(self, number: int, why: str) -> RunDirError:
+        return RunDirError(
+            f"{self.path}, line {number}, {why}: the journal is damaged. Choose another run_dir, or delete the file "
+            "from this line on to resume from there."
+        )
+
+
+def _parse(line: bytes) -> dict | None:
+    """The object on a line; None where it is torn or is none."""
+    try:
+        record = json.loads(line) if line.endswith(b"\n") else None
+    except ValueError:  # of the JSON or of the UTF-8
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _flat(record: dict, prefix: str = "") -> dict:
+    """{"a": {"b": 1}} -> {"a.b": 1}"""
+    flat = {}
+    for name, value in record.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat

@@ -1,0 +1,117 @@
+"""What is to be tried (Proposal), what it was worth (Outcome), and the record of both (Trial)."""
+
+import math
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+STATES = ("complete", "failed")
+KINDS = ("base", "uniform", "agent")
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What to evaluate next.
+
+    Attributes:
+        number, kind, widths: Of the trial to be.
+        states: What the agent saw, float32 (steps, 11); (0, 11) where it was not asked.
+        actions: The keep ratios that were executed, (steps,).
+    """
+
+    number: int
+    kind: str
+    widths: tuple[int, ...]
+    states: np.ndarray
+    actions: np.ndarray
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How good and how costly one candidate is, beside the unpruned network.
+
+    Attributes:
+        accuracy: Of the candidate on the reward data, in [0, 1] for a classifier.
+        cost: Of the candidate, in the unit of the target (MACs, params, bytes, ms).
+        base_accuracy: Of the unpruned network on the same data.
+        base_cost: Of the unpruned network, in the same unit.
+    """
+
+    accuracy: float
+    cost: float
+    base_accuracy: float
+    base_cost: float
+
+    def __post_init__(self):
+        for name, value in asdict(self).items():
+            if not math.isfinite(value):
+                raise ValueError(
+                    f"An Outcome has {name} = {value!r}, expected a finite number: look for NaN in the data or in the "
+                    "predictions of the network."
+                )
+            object.__setattr__(self, name, float(value))  # an evaluator's NumPy number would not go into a journal
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One finished attempt: what was kept, and what came of it.
+
+    Attributes:
+        number: Counts from 0; 0 is the unpruned network, 1 the uniform plan.
+        state: "complete" or "failed".
+        kind: Who decided: "base", "uniform" or "agent".
+        widths: Channels kept, one a unit.
+        keep_ratios: Unit name -> fraction of its channels kept, as executed after bounds and rounding.
+        plan: Digest of the plan.
+        outcome: None where the trial failed.
+        reward: None where the trial failed.
+        seconds: From the proposal to its outcome.
+        reason: Why the trial failed, else None.
+    """
+
+    number: int
+    state: str
+    kind: str
+    widths: tuple[int, ...]
+    keep_ratios: dict[str, float]
+    plan: str
+    outcome: Outcome | None
+    reward: float | None
+    seconds: float
+    reason: str | None = None
+
+    def __post_init__(self):
+        if self.state not in STATES or self.kind not in KINDS:
+            raise ValueError(
+                f"A Trial has state {self.state!r} and kind {self.kind!r}, expected one of {STATES} and one of {KINDS}."
+            )
+        complete = self.state == "complete"
+        if complete != (self.outcome is not None) or complete != (self.reward is not None):
+            raise ValueError(
+                f"Trial {self.number} is {self.state} with outcome {self.outcome} and reward {self.reward}: a complete "
+                "trial has both, a failed one has neither."
+            )
+        if complete != (self.reason is None):
+            raise ValueError(f"Trial {self.number} is {self.state} for reason {self.reason!r}: a failure has one.")
+        if len(self.widths) != len(self.keep_ratios):
+            raise ValueError(f"Trial {self.number} has {len(self.widths)} widths, {len(self.keep_ratios)} keep ratios.")
+
+    def to_dict(self) -> dict:
+        """Plain types for a journal line; `from_dict` is its inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict) -> "Trial":
+        """The trial of a journal line.
+
+        Raises:
+            TypeError, ValueError, KeyError: The fields are not those of a trial.
+        """
+        outcome = fields["outcome"]
+        return cls(
+            **{
+                **fields,
+                "widths": tuple(fields["widths"]),
+                "outcome": None if outcome is None else Outcome(**outcome),
+            }
+        )

@@ -1,0 +1,73 @@
+"""Rewards: functions Outcome -> float, the larger the better."""
+
+import math
+from collections.abc import Callable
+
+from amc_tf.search.outcome import Outcome
+
+Reward = Callable[[Outcome], float]
+
+
+def negative_error(outcome: Outcome) -> float:
+    """-Error: for a search under a budget, which bounds the cost by itself (the paper's R_err)."""
+    return -(1 - outcome.accuracy)
+
+
+def negative_error_log_cost(outcome: Outcome) -> float:
+    """-Error * log(cost): for a search without a budget (the paper's R_FLOPs and R_Param).
+
+    Raises:
+        ValueError: The cost is not above 1, where the logarithm would turn the reward around.
+    """
+    if outcome.cost <= 1:
+        raise ValueError(f"The cost is {outcome.cost!r}, expected more than 1 for log(cost): use MACs or params.")
+    return -(1 - outcome.accuracy) * math.log(outcome.cost)
+
+
+NAMED: dict[str, Reward] = {reward.__name__: reward for reward in (negative_error, negative_error_log_cost)}
+
+
+def named(name: str) -> Reward:
+    """The reward of that name.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if name not in NAMED:
+        raise ValueError(f"reward is {name!r}, expected one of {sorted(NAMED)} or a function of an Outcome.")
+    return NAMED[name]
+
+
+def choose(reward: str | Reward | None, budget: float | None) -> Reward:
+    """The reward a search uses, checked at every call.
+
+    Args:
+        reward: A name, the caller's own function, or None for the paper's choice: -Error under a budget, else
+            -Error * log(cost).
+        budget: The limit, or None.
+
+    Returns:
+        A function Outcome -> finite float; it raises ValueError where the caller's function returns anything else.
+
+    Raises:
+        TypeError, ValueError: `reward` is none of these.
+    """
+    if reward is None:
+        reward = negative_error_log_cost if budget is None else negative_error
+    elif isinstance(reward, str):
+        reward = named(reward)
+    elif not callable(reward):
+        raise TypeError(f"reward is {reward!r}, expected one of {sorted(NAMED)} or a function of an Outcome.")
+
+    def checked(outcome: Outcome) -> float:
+        value = reward(outcome)
+        try:
+            number = math.nan if isinstance(value, str) else float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not math.isfinite(number):
+            name = getattr(reward, "__name__", repr(reward))
+            raise ValueError(f"The reward {name} returned {value!r} for {outcome}, expected a finite number.")
+        return number
+
+    return checked

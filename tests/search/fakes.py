@@ -1,0 +1,105 @@
+"""Stand-ins for the units, the cost, the agent and the evaluator of a search."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from amc_tf.search.outcome import Outcome
+
+
+@dataclass(frozen=True)
+class FakeUnit:
+    """What the search reads of a unit."""
+
+    name: str
+    channels: int
+    widths: tuple[int, ...]
+    filters: int = 16
+    inputs: int = 16
+    height: int = 8
+    width: int = 8
+    stride: int = 1
+    kernel: int = 3
+
+
+def unit(channels: int, step: int = 8, low: float = 0.2, name: str = "u", **fields) -> FakeUnit:
+    """Widths are the multiples of `step` down to `low`, and all channels."""
+    least = math.ceil(low * channels / step) * step
+    widths = sorted({*range(min(least, channels), channels, step), channels})
+    return FakeUnit(name, channels, tuple(widths), filters=channels, **fields)
+
+
+def units(*channels: int, step: int = 8, low: float = 0.2) -> list[FakeUnit]:
+    return [unit(n, step, low, name=f"unit{i}") for i, n in enumerate(channels)]
+
+
+class ProductCost:
+    """sum of coefficients[i, j] * w_i * w_j, where the last of the w is 1: the form that MACs have."""
+
+    unit = "MACs"
+
+    def __init__(self, coefficients: np.ndarray):
+        self.coefficients = np.asarray(coefficients, np.float64)  # (units + 1, units + 1), none negative
+        self.calls = 0
+
+    def __call__(self, widths: Sequence[int]) -> float:
+        self.calls += 1
+        w = np.append(np.asarray(widths, np.float64), 1.0)
+        return float(w @ self.coefficients @ w)
+
+
+def chain_cost(num_units: int, fixed: float = 0.0) -> ProductCost:
+    """Convolutions in a row: the first has 3 inputs, the last 10 outputs, each other joins two units."""
+    coefficients = np.zeros((num_units + 1, num_units + 1))
+    for i in range(num_units - 1):
+        coefficients[i, i + 1] = 9 * 64
+    coefficients[0, -1] = 27 * 64
+    coefficients[num_units - 1, -1] += 10
+    coefficients[-1, -1] = fixed
+    return ProductCost(coefficients)
+
+
+def evaluator(cost: ProductCost, some: Sequence[FakeUnit]):
+    """An accuracy that falls with what is cut, differently for each unit."""
+    weights = np.linspace(0.5, 1.5, len(some))
+    base = cost([one.channels for one in some])
+
+    def evaluate(widths: tuple[int, ...]) -> Outcome:
+        accuracy = 0.9 * (1 - math.exp(-0.05 * float(weights @ np.array(widths)) / len(some)))
+        return Outcome(accuracy, cost(widths), 0.9, base)
+
+    return evaluate
+
+
+class FakeAgent:
+    """Acts on noise of (episode, step) and on all it was ever taught, so a lost or doubled lesson changes its acts."""
+
+    def __init__(self):
+        self.memory = 0.0
+        self.last_episode = -1
+        self.lessons: list[tuple[int, np.ndarray, np.ndarray, float]] = []
+        self._step = (-1, 0)
+
+    def act(self, state: np.ndarray, episode: int) -> float:
+        step = self._step[1] + 1 if self._step[0] == episode else 0
+        self._step = (episode, step)
+        noise = np.random.default_rng([episode, step]).random()
+        return 0.2 + 0.8 * ((noise + 10 * self.memory + float(state.sum())) % 1.0)
+
+    def learn(self, episode: int, states: np.ndarray, actions: np.ndarray, reward: float) -> None:
+        if episode <= self.last_episode:
+            raise ValueError(f"Episode {episode} was learned before.")
+        self.lessons.append((episode, states, actions, reward))
+        self.memory = 0.9 * self.memory + float(states.sum() * actions.mean()) * reward
+        self.last_episode = episode
+        self._step = (-1, 0)
+
+    def save(self, path: Path) -> None:
+        Path(path).write_text(json.dumps([self.memory, self.last_episode]))
+
+    def load(self, path: Path) -> None:
+        self.memory, self.last_episode = json.loads(Path(path).read_text())

@@ -1,0 +1,64 @@
+"""The records: what they refuse, and that a trial survives JSON."""
+
+import json
+import math
+
+import pytest
+
+from amc_tf.search.outcome import Outcome, Trial
+
+OUTCOME = Outcome(accuracy=0.5, cost=10.0, base_accuracy=0.9, base_cost=20.0)
+
+
+def trial(**changes) -> Trial:
+    fields = {
+        "number": 2,
+        "state": "complete",
+        "kind": "agent",
+        "widths": (8, 16),
+        "keep_ratios": {"a": 0.5, "b": 1 / 3},
+        "plan": "0123",
+        "outcome": OUTCOME,
+        "reward": -0.5,
+        "seconds": 0.25,
+        "reason": None,
+    }
+    return Trial(**{**fields, **changes})
+
+
+@pytest.mark.parametrize("field", ["accuracy", "cost", "base_accuracy", "base_cost"])
+def test_an_outcome_refuses_what_is_not_finite(field: str) -> None:
+    with pytest.raises(ValueError, match=f"{field} = nan"):
+        Outcome(**{"accuracy": 0.5, "cost": 1.0, "base_accuracy": 0.5, "base_cost": 1.0, field: math.nan})
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"state": "pruned"}, "'pruned'"),
+        ({"kind": "greedy"}, "'greedy'"),
+        ({"outcome": None}, "complete with outcome None"),
+        ({"reward": None}, "reward None"),
+        ({"state": "failed", "reason": "no phone"}, "failed with outcome"),
+        ({"reason": "no phone"}, "complete for reason 'no phone'"),
+        ({"state": "failed", "outcome": None, "reward": None}, "failed for reason None"),
+        ({"widths": (8,)}, "1 widths, 2 keep ratios"),
+    ],
+)
+def test_a_trial_refuses_what_contradicts_itself(changes: dict, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        trial(**changes)
+
+
+@pytest.mark.parametrize(
+    "record", [trial(), trial(state="failed", outcome=None, reward=None, reason="no phone")], ids=lambda t: t.state
+)
+def test_a_trial_survives_json(record: Trial) -> None:
+    assert Trial.from_dict(json.loads(json.dumps(record.to_dict()))) == record
+
+
+def test_from_dict_refuses_other_fields() -> None:
+    with pytest.raises(TypeError, match="sparsity"):
+        Trial.from_dict({**trial().to_dict(), "sparsity": 0.5})
+    with pytest.raises(KeyError, match="widths"):
+        Trial.from_dict({"outcome": None})
