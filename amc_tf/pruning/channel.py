@@ -58,7 +58,7 @@ class ChannelPruning:
         *,
         round_to: int = 8,
         min_keep: float = 0.2,
-        importance: str | Importance = "magnitude",
+        importance: str | Importance = "magnitude_in",
         frozen: Sequence[str] = (),
     ):
         _check_arguments(round_to, min_keep, importance)
