@@ -1,0 +1,100 @@
+"""What a .tflite computes: its operators and which tensors they read and write."""
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from amc_tf.tflite.flatbuffer import unpack
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One operator; tensors are numbered within its subgraph."""
+
+    name: str  # of the schema ("CONV_2D"), or the custom code of a custom operator ("FlexErf")
+    custom: bool
+    activation: bool  # a fused activation follows it
+    inputs: tuple[int, ...]  # -1 where an optional input is absent
+    outputs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Value:
+    """One tensor."""
+
+    name: str
+    shape: tuple[int, ...]
+    signature: tuple[int, ...]  # the shape with -1 for sizes that may change at run time
+    constant: bool
+
+
+@dataclass(frozen=True)
+class Subgraph:
+    """One function of the file; the first is the network, others are bodies of loops."""
+
+    operators: tuple[Operator, ...]
+    values: tuple[Value, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+    def readers(self, value: int) -> list[Operator]:
+        """The operators that read a tensor."""
+        return [operator for operator in self.operators if value in operator.inputs]
+
+
+def operators(tflite: bytes | str | Path) -> Counter:
+    """How often each operator occurs, subgraphs of loops included.
+
+    Raises:
+        ConversionError: there is no such file, or it is no .tflite.
+    """
+    return Counter(operator.name for subgraph in read(tflite) for operator in subgraph.operators)
+
+
+def read(tflite: bytes | str | Path) -> tuple[Subgraph, ...]:
+    """The subgraphs of a .tflite, without its weights.
+
+    Raises:
+        ConversionError: there is no such file, or it is no .tflite.
+    """
+    model = unpack(tflite)
+    return tuple(
+        Subgraph(
+            operators=tuple(_operator(model.operatorCodes[op.opcodeIndex], op) for op in subgraph.operators or ()),
+            values=tuple(_value(tensor, model.buffers) for tensor in subgraph.tensors),
+            inputs=tuple(map(int, subgraph.inputs)),
+            outputs=tuple(map(int, subgraph.outputs)),
+        )
+        for subgraph in model.subgraphs
+    )
+
+
+def _operator(code: Any, op: Any) -> Operator:
+    name = _names()[max(code.builtinCode, code.deprecatedBuiltinCode)]  # old files fill only the deprecated field
+    custom = name == "CUSTOM"
+    return Operator(
+        name=code.customCode.decode() if custom else name,
+        custom=custom,
+        activation=bool(getattr(op.builtinOptions, "fusedActivationFunction", 0)),  # 0 is NONE
+        inputs=tuple(map(int, op.inputs)) if op.inputs is not None else (),
+        outputs=tuple(map(int, op.outputs)) if op.outputs is not None else (),
+    )
+
+
+def _value(tensor: Any, buffers: list) -> Value:
+    shape = tuple(map(int, tensor.shape)) if tensor.shape is not None else ()
+    return Value(
+        name=(tensor.name or b"").decode(),
+        shape=shape,
+        signature=tuple(map(int, tensor.shapeSignature)) if tensor.shapeSignature is not None else shape,
+        constant=buffers[tensor.buffer].data is not None,
+    )
+
+
+@cache
+def _names() -> dict[int, str]:
+    from ai_edge_litert.schema_py_generated import BuiltinOperator
+
+    return {number: name for name, number in vars(BuiltinOperator).items() if isinstance(number, int)}
