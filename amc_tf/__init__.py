@@ -1,1 +1,38 @@
-"""Makes trained Keras networks small and fast on phones (AMC, arXiv 1802.03494)."""
+"""Makes trained Keras networks small and fast on phones (AMC, arXiv 1802.03494).
+
+keras model --graph--> channel groups --pruning--> plan --graph--> smaller model --tflite--> .tflite to ship
+                                         ^                           |
+a DDPG agent, in a process of its own ---+--- keep ratio a unit      +--> accuracy and cost of every candidate
+             ^                                                       |
+             +------------------------- reward <---------------------+
+"""
+
+from amc_tf.analyze import Analysis, analyze
+from amc_tf.compress import compress, prune
+from amc_tf.errors import (
+    AgentError,
+    AmcError,
+    BudgetError,
+    ConversionError,
+    DeviceError,
+    RunDirError,
+    UnsupportedModel,
+)
+from amc_tf.pruning.plan import Plan
+from amc_tf.result import Result
+
+__all__ = [
+    "AgentError",
+    "AmcError",
+    "Analysis",
+    "BudgetError",
+    "ConversionError",
+    "DeviceError",
+    "Plan",
+    "Result",
+    "RunDirError",
+    "UnsupportedModel",
+    "analyze",
+    "compress",
+    "prune",
+]

@@ -14,18 +14,21 @@ PACKAGE = ROOT / "amc_tf"
 # A room may import from rooms of a lower number, and from itself.
 LEVELS = {
     "errors": 0,
+    "data": 1,
     "graph": 1,
     "pruning": 2,
     "tflite": 3,
     "devices": 3,
     "cost": 4,
+    "analyze": 5,
     "search": 5,
     "finetune": 6,
-    "report": 6,
-    "compress": 7,
-    "__init__": 8,
-    "cli": 9,
-    "__main__": 10,
+    "result": 6,
+    "report": 7,
+    "compress": 8,
+    "__init__": 9,
+    "cli": 10,
+    "__main__": 11,
 }
 
 KERAS_INTERNALS = {

@@ -13,8 +13,8 @@ from amc_tf.graph import keras_graph
 class Network:
     """A private copy of a model that takes new weights and new BatchNorm statistics without being traced again.
 
-    Everything but BatchNorm always runs in inference mode, so that dropout or random augmentation cannot disturb what is
-    measured.
+    Everything but BatchNorm always runs in inference mode, so that dropout or random augmentation cannot disturb what
+    is measured.
 
     Args:
         model: Keras model; it is not changed.

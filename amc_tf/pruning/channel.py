@@ -90,7 +90,8 @@ class ChannelPruning:
 
     def plan(self, widths: Sequence[int]) -> Plan:
         """The plan that keeps `widths[i]` channels of unit i."""
-        return Plan({unit.name: self._mask(i, int(w)) for i, (unit, w) in enumerate(zip(self.units, widths, strict=True))})
+        pairs = enumerate(zip(self.units, widths, strict=True))
+        return Plan({unit.name: self._mask(index, int(width)) for index, (unit, width) in pairs})
 
     def apply(self, plan: Plan, weights: Mapping | None = None):
         """A new, smaller model; `weights` (layer path -> full arrays) replace the model's own where given."""
@@ -135,7 +136,7 @@ def _check_arguments(round_to, min_keep, importance) -> None:
     if isinstance(round_to, bool) or not isinstance(round_to, (int, np.integer)) or round_to < 1:
         raise ValueError(f"round_to is {round_to!r}; a whole number of channels, 1 or more, is expected (8 is usual).")
     if not isinstance(min_keep, (int, float)) or not 0 < min_keep <= 1:
-        raise ValueError(f"min_keep is {min_keep!r}; the least keep ratio of a unit is expected, above 0 and at most 1.")
+        raise ValueError(f"min_keep is {min_keep!r}; the least keep ratio of a unit is expected, in (0, 1].")
     if not callable(importance) and importance not in NAMED:
         raise ValueError(f"importance is {importance!r}; expected one of {', '.join(NAMED)} or a function.")
 
@@ -155,8 +156,8 @@ def _nothing_to_prune(groups: ChannelGroups, round_to: int, min_keep: float) -> 
     if narrow:
         widest = max(group.channels for group in narrow)
         return (
-            f"No channel group of the model can shrink with round_to={round_to} and min_keep={min_keep}: the widest that "
-            f"may has {widest} channels; give a smaller round_to, or use a wider network."
+            f"No channel group of the model can shrink with round_to={round_to} and min_keep={min_keep}: the widest "
+            f"that may has {widest} channels; give a smaller round_to, or use a wider network."
         )
     why = "; ".join(reasons) or "it has no convolution or Dense layer besides its output"
     return f"The model has no channel group that may shrink ({why}); channel pruning cannot make it smaller."

@@ -28,8 +28,8 @@ class Plan(Mapping):
             mask = np.array(masks[name])
             if mask.dtype != bool or mask.ndim != 1:
                 raise ValueError(
-                    f"The mask of unit {name!r} has type {mask.dtype} and shape {mask.shape}; a one-dimensional array of "
-                    f"bools is expected, True for what stays."
+                    f"The mask of unit {name!r} has type {mask.dtype} and shape {mask.shape}; a one-dimensional array "
+                    f"of bools is expected, True for what stays."
                 )
             if not mask.any():
                 raise ValueError(f"The mask of unit {name!r} keeps none of {mask.size}; at least one has to stay.")
@@ -66,7 +66,8 @@ class Plan(Mapping):
 
     def save(self, path) -> None:
         """Writes the plan as JSON: for every unit its size and the numbers of those that stay."""
-        Path(path).write_text(json.dumps({"version": VERSION, "digest": self.digest, "units": self._as_json()}, indent=1))
+        stored = {"version": VERSION, "digest": self.digest, "units": self._as_json()}
+        Path(path).write_text(json.dumps(stored, indent=1))
 
     @classmethod
     def load(cls, path) -> "Plan":
@@ -79,7 +80,7 @@ class Plan(Mapping):
             stored = json.loads(Path(path).read_text())
             version, units = stored["version"], stored["units"]
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is not a plan: {error!r}; expected the JSON file that Plan.save writes.") from error
+            raise ValueError(f"{path} is not a plan ({error!r}); expected the JSON that Plan.save writes.") from error
         if version != VERSION:
             raise ValueError(f"{path} is a plan of version {version}, but this amc_tf reads version {VERSION}.")
         return cls({name: _mask(unit["size"], unit["kept"]) for name, unit in units.items()})

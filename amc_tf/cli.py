@@ -1,0 +1,159 @@
+"""The command amc-tf: the same names as in Python."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from amc_tf.errors import AmcError
+
+EXIT_FAILED, EXIT_USAGE = 1, 2
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="amc_tf")
+def main() -> None:
+    """Makes trained Keras networks small and fast on phones."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
+
+
+def _surgery_options(command):
+    """Options that say what may shrink and how far."""
+    for option in (
+        click.option("--frozen", multiple=True, metavar="LAYER", help="Leave this layer alone (may be repeated)."),
+        click.option("--min-keep", default=0.2, show_default=True, help="Least keep ratio of a layer."),
+        click.option("--round-to", default=8, show_default=True, help="Keep channels in multiples of this."),
+        click.option("--keras", "which", type=click.Choice(["keras", "tf_keras"]), default="keras", show_default=True,
+                     help="The Keras that the model was saved with."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@main.command()
+@click.argument("model", type=click.Path(exists=True, path_type=Path))
+@click.option("--target", type=click.Choice(["latency", "macs", "flops", "params", "size"]), default="latency",
+              show_default=True, help="What the budget is about.")
+@click.option("--budget", default="0.5", show_default=True,
+              help="What may be kept: 0.5, 50%, '280 MMAC', '2 MB'; 'none': the reward weighs accuracy against cost.")
+@click.option("--data", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="An .npz with x and y (also x_train, y_train; x_reward, y_reward; x_test, y_test).")
+@click.option("--episodes", default=400, show_default=True, help="How many networks the agent tries.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--importance", default="magnitude_in", show_default=True, help="Which channels go first.")
+@click.option("--calibration-size", default=512, show_default=True, help="Examples for BatchNorm statistics.")
+@click.option("--reward-size", default=2000, show_default=True, help="Examples of the training data to score on.")
+@click.option("--batch-size", default=128, show_default=True)
+@click.option("--run-dir", type=click.Path(file_okay=False, path_type=Path), help="Where everything goes.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout.")
+@click.option("--quiet", is_flag=True, help="No progress on stderr.")
+@_surgery_options
+def compress(model, which, data, budget, as_json, quiet, **arguments) -> None:
+    """Search the smaller network that loses least, and make it into a .tflite.
+
+    The same command on the same --run-dir goes on where it stopped; Ctrl-C ends it with the best so far.
+    """  # fmt: skip
+    from amc_tf.compress import compress as run
+    from amc_tf.report.progress import print_result
+
+    with _one_sentence():
+        result = run(
+            _load(model, which),
+            budget=_budget(budget),
+            verbose=not quiet,
+            **arguments,
+            **(_read(data) if data else {}),
+        )
+    if as_json:
+        click.echo(json.dumps(result.summary() | {"tflite": str(result.tflite), "run_dir": str(result.run_dir)}))
+    else:
+        print_result(result)
+
+
+@main.command()
+@click.argument("model", type=click.Path(exists=True, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@_surgery_options
+def analyze(model, which, as_json, **arguments) -> None:
+    """Show what could shrink, what could not and why, and which budgets can be met."""
+    from amc_tf.analyze import analyze as run
+
+    with _one_sentence():
+        analysis = run(_load(model, which), **arguments)
+    if as_json:
+        click.echo(json.dumps(analysis.as_dict()))
+        return
+    console = Console()
+    table = Table("group", "channels", "least", "layers", "frozen because", box=None, pad_edge=False)
+    for line in analysis.groups:
+        table.add_row(line.name, str(line.channels), str(line.least), str(len(line.layers)), line.frozen or "")
+    console.print(table)
+    console.print(f"{analysis.model}: {analysis.macs:,} MACs, {analysis.params:,} params", highlight=False)
+    for target, (least, _) in analysis.budgets().items():
+        console.print(f"budget for target={target}: from {least:.3f} to 1 of the base", highlight=False)
+    for layer, why in analysis.unknown.items():
+        console.print(f"not understood: {layer}: {why}", soft_wrap=True, highlight=False)
+
+
+class _one_sentence:  # noqa: N801 - reads as a statement
+    """Ends the command with the sentence of an error instead of a stack trace."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, _):
+        if isinstance(error, (AmcError, ValueError, TypeError)):
+            Console(stderr=True).print(f"amc-tf: {error}", soft_wrap=True, highlight=False, markup=False)
+            sys.exit(EXIT_FAILED if isinstance(error, AmcError) and not isinstance(error, ValueError) else EXIT_USAGE)
+        if isinstance(error, KeyboardInterrupt):
+            Console(stderr=True).print("amc-tf: stopped before any network was tried.")
+            sys.exit(130)
+
+
+def _load(path: Path, which: str):
+    """The model in a file; Keras's own errors become one sentence."""
+    import importlib
+
+    keras = importlib.import_module(which)
+    try:
+        return keras.models.load_model(path, compile=False)
+    except Exception as error:  # Keras raises whatever its parts raise on a wrong file
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        other = "tf_keras" if which == "keras" else "keras"
+        raise ValueError(
+            f"{path} cannot be loaded as a model of {which} ({reason.strip()}); if it was saved with the other Keras, "
+            f"give --keras {other}."
+        ) from error
+
+
+def _budget(text: str) -> float | str | None:
+    if text.lower() == "none":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _read(path: Path) -> dict:
+    """The arrays of an .npz as the arguments of compress()."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = dict(stored)
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{path} cannot be read as an .npz of arrays: {error}.") from error
+    found = {}
+    for argument, endings in {
+        "train_data": ("", "_train"), "reward_data": ("_reward",), "validation_data": ("_test", "_validation")
+    }.items():  # fmt: skip
+        for ending in endings:
+            if "x" + ending in arrays:
+                found[argument] = (arrays["x" + ending], arrays.get("y" + ending))
+    if not found:
+        raise ValueError(f"{path} holds {sorted(arrays)}; expected x and y, or x_train and y_train.")
+    return found

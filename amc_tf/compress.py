@@ -1,0 +1,324 @@
+"""compress(): the whole way from a trained Keras model to the .tflite that ships; prune(): one plan, no search."""
+
+import hashlib
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from amc_tf import data
+from amc_tf.cost import counts
+from amc_tf.data import Split
+from amc_tf.errors import RunDirError
+from amc_tf.graph.graph import digest
+from amc_tf.pruning.channel import ChannelPruning
+from amc_tf.pruning.importance import Importance
+from amc_tf.pruning.plan import Plan
+from amc_tf.report.progress import SearchProgress
+from amc_tf.result import Figures, Result, replace
+from amc_tf.search.agent import DdpgAgent
+from amc_tf.search.budget import Budget, parse_budget
+from amc_tf.search.evaluate import Evaluator
+from amc_tf.search.journal import Journal, header
+from amc_tf.search.metrics import Metric, as_labels, score
+from amc_tf.search.outcome import Trial
+from amc_tf.search.rewards import Reward, choose
+from amc_tf.search.search import Search
+from amc_tf.tflite import agreement, convert
+
+TARGETS = ("latency", "macs", "params", "size")
+_GENERATED = 1024  # examples made up for a caller who gives none
+_AGREEMENT = 8  # real examples that the .tflite is compared on
+
+
+def compress(
+    model: Any,
+    *,
+    target: str = "latency",
+    budget: float | str | None = 0.5,
+    train_data: Any = None,
+    reward_data: Any = None,
+    validation_data: Any = None,
+    episodes: int = 400,
+    seed: int = 0,
+    method: str = "channel",
+    metric: Metric | None = None,
+    reward: str | Reward | None = None,
+    round_to: int = 8,
+    min_keep: float = 0.2,
+    importance: str | Importance = "magnitude_in",
+    frozen: Sequence[str] = (),
+    calibration_size: int = 512,
+    reward_size: int = 2000,
+    batch_size: int = 128,
+    run_dir: str | Path | None = None,
+    on_episode_end: Callable[[Trial, Trial | None], None] | None = None,
+    verbose: bool = True,
+) -> Result:
+    """Searches the smaller network that loses least, and makes it into a .tflite.
+
+    The same call on the same run directory goes on where it stopped. Ctrl-C ends the search with the best so far.
+
+    Args:
+        model: trained keras.Model (Keras 3) or tf_keras.Model, functional or Sequential; it is not changed.
+        target: what the budget is about: "macs" (also "flops"), "params" or "size".
+        budget: what may be kept: a fraction (0.5, "50%") or absolute ("280 MMAC", "1.5 M", "2 MB"); None for no bound,
+            where the reward weighs accuracy against cost instead (the paper's accuracy-guaranteed protocol).
+        train_data: (x, y) arrays, tf.data.Dataset or keras PyDataset; BatchNorm is recalibrated on a part of it.
+        reward_data: what candidates are scored on; default: another part of train_data. Without labels the score is
+            agreement with the original model.
+        validation_data: never seen by the search, only reported.
+        episodes: how many networks the agent tries.
+        seed: of the agent and of the choice of examples. Same seed, same data: same plan.
+        method: "channel".
+        metric: (labels, predictions) -> number, the larger the better; default: accuracy.
+        reward: "negative_error", "negative_error_log_cost" or a function Outcome -> number; default: the first under a
+            budget, the second without.
+        round_to: channels are kept in multiples of this, which phones like; 1 for none.
+        min_keep: least keep ratio of a layer.
+        importance: which channels go first: "magnitude_in" (the paper's), "magnitude_out", "magnitude" or a function
+            (group, weights) -> scores.
+        frozen: names of layers to leave alone.
+        calibration_size, reward_size: how many examples of train_data to use; reward_data is used whole.
+        batch_size: examples a step.
+        run_dir: where journal, plan, model and .tflite go; default: runs/ and a name made of the model and arguments.
+        on_episode_end: called with each trial and the best so far.
+        verbose: whether to show progress on stderr.
+
+    Returns:
+        The Result.
+
+    Raises:
+        TypeError, ValueError: an argument or the data are of the wrong kind, out of range, or do not fit the model.
+        UnsupportedModel: the model cannot be read, or nothing in it can shrink.
+        BudgetError: the budget cannot be reached; the sentence gives the range.
+        ConversionError: the .tflite cannot be made or is not fit to ship.
+        RunDirError: the run directory cannot be written, or holds a search of another model or other arguments.
+        AgentError: the agent's process failed.
+    """
+    started = time.monotonic()
+    target = _check(target, method, episodes, seed, calibration_size, reward_size, batch_size)
+    choose(reward, None)  # a wrong reward is said now, not after the first candidate
+    pruning = ChannelPruning(model, round_to=round_to, min_keep=min_keep, importance=importance, frozen=frozen)
+    calibration, reward_split = _splits(model, train_data, reward_data, calibration_size, reward_size, seed)
+    validation = None if validation_data is None else data.load(validation_data, model, "validation_data")
+
+    base_tflite = convert.convert(model)
+    costs = {
+        "macs": counts.macs(pruning.groups, pruning.units),
+        "params": counts.params(pruning.groups, pruning.units),
+        "size": counts.size(pruning.groups, pruning.units, len(base_tflite)),
+    }
+    cost = costs[target]
+    limit = None if budget is None else parse_budget(budget, cost(cost.full), cost.unit, target)
+    if limit is not None:
+        Budget(pruning.units, cost, limit)  # raises where it cannot be reached
+    evaluator = Evaluator(pruning, cost, calibration, reward_split, metric, batch_size)
+
+    asked_for = header(
+        digest(pruning.graph, pruning.weights),
+        seed,
+        {
+            "target": target, "budget": budget, "episodes": episodes, "method": method, "metric": _name(metric),
+            "reward": _name(reward), "round_to": round_to, "min_keep": min_keep, "importance": _name(importance),
+            "frozen": list(frozen), "calibration": _fingerprint(calibration), "reward_data": _fingerprint(reward_split),
+            "batch_size": batch_size,
+        },
+    )  # fmt: skip
+    run_dir = Path(run_dir) if run_dir is not None else Path("runs") / _run_name(model.name, asked_for)
+    journal = Journal(run_dir, asked_for)
+    try:
+        with (
+            DdpgAgent(episodes=episodes, low=min_keep, seed=seed) as agent,
+            SearchProgress(episodes + 2, len(journal.trials), verbose) as progress,
+        ):
+            search = Search(
+                pruning.units, cost, evaluator, agent, journal, limit=limit, reward=reward, episodes=episodes,
+                digest=lambda widths: pruning.plan(widths).digest,
+                on_episode_end=_both(progress.update, on_episode_end),
+            ).run()  # fmt: skip
+        best = search.best
+        if best is None:
+            if search.interrupted:
+                raise KeyboardInterrupt
+            raise RunDirError(f"All trials in {journal.path} failed; the reasons stand there.")
+        plan = pruning.plan(best.widths)
+        compressed = pruning.apply(plan, evaluator.weights(plan))
+        tflite = convert.convert(compressed)
+        difference = agreement.verify(compressed, tflite, _examples(reward_split, model))
+        scored, scored_on = _scored_on(validation, reward_split, reward_data)
+        outputs = evaluator.base_outputs(scored.inputs)
+        labels = as_labels(outputs[0]) if scored.labels is None else scored.labels
+        result = Result(
+            model=compressed,
+            tflite=run_dir / "model.tflite",
+            plan=plan,
+            run_dir=run_dir,
+            trials=search.trials,
+            base=_figures(costs, cost.full, score(metric, labels, outputs), len(base_tflite)),
+            compressed=_figures(
+                costs, best.widths, score(metric, labels, _outputs(compressed, scored, batch_size)), len(tflite)
+            ),
+            target=target,
+            budget=budget,
+            limit=limit,
+            seconds=time.monotonic() - started,
+            difference=difference,
+            interrupted=search.interrupted,
+            scored_on=scored_on,
+        )
+        _save(result, base_tflite, tflite)
+    finally:
+        journal.close()
+    return result
+
+
+def prune(
+    model: Any,
+    keep: float | Mapping[str, float] | Plan,
+    *,
+    round_to: int = 8,
+    importance: str | Importance = "magnitude_in",
+    frozen: Sequence[str] = (),
+) -> tuple[Any, Plan]:
+    """Removes channels by given keep ratios; no data, no search, no new BatchNorm statistics.
+
+    Args:
+        model: Keras model (functional or Sequential); it is not changed.
+        keep: one keep ratio for every unit; or {group name: keep ratio}, the rest stays whole; or a Plan.
+        round_to, importance, frozen: as for `compress`.
+
+    Returns:
+        (smaller model of the same Keras, the plan that was carried out).
+
+    Raises:
+        TypeError, ValueError: a ratio outside (0, 1], an unknown group, one that may not shrink.
+        UnsupportedModel: the model cannot be read, or nothing in it can shrink.
+    """
+    pruning = ChannelPruning(model, round_to=round_to, min_keep=1e-9, importance=importance, frozen=frozen)
+    if isinstance(keep, Plan):
+        return pruning.apply(keep), keep
+    units = {unit.name: unit for unit in pruning.units}
+    if not isinstance(keep, Mapping):
+        keep = dict.fromkeys(units, keep)
+    known = {group.name: group for group in pruning.groups.groups}
+    for name, ratio in keep.items():
+        if name not in known:
+            raise ValueError(f"keep names the group {name!r}, but the model has none such; see amc_tf.analyze(model).")
+        if isinstance(ratio, bool) or not isinstance(ratio, (int, float, np.number)):
+            raise TypeError(f"The keep ratio of {name!r} is {ratio!r}; a number above 0 and at most 1 is expected.")
+        if not 0 < ratio <= 1:
+            raise ValueError(f"The keep ratio of {name!r} is {ratio!r}; a number above 0 and at most 1 is expected.")
+        if name not in units and ratio < 1:
+            why = known[name].frozen or f"it has only {known[name].channels} channels and round_to is {round_to}"
+            raise ValueError(f"The group {name!r} cannot shrink: {why}.")
+    plan = Plan({name: pruning.mask(units[name], float(ratio)) for name, ratio in keep.items() if name in units})
+    return pruning.apply(plan), plan
+
+
+def _check(target, method, episodes, seed, calibration_size, reward_size, batch_size) -> str:
+    target = "macs" if target == "flops" else target
+    if target not in TARGETS:
+        raise ValueError(f"target is {target!r}; expected one of {', '.join(TARGETS)} or 'flops'.")
+    if target == "latency":
+        raise ValueError(
+            "target is 'latency', for which this version cannot measure devices yet; give target='macs', 'params' or "
+            "'size'."
+        )
+    if method != "channel":
+        raise ValueError(f"method is {method!r}; expected 'channel'.")
+    least = {"episodes": 1, "seed": 0, "calibration_size": 1, "reward_size": 1, "batch_size": 1}
+    given = {"episodes": episodes, "seed": seed, "calibration_size": calibration_size, "reward_size": reward_size}
+    for name, value in (given | {"batch_size": batch_size}).items():
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least[name]:
+            raise ValueError(f"{name} is {value!r}; a whole number of {least[name]} or more is expected.")
+    return target
+
+
+def _splits(model, train_data, reward_data, calibration_size, reward_size, seed) -> tuple[Split, Split]:
+    """What BatchNorm is recalibrated on and what candidates are scored on; they share no example."""
+    if train_data is None and reward_data is None:
+        warnings.warn(
+            "No data was given: candidates are scored by their agreement with the original model on random noise, "
+            "which says little about real images; give train_data.",
+            stacklevel=3,
+        )
+        return data.divide(data.generated(model, _GENERATED, seed), _GENERATED // 2, _GENERATED // 2)
+    if train_data is None:
+        raise ValueError(
+            "reward_data was given without train_data, but candidates need BatchNorm recalibration on examples that "
+            "the score never sees; give train_data too (labels are not needed)."
+        )
+    wanted = calibration_size + (reward_size if reward_data is None else 0)
+    train = data.load(train_data, model, "train_data", limit=wanted, seed=seed)
+    if reward_data is None:
+        return data.divide(train, calibration_size, reward_size)
+    return train, data.load(reward_data, model, "reward_data")
+
+
+def _scored_on(validation: Split | None, reward_split: Split, reward_data: Any) -> tuple[Split, str]:
+    if validation is not None:
+        return validation, "validation_data"
+    return reward_split, "train_data" if reward_data is None else "reward_data"
+
+
+def _figures(costs: Mapping[str, counts.Counts], widths, accuracy: float, size: int) -> Figures:
+    return Figures(accuracy, int(costs["macs"](widths)), int(costs["params"](widths)), size)
+
+
+def _outputs(model, split: Split, batch_size: int) -> list[np.ndarray]:
+    """Outputs of the finished model itself, not of the copy that candidates were scored on."""
+    inputs = list(split.inputs) if len(split.inputs) > 1 else split.inputs[0]
+    outputs = model.predict(inputs, batch_size=batch_size, verbose=0)
+    if isinstance(outputs, dict):
+        return [outputs[name] for name in sorted(outputs)]
+    return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+
+
+def _examples(split: Split, model) -> Any:
+    few = split.take(np.arange(min(_AGREEMENT, len(split))))
+    return list(few.inputs) if len(few.inputs) > 1 else few.inputs[0]
+
+
+def _save(result: Result, base_tflite: bytes, tflite: bytes) -> None:
+    """Each file whole or not at all; result.json last, so that it stands for all of them."""
+    try:
+        result.plan.save(result.run_dir / "plan.json")
+        temporary = result.run_dir / ".model.part.keras"
+        result.model.save(temporary)
+        temporary.replace(result.run_dir / "model.keras")
+        replace(result.run_dir / "base.tflite", base_tflite)
+        replace(result.tflite, tflite)
+        result.save_summary()
+    except OSError as error:
+        raise RunDirError(
+            f"The result cannot be written to {result.run_dir} ({error.strerror or error}); the journal is safe: make "
+            f"room or mend the permissions and run the same call again, which goes straight to the result."
+        ) from error
+
+
+def _both(first: Callable, second: Callable | None) -> Callable:
+    def call(trial, best):
+        first(trial, best)
+        if second is not None:
+            second(trial, best)
+
+    return call
+
+
+def _name(argument) -> Any:
+    return getattr(argument, "__qualname__", None) or argument if callable(argument) else argument
+
+
+def _fingerprint(split: Split) -> str:
+    state = hashlib.sha256()
+    for array in (*split.inputs, split.labels):
+        state.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
+    return state.hexdigest()[:16]
+
+
+def _run_name(model_name: str, asked_for: Mapping) -> str:
+    return f"{model_name}-{hashlib.sha256(repr(sorted(asked_for.items())).encode()).hexdigest()[:8]}"

@@ -1,0 +1,194 @@
+"""The caller's data, in whatever form it comes, as arrays checked against the model."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+FORMS = "(x, y) arrays, x alone, a tf.data.Dataset or a keras PyDataset"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Some examples.
+
+    Attributes:
+        inputs: one array (examples, ...) for each input of the model, in its order.
+        labels: array (examples, ...), or None where the caller gave none.
+    """
+
+    inputs: tuple[np.ndarray, ...]
+    labels: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.inputs[0])
+
+    def take(self, indices: np.ndarray) -> "Split":
+        """The examples at `indices`, in that order."""
+        labels = None if self.labels is None else self.labels[indices]
+        return Split(tuple(x[indices] for x in self.inputs), labels)
+
+
+def load(data: Any, model: Any, name: str, limit: int | None = None, seed: int | None = None) -> Split:
+    """Reads a caller's data.
+
+    Args:
+        data: (x, y) arrays, x alone, a batched tf.data.Dataset or keras PyDataset that yields (x, y) or x. With several
+            inputs x is a list in the model's order or a dict by input name.
+        model: the Keras model that the data is for.
+        name: of the argument, for messages.
+        limit: read at most this many examples: at random from arrays, the first ones from anything that is iterated.
+        seed: of the random choice; None takes arrays in their order.
+
+    Returns:
+        The examples as float32 or whatever type the model's inputs have.
+
+    Raises:
+        TypeError: a form that is not understood.
+        ValueError: no examples, shapes that do not fit the model, unequal lengths, NaN or infinity.
+    """
+    if isinstance(data, (np.ndarray, tuple, list, dict)) or hasattr(data, "__array__"):
+        x, y = _pair(data, name)
+        inputs, labels = _inputs(x, model, name), None if y is None else np.asarray(y)
+        _check_lengths(inputs, labels, name)
+        count = len(inputs[0])
+        order = np.arange(count) if seed is None else np.random.default_rng(seed).permutation(count)
+        order = order[:limit]
+        if seed is not None or len(order) < count:
+            inputs, labels = [a[order] for a in inputs], None if labels is None else labels[order]
+    else:
+        inputs, labels = _iterated(data, model, name, limit)
+    split = Split(tuple(_cast(a, t) for a, t in zip(inputs, model.inputs, strict=True)), labels)
+    _check(split, model, name)
+    return split
+
+
+def generated(model: Any, count: int, seed: int) -> Split:
+    """Noise of mean 0 and deviation 1 in the shapes of the model's inputs, for a caller who gives no data at all.
+
+    Raises:
+        ValueError: an input of whole numbers, for which noise means nothing.
+    """
+    rng = np.random.default_rng(seed)
+    for tensor in model.inputs:
+        if "float" not in str(tensor.dtype):
+            raise ValueError(
+                f"The model's input {tensor.name!r} holds {tensor.dtype}, for which no examples can be made up; "
+                f"give train_data."
+            )
+    return Split(tuple(rng.standard_normal((count, *t.shape[1:]), dtype=np.float32) for t in model.inputs), None)
+
+
+def divide(split: Split, first: int, second: int) -> tuple[Split, Split]:
+    """Two parts that share no example: `first` and `second` many, or half and half of what there is.
+
+    Raises:
+        ValueError: fewer than two examples.
+    """
+    if len(split) < 2:
+        raise ValueError(
+            f"train_data holds {len(split)} example, but calibration and scoring need different ones; "
+            f"give more, or give reward_data too."
+        )
+    cut = min(first, max(1, len(split) // 2))
+    return split.take(np.arange(cut)), split.take(np.arange(cut, min(len(split), cut + second)))
+
+
+def _pair(data: Any, name: str) -> tuple[Any, Any]:
+    if isinstance(data, tuple):
+        if len(data) not in (2, 3):
+            raise TypeError(f"{name} is a tuple of {len(data)} items; expected {FORMS}.")
+        if len(data) == 3 and data[2] is not None:
+            raise TypeError(f"{name} has sample weights, which are not used here; give (x, y).")
+        return data[0], data[1]
+    return data, None
+
+
+def _inputs(x: Any, model: Any, name: str) -> list[np.ndarray]:
+    count = len(model.inputs)
+    if isinstance(x, dict):
+        names = [_name(tensor) for tensor in model.inputs]
+        missing = [n for n in names if n not in x]
+        if missing:
+            raise ValueError(f"{name} has no array for the inputs {missing}; it has {sorted(x)}.")
+        return [np.asarray(x[n]) for n in names]
+    if count == 1:
+        x = x[0] if isinstance(x, (list, tuple)) and len(x) == 1 and np.ndim(x[0]) == len(model.inputs[0].shape) else x
+        return [np.asarray(x)]
+    if not isinstance(x, (list, tuple)) or len(x) != count:
+        raise ValueError(f"The model has {count} inputs; x of {name} must be a list of {count} arrays or a dict.")
+    return [np.asarray(part) for part in x]
+
+
+def _iterated(data: Any, model: Any, name: str, limit: int | None) -> tuple[list[np.ndarray], np.ndarray | None]:
+    inputs: list[list[np.ndarray]] = []
+    labels: list[np.ndarray] = []
+    count = 0
+    for batch in _batches(data, name):
+        x, y = _pair(batch, name)
+        arrays = _inputs(x, model, name)
+        inputs.append(arrays)
+        if y is not None:
+            labels.append(np.asarray(y))
+        if arrays[0].ndim != len(model.inputs[0].shape):
+            raise ValueError(
+                f"A batch of {name} has shape {arrays[0].shape}, but the model's input has shape "
+                f"{tuple(model.inputs[0].shape)}; batch the data set, for instance data.batch(32)."
+            )
+        count += len(arrays[0])
+        if limit is not None and count >= limit:
+            break
+    if not inputs:
+        raise ValueError(f"{name} is empty; give at least two examples.")
+    joined = [np.concatenate(parts)[:limit] for parts in zip(*inputs, strict=True)]
+    return joined, np.concatenate(labels)[:limit] if labels else None
+
+
+def _batches(data: Any, name: str) -> Iterator:
+    if hasattr(data, "as_numpy_iterator"):
+        return data.as_numpy_iterator()
+    if hasattr(data, "__getitem__") and hasattr(data, "__len__"):  # keras PyDataset, tf_keras Sequence
+        return (data[i] for i in range(len(data)))
+    raise TypeError(f"{name} is a {type(data).__name__}; expected {FORMS}.")
+
+
+def _cast(array: np.ndarray, tensor) -> np.ndarray:
+    dtype = getattr(tensor.dtype, "name", str(tensor.dtype))
+    if array.dtype == dtype:
+        return array
+    try:
+        return array.astype(dtype)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"The data for input {_name(tensor)!r} has type {array.dtype}, which cannot be made into {dtype}."
+        ) from error
+
+
+def _check_lengths(inputs: Sequence[np.ndarray], labels: np.ndarray | None, name: str) -> None:
+    arrays = [*inputs] if labels is None else [*inputs, labels]
+    lengths = [len(array) if array.ndim else 0 for array in arrays]
+    if min(lengths) == 0:
+        raise ValueError(f"{name} is empty; give at least two examples.")
+    if len(set(lengths)) > 1:
+        raise ValueError(f"The arrays of {name} have {lengths} examples; all must have the same number.")
+
+
+def _check(split: Split, model: Any, name: str) -> None:
+    _check_lengths(split.inputs, split.labels, name)
+    for array, tensor in zip(split.inputs, model.inputs, strict=True):
+        wanted = tuple(tensor.shape)[1:]
+        if array.shape[1:] != wanted:
+            raise ValueError(
+                f"{name} has examples of shape {array.shape[1:]} for input {_name(tensor)!r}, "
+                f"but the model wants {wanted}."
+            )
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            bad = int((~np.isfinite(array).reshape(len(array), -1).all(axis=1)).sum())
+            raise ValueError(f"{name} holds NaN or infinity in {bad} of {len(array)} examples; clean the data first.")
+    if split.labels is not None and split.labels.dtype.kind == "f" and not np.isfinite(split.labels).all():
+        raise ValueError(f"The labels of {name} hold NaN or infinity; clean the data first.")
+
+
+def _name(tensor) -> str:
+    return tensor.name.split(":")[0]

@@ -1,0 +1,83 @@
+"""How the search is doing: a live line on a terminal, plain lines elsewhere."""
+
+import contextlib
+import sys
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from amc_tf.result import Result
+from amc_tf.search.outcome import Trial
+
+PLAIN_EVERY_S = 10.0  # a log wants a line now and then, not one an episode
+
+
+class SearchProgress(contextlib.AbstractContextManager):
+    """Shows trials as they end. On a terminal one live line, elsewhere a plain line every ten seconds.
+
+    Args:
+        total: number of trials.
+        done: how many were done in an earlier call.
+        verbose: False shows nothing.
+    """
+
+    def __init__(self, total: int, done: int = 0, verbose: bool = True, console: Console | None = None):
+        self._console = console or Console(file=sys.stderr)
+        self._total, self._done, self._verbose = total, done, verbose
+        self._last_line = float("-inf")
+        self._started = time.monotonic()
+        self._resumed = done
+        self._bar = Progress(
+            TextColumn("search"), BarColumn(bar_width=20), MofNCompleteColumn(), TextColumn("{task.fields[state]}"),
+            TimeRemainingColumn(), console=self._console,
+        )  # fmt: skip
+
+    def __enter__(self):
+        if self._verbose and self._console.is_terminal:
+            self._bar.start()
+            self._task = self._bar.add_task("", total=self._total, completed=self._done, state="")
+        return self
+
+    def __exit__(self, *_):
+        self._bar.stop()
+
+    def update(self, trial: Trial, best: Trial | None) -> None:
+        """Shows that `trial` has ended."""
+        self._done += 1
+        if not self._verbose:
+            return
+        state = _state(trial, best)
+        if self._console.is_terminal:
+            self._bar.update(self._task, completed=self._done, state=state)
+        elif time.monotonic() - self._last_line >= PLAIN_EVERY_S or self._done == self._total:
+            self._last_line = time.monotonic()
+            self._console.print(
+                f"search {self._done}/{self._total}  {state}  {self._left()}", soft_wrap=True, highlight=False
+            )
+
+    def _left(self) -> str:
+        seconds = (time.monotonic() - self._started) / max(1, self._done - self._resumed) * (self._total - self._done)
+        return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02}:{int(seconds) % 60:02} left"
+
+
+def print_result(result: Result, console: Console | None = None) -> None:
+    """Prints the before/after table and where the files are."""
+    console = console or Console()
+    table = Table("", "base", "compressed", "", box=None, pad_edge=False)
+    for row in result.rows():
+        table.add_row(*row)
+    console.print(table)
+    console.print(f"accuracy on {result.scored_on}, before fine-tuning", highlight=False)
+    console.print(f"tflite   {result.tflite}", soft_wrap=True, highlight=False)
+    console.print(f"run_dir  {result.run_dir}", soft_wrap=True, highlight=False)
+
+
+def _state(trial: Trial, best: Trial | None) -> str:
+    if trial.outcome is None:
+        now = f"failed: {trial.reason}"
+    else:
+        share = trial.outcome.cost / trial.outcome.base_cost
+        now = f"{trial.kind} {trial.number}: accuracy {trial.outcome.accuracy:.3f}, cost {share:.3f} of base"
+    return now if best is None else f"{now}; best {best.outcome.accuracy:.3f} (trial {best.number})"

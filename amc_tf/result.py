@@ -1,0 +1,104 @@
+"""What compress() hands back, and the files it leaves in the run directory."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from amc_tf.pruning.plan import Plan
+from amc_tf.search.outcome import Trial
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One network in numbers.
+
+    Attributes:
+        accuracy: on the validation data where given, else on the reward split.
+        macs: multiplications of one inference.
+        params: number of weights.
+        size_bytes: of the .tflite.
+        latency_ms: median, or None where it was not measured.
+    """
+
+    accuracy: float
+    macs: int
+    params: int
+    size_bytes: int
+    latency_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """A compressed network.
+
+    Attributes:
+        model: plain model of the caller's Keras.
+        tflite: path of the .tflite to ship.
+        plan: what was kept.
+        run_dir: where the files are.
+        trials: all trials of the search.
+        base, compressed: the network before and after.
+        target, budget: as they were asked for; budget None for none.
+        limit: the budget in the target's own unit, or None.
+        seconds: of the call.
+        difference: largest absolute difference between the outputs of the .tflite and of `model` on real inputs.
+        interrupted: whether Ctrl-C ended the search early.
+        scored_on: "validation_data", "reward_data" or "train_data": whose examples the accuracies are of.
+    """
+
+    model: Any
+    tflite: Path
+    plan: Plan
+    run_dir: Path
+    trials: tuple[Trial, ...]
+    base: Figures
+    compressed: Figures
+    target: str
+    budget: float | str | None
+    limit: float | None
+    seconds: float
+    difference: float
+    interrupted: bool
+    scored_on: str
+
+    def summary(self) -> dict[str, Any]:
+        """The figures as plain types, as they stand in result.json."""
+        return {
+            "base": asdict(self.base),
+            "compressed": asdict(self.compressed),
+            "target": self.target,
+            "budget": self.budget,
+            "limit": self.limit,
+            "episodes": sum(trial.kind == "agent" for trial in self.trials),
+            "seconds": round(self.seconds, 1),
+            "tflite_difference": self.difference,
+            "interrupted": self.interrupted,
+            "scored_on": self.scored_on,
+        }
+
+    def save_summary(self) -> None:
+        """Writes result.json into the run directory."""
+        replace(self.run_dir / "result.json", json.dumps(self.summary(), indent=1).encode())
+
+    def rows(self) -> list[tuple[str, str, str, str]]:
+        """The before/after table: (figure, base, compressed, what is kept)."""
+        base, small = self.base, self.compressed
+        change = f"{(small.accuracy - base.accuracy) * 100:+.2f} points"
+        rows = [("accuracy", f"{base.accuracy:.2%}", f"{small.accuracy:.2%}", change)]
+        for name, before, after, form in (
+            ("MACs", base.macs, small.macs, "{:,}"),
+            ("params", base.params, small.params, "{:,}"),
+            ("size", base.size_bytes, small.size_bytes, "{:,} B"),
+            ("latency", base.latency_ms, small.latency_ms, "{:.2f} ms"),
+        ):
+            if before is not None and after is not None:
+                rows.append((name, form.format(before), form.format(after), f"{after / before:.1%} kept"))
+        return rows
+
+
+def replace(path: Path, contents: bytes) -> None:
+    """Writes a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_bytes(contents)
+    temporary.replace(path)

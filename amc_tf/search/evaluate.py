@@ -1,0 +1,91 @@
+"""Evaluator: a plan's widths -> Outcome. Without fine-tuning, on images that calibration never sees."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from amc_tf.data import Split
+from amc_tf.graph.rewrite import masked
+from amc_tf.pruning.batchnorm import Network
+from amc_tf.pruning.channel import ChannelPruning
+from amc_tf.pruning.plan import Plan
+from amc_tf.search.metrics import BadPredictions, Metric, as_labels, score
+from amc_tf.search.outcome import Outcome
+
+
+class Evaluator:
+    """Scores candidates on one copy of the network whose dropped channels are dead.
+
+    A network with dead channels computes what the pruned one does, so nothing is built or traced for a candidate.
+
+    Args:
+        pruning: makes the plans.
+        cost: widths -> cost.
+        calibration: the examples that BatchNorm statistics are measured on.
+        reward: the examples that candidates are scored on; without labels, agreement with the original is scored.
+        metric: (labels, outputs) -> number, the larger the better; default: accuracy.
+        batch_size: examples a step.
+
+    Raises:
+        ValueError: the labels do not fit the outputs, or the model's own predictions hold NaN.
+    """
+
+    def __init__(
+        self,
+        pruning: ChannelPruning,
+        cost: Callable[[Sequence[int]], float],
+        calibration: Split,
+        reward: Split,
+        metric: Metric | None = None,
+        batch_size: int = 128,
+    ):
+        self.pruning, self.cost, self.metric = pruning, cost, metric
+        self._calibration, self._reward = calibration, reward
+        self._network = Network(pruning.model, batch_size)
+        self._outcomes: dict[str, Outcome] = {}
+        outputs = self._network.predict(reward.inputs)
+        self._labels = as_labels(outputs[0]) if reward.labels is None else reward.labels
+        try:
+            self.base_accuracy = score(metric, self._labels, outputs)
+        except BadPredictions as error:
+            raise ValueError(
+                "The model's own predictions hold NaN or infinity on the given data; check its weights and the "
+                "preprocessing of the data."
+            ) from error
+        self._full = tuple(unit.channels for unit in pruning.units)
+        self.base_cost = float(cost(self._full))
+
+    def __call__(self, widths: Sequence[int]) -> Outcome:
+        """The outcome of keeping `widths[i]` channels of unit i.
+
+        Raises:
+            BadPredictions: the candidate's predictions hold NaN or infinity.
+        """
+        widths = tuple(int(w) for w in widths)
+        if widths == self._full:  # nothing pruned: the network as it came, with its own statistics
+            return Outcome(self.base_accuracy, self.base_cost, self.base_accuracy, self.base_cost)
+        plan = self.pruning.plan(widths)
+        if plan.digest not in self._outcomes:
+            self._prepare(plan)
+            accuracy = score(self.metric, self._labels, self._network.predict(self._reward.inputs))
+            self._outcomes[plan.digest] = Outcome(
+                accuracy, float(self.cost(widths)), self.base_accuracy, self.base_cost
+            )
+        return self._outcomes[plan.digest]
+
+    def base_outputs(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """What the network as it came says to `inputs` (one array (examples, ...) an input)."""
+        self._network.weights = self.pruning.weights
+        return self._network.predict(inputs)
+
+    def weights(self, plan: Plan) -> dict[str, tuple[np.ndarray, ...]]:
+        """The full weights with the BatchNorm statistics that the plan was scored with: layer path -> arrays."""
+        if all(mask.all() for mask in plan.values()):
+            return self.pruning.weights
+        self._prepare(plan)
+        return self._network.weights
+
+    def _prepare(self, plan: Plan) -> None:
+        kept = plan.kept(self.pruning.groups)
+        self._network.weights = masked(self.pruning.groups, kept, self.pruning.weights)
+        self._network.recalibrate(self._calibration.inputs)
