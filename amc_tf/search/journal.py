@@ -4,6 +4,7 @@ The first line is a header that says what the search was asked for; every other 
 a power cut tore off is cut away when the journal is opened again.
 """
 
+import contextlib
 import fcntl
 import io
 import json
@@ -19,8 +20,6 @@ from amc_tf.search.outcome import Trial
 _LOG = logging.getLogger(__name__)
 _FORMAT = 1
 _PACKAGES = ("amc_tf", "numpy", "tensorflow", "keras", "tf_keras", "tf-agents", "ai-edge-litert")
-# A search may be prolonged, and the packages under it renewed; all else must be as it was.
-_MAY_CHANGE = ("versions", "arguments.episodes")
 
 
 def header(model: str, seed: int, arguments: dict) -> dict:
@@ -33,10 +32,8 @@ def header(model: str, seed: int, arguments: dict) -> dict:
     """
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
-        try:
+        with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = None
     return {"versions": versions, "seed": seed, "model": model, "arguments": arguments}
 
 
@@ -131,10 +128,11 @@ class Journal:
             raise self._damaged(1, f"has format {found.get('format')!r}, expected the header of format {_FORMAT}")
         old, new = _flat(found), _flat(wanted)
         differing = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+        # A search may be prolonged, and the packages under it renewed; all else must be as it was.
         changes = [
             f"{name.removeprefix('arguments.')} was {old.get(name)!r} and is {new.get(name)!r}"
             for name in differing
-            if not name.startswith(_MAY_CHANGE)
+            if name != "arguments.episodes" and not name.startswith("versions.")
         ]
         if changes:
             raise RunDirError(

@@ -11,6 +11,7 @@ import numpy as np
 from amc_tf.errors import AgentError, AmcError, RunDirError
 from amc_tf.search.budget import FLOOR, Budget, uniform
 from amc_tf.search.environment import Environment
+from amc_tf.search.features import NAMES
 from amc_tf.search.journal import Journal
 from amc_tf.search.outcome import Outcome, Proposal, Trial
 from amc_tf.search.rewards import Reward, choose
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from amc_tf.pruning.channel import Unit
 
 _LOG = logging.getLogger(__name__)
-_UNPRUNED, _UNIFORM, _FIRST_EPISODE = range(3)  # numbers of trials
+_UNIFORM, _FIRST_EPISODE = 1, 2  # numbers of trials; 0 is the unpruned network
 _UNIFORM_SHARE = 0.5  # of the base cost that the uniform plan keeps where there is no budget: the paper's usual one
 _FAILURES_IN_A_ROW = 10  # after so many the cause is no plan's: a phone was unplugged, a disk is full
 
@@ -28,14 +29,13 @@ class Search:
     """Trial 0 is the unpruned network, trial 1 the uniform plan, and all that follow are the agent's episodes.
 
     `run()` does it all; `ask()` and `tell()` are for whoever evaluates elsewhere. Without a budget the uniform plan
-    keeps half of the base cost, or all that must be kept where that is more.
+    keeps half of the base cost, or the least that can be kept where that is more.
 
     Args:
         units: In the order in which they are decided.
         cost: Widths (units,) -> cost; exact, non-decreasing in each width.
         evaluate: Widths -> Outcome; where it raises AmcError the trial failed, all else is a bug and raises.
-        agent: Fresh; act(state, episode), learn(episode, states, actions, reward), save(path), load(path),
-            last_episode (the last one learned, -1 for none). Episodes count from 0.
+        agent: Fresh; has act, learn, save, load and last_episode of DdpgAgent. Its episodes count from 0.
         journal: Open; the trials in it are not done again.
         limit: What a plan may cost, in the cost's unit; None for no budget.
         floor: See Budget.
@@ -44,13 +44,8 @@ class Search:
         digest: Widths -> digest of their plan, for the journal; by default of the widths alone.
         on_episode_end: Called with each new trial and the best one so far, or None.
 
-    Attributes:
-        trials: Those finished, in this process or before.
-        interrupted: Whether Ctrl-C ended run().
-
     Raises:
-        BudgetError: The limit cannot be reached.
-        RunDirError: The journal is of other units.
+        BudgetError, RunDirError: The limit cannot be reached; the journal is of other units.
     """
 
     def __init__(
@@ -70,7 +65,7 @@ class Search:
     ):
         self.units, self.cost, self.evaluate, self.agent, self.journal = tuple(units), cost, evaluate, agent, journal
         self.limit, self.episodes, self.on_episode_end = limit, episodes, on_episode_end
-        self.interrupted = False
+        self.interrupted = False  # whether Ctrl-C ended run()
         self._environment = Environment(units, cost, None if limit is None else Budget(units, cost, limit, floor))
         self._reward = choose(reward, limit)
         self._digest = digest or (lambda widths: hashlib.sha256(repr(widths).encode()).hexdigest()[:16])
@@ -79,14 +74,13 @@ class Search:
         names = [unit.name for unit in units]
         if len(set(names)) < len(names):
             raise ValueError(f"The names of units are {names}: each needs its own, for the journal.")
-        if self.trials and list(self.trials[0].keep_ratios) != names:
-            raise RunDirError(
-                f"{journal.path} is about the units {list(self.trials[0].keep_ratios)}, this search about {names}: "
-                "choose another run_dir."
-            )
+        known = list(self.trials[0].keep_ratios) if self.trials else names
+        if known != names:
+            raise RunDirError(f"{journal.path} is of units {known}, this search of {names}: choose another run_dir.")
 
     @property
     def trials(self) -> tuple[Trial, ...]:
+        """Those finished, in this process or before."""
         return tuple(self.journal.trials)
 
     @property
@@ -97,7 +91,7 @@ class Search:
         return max(able, key=lambda trial: (trial.reward, -trial.outcome.cost), default=None)
 
     def run(self) -> "Search":
-        """Runs whatever trials are left. Ctrl-C ends it early, with all finished trials kept.
+        """Runs whatever trials are left. Ctrl-C ends it early, with `interrupted` set and finished trials kept.
 
         Raises:
             AmcError: Ten trials in a row failed; the journal has them, and the same call goes on after them.
@@ -132,25 +126,21 @@ class Search:
     def _propose(self, number: int) -> Proposal:
         widest = tuple(unit.channels for unit in self.units)
         if number >= _FIRST_EPISODE:
-            self._bring_agent_up()
             episode = number - _FIRST_EPISODE
+            if not self._agent_is_current:
+                self._bring_agent_up()
             states, actions = self._environment.run(lambda t, state: self.agent.act(state, episode))
             return Proposal(number, "agent", self._environment.widths, states, actions)
-        if number == _UNPRUNED:
-            kind, widths = "base", widest
-        else:
-            least = self.cost(np.array([unit.widths[0] for unit in self.units]))
-            limit = max(_UNIFORM_SHARE * self.cost(np.array(widest)), least) if self.limit is None else self.limit
+        kind, widths, limit = "base", widest, self.limit
+        if number == _UNIFORM:
+            if limit is None:
+                narrowest = np.array([unit.widths[0] for unit in self.units])
+                limit = max(_UNIFORM_SHARE * self.cost(np.array(widest)), self.cost(narrowest))
             kind, widths = "uniform", uniform(self.units, self.cost, limit)
-        return Proposal(number, kind, widths, np.zeros((0, 11), np.float32), np.zeros(0))
+        return Proposal(number, kind, widths, np.zeros((0, len(NAMES)), np.float32), np.zeros(0))
 
     def tell(self, proposal: Proposal, result: Outcome | AmcError) -> Trial:
-        """Records what came of a proposal, on disk first, and teaches the agent.
-
-        Args:
-            proposal: What ask() returned.
-            result: Its outcome, or the error for which it failed.
-        """
+        """Records what came of a proposal, its outcome or why it failed: on disk first, then in the agent."""
         failed = isinstance(result, AmcError)
         trial = Trial(
             number=proposal.number,
@@ -164,29 +154,24 @@ class Search:
             seconds=round(time.perf_counter() - self._started, 3),
             reason=f"{type(result).__name__}: {result}" if failed else None,
         )
-        if trial.kind != "agent":
-            self.journal.append(trial)
-            return trial
-        self._agent_is_current = False  # Ctrl-C in any of these lines must not cost the agent an episode
+        self._agent_is_current = False  # until it is saved: Ctrl-C in between must not cost it an episode
         self.journal.append(trial)
-        self._teach(trial, proposal.states, proposal.actions)
-        self.agent.save(self.journal.run_dir / "agent.npz")
-        self._agent_is_current = True
+        if trial.kind == "agent":
+            self._teach(trial, proposal.states, proposal.actions)
+            self.agent.save(self.journal.run_dir / "agent.npz")
+            self._agent_is_current = True
         return trial
 
     def _teach(self, trial: Trial, states: np.ndarray, actions: np.ndarray) -> None:
         """A failed plan counts as the worst one so far, or the agent would propose it again and again."""
         reward = trial.reward
         if reward is None:
-            earlier = self.trials[: trial.number]
-            reward = min((other.reward for other in earlier if other.reward is not None), default=None)
+            reward = min((t.reward for t in self.trials[: trial.number] if t.reward is not None), default=None)
         if reward is not None:
             self.agent.learn(trial.number - _FIRST_EPISODE, states, actions, reward)
 
     def _bring_agent_up(self) -> None:
         """Loads the agent and replays to it what the journal has and its file has not, as after a kill."""
-        if self._agent_is_current:
-            return
         path = self.journal.run_dir / "agent.npz"
         episodes = self.trials[_FIRST_EPISODE:]
         if episodes and path.exists():

@@ -82,9 +82,11 @@ class FakeAgent:
         self.memory = 0.0
         self.last_episode = -1
         self.lessons: list[tuple[int, np.ndarray, np.ndarray, float]] = []
+        self.asked: list[int] = []  # the episode of each act
         self._step = (-1, 0)
 
     def act(self, state: np.ndarray, episode: int) -> float:
+        self.asked.append(episode)
         step = self._step[1] + 1 if self._step[0] == episode else 0
         self._step = (episode, step)
         noise = np.random.default_rng([episode, step]).random()

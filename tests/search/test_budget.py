@@ -224,13 +224,13 @@ def test_uniform_keeps_the_same_ratio_everywhere(share: float, ratio: float) -> 
 
 
 def test_uniform_spends_what_rounding_left_on_whom_rounding_hurt_most() -> None:
-    # Costs w_0 + w_1 + w_2; at a common ratio just under 0.75 the widths are 8, 8 and 22 of 16, 16 and 30.
-    some = [FakeUnit("a", 16, (8, 16)), FakeUnit("b", 16, (8, 16)), FakeUnit("c", 30, tuple(range(2, 31)))]
+    # Costs w_0 + w_1 + w_2; at a common ratio just under 0.75 the widths are 22, 8 and 8 of 30, 16 and 16.
+    some = [FakeUnit("a", 30, tuple(range(2, 31))), FakeUnit("b", 16, (8, 16)), FakeUnit("c", 16, (8, 16))]
     cost = ProductCost(np.pad(np.ones((3, 1)), ((0, 1), (3, 0))))
-    assert uniform(some, cost, 38) == (8, 8, 22)
-    assert uniform(some, cost, 46) == (16, 8, 22)  # a step for a; one for b does not fit
-    assert uniform(some, cost, 53) == (16, 8, 23)
-    assert uniform(some, cost, 54) == (16, 16, 22)
+    assert uniform(some, cost, 38) == (22, 8, 8)
+    assert uniform(some, cost, 46) == (22, 16, 8)  # a step for b; one for c does not fit
+    assert uniform(some, cost, 53) == (23, 16, 8)
+    assert uniform(some, cost, 54) == (22, 16, 16)
 
 
 def test_uniform_widens_no_unit_by_more_than_a_step() -> None:

@@ -37,12 +37,13 @@ def lines(folder: Path) -> list[dict]:
     return [{name: value for name, value in record.items() if name != "seconds"} for record in records]
 
 
-@pytest.fixture
-def undisturbed(tmp_path: Path) -> list[dict]:
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     """What a search of six episodes writes when nothing happens to it."""
-    with Journal(tmp_path / "undisturbed", HEADER) as journal:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with Journal(folder, HEADER) as journal:
         search(journal).run()
-    return lines(tmp_path / "undisturbed")
+    return lines(folder)
 
 
 @pytest.fixture
@@ -69,6 +70,7 @@ def test_the_agent_is_taught_what_was_executed(journal: Journal) -> None:
     agent = FakeAgent()
     done = search(journal, agent).run()
     assert [episode for episode, *_ in agent.lessons] == list(range(6))
+    assert agent.asked == [episode for episode in range(6) for _ in UNITS]
     for trial, (_, states, actions, reward) in zip(done.trials[2:], agent.lessons, strict=True):
         assert states.shape == (4, 11)
         assert actions.tolist() == list(trial.keep_ratios.values())
@@ -143,6 +145,7 @@ def test_a_failed_evaluation_is_a_failed_trial_and_counts_as_the_worst(journal: 
     assert failure.reason == "DeviceError: the phone is gone"
     assert failure.widths == calls[4]
     assert len(done.trials) == 8 and done.trials[5].state == "complete"
+    assert done.best.reward == max(t.reward for t in done.trials[1:] if t is not failure)
     assert agent.lessons[2][3] == min(t.reward for t in done.trials[:4])
 
 
@@ -223,6 +226,14 @@ def test_ctrl_c_ends_the_run_and_another_run_goes_on(journal: Journal, undisturb
     assert one.interrupted and len(one.trials) == call
     assert not one.run().interrupted
     assert lines(journal.run_dir) == undisturbed
+
+
+def test_an_agent_that_learned_all_is_not_loaded_again(journal: Journal) -> None:
+    class NeverLoaded(FakeAgent):
+        def load(self, path):
+            raise AssertionError("it has just saved this")
+
+    assert len(search(journal, NeverLoaded()).run().trials) == 8
 
 
 @pytest.mark.parametrize("before", [True, False])
@@ -391,7 +402,7 @@ def test_an_agents_file_ahead_of_the_journal_is_refused(journal: Journal) -> Non
 def test_a_journal_of_other_units_is_refused(journal: Journal) -> None:
     search(journal, episodes=1).run()
     other = [unit(64, name="elsewhere")]
-    with pytest.raises(RunDirError, match="about the units .*unit0.*this search about .*elsewhere"):
+    with pytest.raises(RunDirError, match="of units .*unit0.*this search of .*elsewhere"):
         Search(other, chain_cost(1), EVALUATE, FakeAgent(), journal)
 
 
