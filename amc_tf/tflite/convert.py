@@ -192,8 +192,8 @@ def _scales_a_convolution(subgraph: Subgraph, operator: Operator) -> bool:
         made not in subgraph.outputs
         and len(subgraph.readers(made)) == 1
         and any(
-            subgraph.values[value].constant and math.prod(subgraph.values[value].shape) == channels
-            for value in operator.inputs
+            scale.constant and scale.shape[-1:] == (channels,) and math.prod(scale.shape) == channels
+            for scale in (subgraph.values[value] for value in operator.inputs)
         )
     )
 
