@@ -117,12 +117,15 @@ class Tracer:
         `role` says whether the layer reads the channels there ("in"), makes them ("out") or only carries them ("own").
         """
         for index, weight in enumerate(node.weights):
-            if weight.name == name and atoms is not None:
+            if weight.name == name:
+                # An axis on which nothing can go is noted too: another call of a shared layer may see atoms there.
+                follows = np.full(weight.shape[axis], FIXED) if atoms is None else atoms
                 key = (node.layer, index, axis % len(weight.shape))
                 if key in self.axes:
-                    self.join(self.axes[key], atoms, f"the shared layer {node.layer!r} also sees channels that cannot go")
+                    why = f"the shared layer {node.layer!r} also sees channels that cannot go"
+                    self.axes[key] = self.join(self.axes[key], follows, why)
                 else:
-                    self.axes[key] = atoms
+                    self.axes[key] = follows
                     self.roles[key] = role
 
     def size(self, node: Node, path: tuple[str | int, ...], atoms: Axis) -> None:

@@ -120,9 +120,10 @@ class _Grouping:
 
     def __init__(self, tracer: Tracer):
         self.tracer = tracer
+        self.axes = {key: atoms for key, atoms in tracer.axes.items() if (atoms != FIXED).any()}
         # Besides the weights, sizes and terms tell atoms apart: channels of one group take the same part everywhere.
         self.arrays = [
-            *tracer.axes.values(),
+            *self.axes.values(),
             *(size.atoms for size in tracer.sizes),
             *(axis for term in tracer.terms for axis in term.axes),
         ]
@@ -138,7 +139,7 @@ class _Grouping:
             starts.append(start)
             start += len(atoms)
         renumbered = iter([number[array] for array in self.roots])
-        axes = {key: next(renumbered) for key in self.tracer.axes}
+        axes = {key: next(renumbered) for key in self.axes}
         sizes = tuple(Size(size.layer, size.path, next(renumbered)) for size in self.tracer.sizes)
         terms = tuple(Term(t.layer, t.coefficient, tuple(next(renumbered) for _ in t.axes)) for t in self.tracer.terms)
         slots = self._slots(axes, starts, [len(atoms) for atoms in members])

@@ -34,8 +34,8 @@ def keras_of(model) -> Any:
         module = sys.modules[root]
         if root == "keras" and module.backend.backend() != "tensorflow":
             raise UnsupportedModel(
-                f"Keras runs on the backend {module.backend.backend()!r} here, but a .tflite can be made from TensorFlow "
-                f'only; set the environment variable KERAS_BACKEND to "tensorflow" before Keras is imported.'
+                f"Keras runs on the backend {module.backend.backend()!r} here, but a .tflite can be made from "
+                f'TensorFlow only; set the environment variable KERAS_BACKEND to "tensorflow" before Keras is imported.'
             )
         return module
     raise TypeError(
@@ -59,12 +59,13 @@ def read(model) -> tuple[Graph, dict[str, tuple[np.ndarray, ...]]]:
     """
     check(model)
     reader = _Reader()
-    root = _functional(model)
-    tensors = [reader.tensor(t) for t in _flat(root.inputs)]
+    tensors = [reader.tensor(t) for t in _flat(_functional(model).inputs)]
     outputs = reader.walk(model, "", tensors)
-    if any(None in shape for shape in reader.shapes):
-        # A nested model that was built for any size: building it anew at the sizes it is called with makes them known.
-        return read(rebuild(model))
+    if reader.open or any(None in shape for shape in reader.shapes):
+        # A nested model that was built for any size, or a layer that does not say what it returns.
+        reader = _Reader(runs=True)
+        tensors = [reader.tensor(_zeros(t)) for t in _flat(_functional(model).inputs)]
+        outputs = reader.walk(model, "", tensors)
     graph = Graph(tuple(reader.nodes), tuple(reader.shapes), tuple(tensors), tuple(outputs))
     return graph, {path: tuple(np.array(w) for w in layer.get_weights()) for path, layer in reader.layers.items()}
 
@@ -92,7 +93,7 @@ def check(model) -> None:
 
 
 def rebuild(model, edit: Callable | None = None, weights: dict[str, tuple[np.ndarray, ...]] | None = None):
-    """Builds the model again from fresh layers, at the sizes it is called with.
+    """Builds the model again from fresh layers.
 
     Args:
         model: a model that `read` accepts; it is not changed.
@@ -131,14 +132,18 @@ def layers(model) -> dict[str, Any]:
 class _Reader:
     """Walks the calls of a model and of the models nested in it."""
 
-    def __init__(self):
+    def __init__(self, runs: bool = False):
+        self.runs = runs  # whether the layers are called on values, for the shapes of what they really return
+        self.open = False  # whether a nested model is called at another size than it was built for
         self.nodes: list[Node] = []
         self.shapes: list[tuple[int | None, ...]] = []
+        self.values: list[Any] = []
         self.layers: dict[str, Any] = {}
         self.paths: dict[int, str] = {}  # id of a layer -> path; a layer reached twice keeps its first path
 
-    def tensor(self, keras_tensor) -> int:
-        self.shapes.append(tuple(keras_tensor.shape)[1:])
+    def tensor(self, tensor) -> int:
+        self.shapes.append(tuple(tensor.shape)[1:])
+        self.values.append(tensor)
         return len(self.shapes) - 1
 
     def walk(self, model, prefix: str, inputs: list[int]) -> list[int]:
@@ -148,18 +153,29 @@ class _Reader:
         for node in _calls(functional):
             operation = _operation(node)
             args, kwargs = _arguments(node)
-            tensors = [known[id(t)] for t in _flat((args, kwargs)) if id(t) in known]
+            read = (args, {key: value for key, value in kwargs.items() if key != "mask"})  # masks hold no channels
+            tensors = [known[id(t)] for t in _flat(read) if id(t) in known]
             path = self.paths.setdefault(id(operation), prefix + operation.name)
             if _functional(operation) is not None:
                 outputs = self.walk(operation, path + "/", tensors)
-                inner = [self.shapes[i] for i in tensors]
-                if inner != [tuple(t.shape)[1:] for t in _flat(_functional(operation).inputs)]:
-                    self.shapes.append((None,))  # called at another size than built for: `read` builds it anew
+                built_for = [tuple(t.shape)[1:] for t in _flat(_functional(operation).inputs)]
+                self.open |= built_for != [self.shapes[i] for i in tensors]
             else:
-                outputs = [self.tensor(t) for t in _flat(node.outputs)]
+                made = self._run(operation, path, args, kwargs, known) if self.runs else node.outputs
+                outputs = [self.tensor(t) for t in _flat(made)]
                 self._append(operation, path, args, kwargs, known, tensors, outputs)
             known.update(zip((id(t) for t in _flat(node.outputs)), outputs, strict=True))
         return [known[id(t)] for t in _flat(functional.outputs)]
+
+    def _run(self, operation, path, args, kwargs, known):
+        values = {key: self.values[index] for key, index in known.items()}
+        try:
+            return operation(*_fill(args, values), **_fill(kwargs, values))
+        except Exception as error:  # whatever a layer may raise
+            raise UnsupportedModel(
+                f"The sizes behind the layer {path!r} are open, and calling it to learn them fails ({_sentence(error)}); "
+                f"build the model with fixed sizes throughout."
+            ) from error
 
     def _append(self, operation, path, args, kwargs, known, inputs, outputs) -> None:
         values = _flat((args, kwargs))
@@ -193,8 +209,11 @@ def _functional(model):
 
 def _calls(functional):
     """The calls inside a model in computing order, without its inputs."""
+    operations = getattr(functional, "operations", None) or functional._self_tracked_trackables
+    order = {id(operation): index for index, operation in enumerate(operations)}
     for depth in sorted(functional._nodes_by_depth, reverse=True):
-        for node in functional._nodes_by_depth[depth]:
+        # Keras lists the nodes of one depth backwards; as its layers are listed reads more naturally.
+        for node in sorted(functional._nodes_by_depth[depth], key=lambda node: order[id(_operation(node))]):
             if not node.is_input and type(_operation(node)).__name__ != "InputLayer":
                 yield node
 
@@ -204,13 +223,13 @@ def _operation(node):
 
 
 def _arguments(node) -> tuple[tuple, dict]:
-    if hasattr(node, "arguments"):
-        return tuple(node.arguments.args), dict(node.arguments.kwargs)
-    return tuple(node.call_args or ()), dict(node.call_kwargs or {})
+    found = getattr(node, "arguments", None)
+    args, kwargs = (found.args, found.kwargs) if found else (node.call_args or (), node.call_kwargs or {})
+    return tuple(args), {key: value for key, value in kwargs.items() if not (key == "mask" and value is None)}
 
 
 def _flat(structure) -> list:
-    """The leaves of nested lists, tuples and dicts (dicts in the order of their sorted keys, as Keras flattens them)."""
+    """The leaves of nested lists, tuples and dicts (dicts by their sorted keys, as Keras flattens them)."""
     if isinstance(structure, dict):
         return [leaf for key in sorted(structure) for leaf in _flat(structure[key])]
     if isinstance(structure, (list, tuple)):
@@ -225,6 +244,19 @@ def _replace(structure, known: dict[int, int]):
     if isinstance(structure, (list, tuple)):
         return tuple(_replace(item, known) for item in structure)
     return Tensor(known[id(structure)]) if id(structure) in known else structure
+
+
+def _zeros(keras_tensor):
+    import tensorflow as tf
+
+    return tf.zeros((1, *tuple(keras_tensor.shape)[1:]), keras_tensor.dtype)
+
+
+def _sentence(error: Exception) -> str:
+    """The first line of what an error says, without the colours that Keras adds."""
+    lines = [line for line in re.sub(r"\x1b\[\d+m", "", str(error)).splitlines() if line.strip()]
+    told = [line for line in lines if not line.startswith("Exception encountered when calling")]
+    return f"{type(error).__name__}: {(told or lines or ['no reason given'])[0].strip()}"
 
 
 def _is_array(value) -> bool:
@@ -246,7 +278,7 @@ def _kind(operation) -> str:
 def _settings(layer) -> dict[str, Any]:
     try:
         return layer.get_config()
-    except NotImplementedError:  # a custom layer without get_config: it is frozen, and rebuilding it says what is missing
+    except NotImplementedError:  # a custom layer without get_config: frozen; rebuilding it says what is missing
         return {}
 
 
@@ -330,14 +362,22 @@ class _Builder:
         if id(operation) not in self.made:
             if _functional(operation) is not None:
                 tensors = [t for t in _flat((args, kwargs)) if _is_array(t) and hasattr(t, "name")]
-                self.made[id(operation)] = self.model(operation, path + "/", [tuple(t.shape)[1:] for t in tensors])
+                self.made[id(operation)] = self.model(operation, path + "/", _inner_shapes(operation, tensors))
             else:
                 self.made[id(operation)] = self._layer(operation, path)
                 self.layers[path] = (operation, self.made[id(operation)])
         new = self.made[id(operation)]
         order.append(new)
-        kwargs = {k: v for k, v in kwargs.items() if not (k == "mask" and v is None)}
-        return new(*args, **kwargs)
+        return self._called(new, path, args, kwargs)
+
+    def _called(self, new, path: str, args, kwargs):
+        try:
+            return new(*args, **kwargs)
+        except Exception as error:  # whatever a layer may raise
+            raise UnsupportedModel(
+                f"The layer {path!r} cannot be called again as it was called ({_sentence(error)}); name it, or the layers "
+                f"before it, in frozen=[...]."
+            ) from error
 
     def _layer(self, layer, path: str):
         cls = type(layer)
@@ -351,9 +391,8 @@ class _Builder:
             settings = self.edit(path, layer.get_config())
             return cls.from_config(settings)
         except (NotImplementedError, TypeError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UnsupportedModel(
-                f"The layer {path!r} (class {cls.__name__}) cannot be made again from its own settings ({reason}); "
+                f"The layer {path!r} (class {cls.__name__}) cannot be made again from its own settings ({_sentence(error)}); "
                 f"give the class a get_config() that returns all arguments of its constructor."
             ) from error
 
@@ -363,16 +402,26 @@ class _Builder:
         changed = {k: v for k, v in edited.items() if v is not named.get(k)}
         if type(operation).__name__ in ("TFOpLambda", "SlicingOpLambda"):
             new = type(operation).from_config(operation.get_config())
-            if not changed:
-                return new(*args, **kwargs)
-            bound = inspect.signature(operation.function).bind(*args, **kwargs)
-            bound.arguments.update(changed)
-            return new(*bound.args, **bound.kwargs)
+            if changed:
+                bound = inspect.signature(operation.function).bind(*args, **kwargs)
+                bound.arguments.update(changed)
+                args, kwargs = bound.args, bound.kwargs
+            return self._called(new, path, args, kwargs)
         new = copy.copy(operation)  # the caller's own operation must not learn of these calls
         new._inbound_nodes, new._outbound_nodes = [], []
         for key, value in changed.items():
             setattr(new, key, value)
-        return new(*args, **kwargs)
+        return self._called(new, path, args, kwargs)
+
+
+def _inner_shapes(model, tensors) -> list[tuple[int | None, ...]]:
+    """Input shapes of a nested model: those of `tensors`, but open where the model leaves them open."""
+    built_for = [tuple(t.shape)[1:] for t in _flat(_functional(model).inputs)]
+    called_with = [tuple(t.shape)[1:] for t in tensors]
+    return [
+        tuple(None if old is None else new for old, new in zip(*shapes, strict=True))
+        for shapes in zip(built_for, called_with, strict=True)
+    ]
 
 
 def _structure(functional, side: str):

@@ -14,14 +14,14 @@ from amc_tf.graph.graph import Node
 
 # Functions that treat every element alone. Softmax is none of them: it looks across the channels.
 ELEMENTWISE = frozenset(
-    "linear relu relu6 leaky_relu elu selu celu gelu silu swish mish sigmoid hard_sigmoid hard_silu hard_swish tanh "
-    "hard_tanh tanh_shrink hard_shrink soft_shrink softplus softsign exponential log_sigmoid squareplus sparse_plus "
-    "threshold".split()
+    "linear relu relu6 leaky_relu elu selu celu gelu silu swish mish sigmoid hard_sigmoid hard_silu hard_swish "
+    "tanh hard_tanh tanh_shrink hard_shrink soft_shrink softplus softsign exponential log_sigmoid squareplus "
+    "sparse_plus threshold".split()
 )
 ELEMENTWISE_OPERATIONS = ELEMENTWISE | frozenset(
-    "add subtract multiply divide true_divide truediv maximum minimum exp expm1 log log1p sqrt rsqrt abs negative neg "
-    "square clip clip_by_value cast identity power pow reciprocal stop_gradient floor ceil round sign erf sin cos "
-    "zeros_like ones_like divide_no_nan".split()
+    "add subtract multiply divide true_divide truediv maximum minimum exp expm1 log log1p sqrt rsqrt abs negative "
+    "neg square clip clip_by_value cast identity power pow reciprocal stop_gradient floor ceil round sign erf sin "
+    "cos zeros_like ones_like divide_no_nan".split()
 )
 
 
@@ -224,15 +224,22 @@ def padding(tracer: Tracer, node: Node, x: Labels):
             labels[index] = None
             continue
         before, after = amount
+        if key == "padding":
+            labels[index] = _padded(tracer, node, axis, (before, after), (key, index - first))
+            continue
         end = len(axis) - after
-        if key == "cropping":
-            parts, labels[index] = (axis[:before], axis[end:]), axis[before:end]
-        else:
-            parts = (tracer.fresh(node.layer, before, "before"), tracer.fresh(node.layer, after, "after"))
-            labels[index] = np.concatenate([parts[0], axis, parts[1]])
-        for side, part in enumerate(parts):
+        for side, part in enumerate((axis[:before], axis[end:])):
             tracer.size(node, (key, index - first, side), part)
+        labels[index] = axis[before:end]
     return tuple(labels)
+
+
+def _padded(tracer: Tracer, node: Node, axis: np.ndarray, amount: tuple[int, int], path: tuple) -> np.ndarray:
+    """New channels before and after those of `axis`; their numbers stand at `path` of the layer's settings."""
+    sides = [tracer.fresh(node.layer, count, tag) for tag, count in zip(("before", "after"), amount, strict=True)]
+    for side, made in enumerate(sides):
+        tracer.size(node, (*path, side), made)
+    return np.concatenate([sides[0], axis, sides[1]])
 
 
 def flatten(tracer: Tracer, node: Node, x: Labels):
@@ -324,6 +331,24 @@ def reduction(tracer: Tracer, node: Node, x: Labels):
     if node.settings.get("keepdims"):
         return tuple(None if index in axes else labels for index, labels in enumerate(x))
     return tuple(labels for index, labels in enumerate(x) if index not in axes)
+
+
+def pad(tracer: Tracer, node: Node, x: Labels):
+    key = _first(node, "pad_width", "paddings")
+    amounts = node.settings.get(key)
+    pairs = amounts if isinstance(amounts, (tuple, list)) and np.shape(amounts) == (len(x) + 1, 2) else None
+    if pairs is None or any(pairs[0]):
+        return unknown(tracer, node, x, why="what it pads cannot be followed")
+    labels = list(x)
+    for index, (axis, amount) in enumerate(zip(x, pairs[1:], strict=True)):
+        if axis is None or not any(amount):
+            continue
+        if str(node.settings.get("mode", "constant")).lower() == "constant":
+            labels[index] = _padded(tracer, node, axis, tuple(amount), (key, index + 1))
+        else:
+            tracer.freeze(axis, f"{node.layer!r} repeats these channels")
+            labels[index] = None
+    return tuple(labels)
 
 
 def expand_dims(tracer: Tracer, node: Node, x: Labels):
@@ -460,6 +485,7 @@ _OPERATIONS: dict[Callable, str] = {
     concatenate: "concatenate",
     reshape: "reshape",
     permute: "transpose",
+    pad: "pad",
     expand_dims: "expand_dims",
     squeeze: "squeeze",
     getitem: "getitem",

@@ -1,0 +1,58 @@
+"""A toy read once and pruned once, for all the tests that look at it."""
+
+import functools
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from amc_tf.graph import keras_graph, rewrite
+from amc_tf.graph.graph import Graph
+from amc_tf.graph.groups import ChannelGroups, channel_groups
+from amc_tf.pruning.plan import Plan
+from tests import toys
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model, what was read from it, and inputs for it."""
+
+    keras: Any
+    model: Any
+    graph: Graph
+    weights: dict[str, tuple[np.ndarray, ...]]
+    groups: ChannelGroups
+    inputs: list[np.ndarray]
+
+    def prune(self, plan: Plan) -> Any:
+        return rewrite.rewrite(self.model, self.groups, plan.kept(self.groups), self.weights)
+
+    def random_plan(self, seed: int = 0) -> Plan:
+        """Half of the channels of every prunable group, rounded up, at random places."""
+        rng = np.random.default_rng(seed)
+        return Plan({g.name: rng.permutation(g.channels) < (g.channels + 1) // 2 for g in self.groups.prunable})
+
+
+def read(keras, model) -> Case:
+    graph, weights = keras_graph.read(model)
+    return Case(keras, model, graph, weights, channel_groups(graph), toys.random_inputs(model))
+
+
+@functools.cache
+def case(keras_name: str, toy_name: str) -> Case:
+    keras = importlib.import_module(keras_name)
+    return read(keras, toys.TOYS[toy_name].build(keras))
+
+
+@functools.cache
+def pruned(keras_name: str, toy_name: str) -> Any:
+    this = case(keras_name, toy_name)
+    return this.prune(this.random_plan())
+
+
+def difference(first: list[np.ndarray], second: list[np.ndarray]) -> float:
+    """Largest absolute difference; infinite where the shapes are not the same."""
+    if [a.shape for a in first] != [b.shape for b in second]:
+        return float("inf")
+    return max(float(np.abs(a - b).max(initial=0)) for a, b in zip(first, second, strict=True))

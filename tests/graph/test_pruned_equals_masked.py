@@ -1,0 +1,228 @@
+"""The pruned model computes what the whole one computes with the dropped channels dead; and it is a plain model."""
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from amc_tf.graph import keras_graph
+from amc_tf.pruning.plan import Plan
+from tests import toys
+from tests.graph.cases import case, difference, pruned, read
+
+LARGE = "mobilenet_under_a_head"
+
+
+@st.composite
+def plans(draw, groups) -> Plan:
+    """Any mask for every prunable group, but for one that keeps nothing."""
+    masks = {}
+    for group in groups.prunable:
+        bits = draw(st.integers(1, 2**group.channels - 1))
+        masks[group.name] = np.array([bits >> i & 1 for i in range(group.channels)], dtype=bool)
+    return Plan(masks)
+
+
+@pytest.mark.parametrize("keras_name, toy", toys.cases())
+def test_pruned_equals_masked(keras_name: str, toy: toys.Toy) -> None:
+    this = case(keras_name, toy.name)
+
+    @settings(max_examples=1 if toy.name == LARGE else 3)
+    @given(plans(this.groups))
+    def check(plan: Plan) -> None:
+        smaller, masked = this.prune(plan), plan.masked(this.model)
+        assert difference(toys.outputs(smaller, this.inputs), toys.outputs(masked, this.inputs)) <= toy.tolerance
+
+    check()
+
+
+@pytest.mark.parametrize("keras_name, toy", toys.cases())
+def test_exactly_these_groups_shrink(keras_name: str, toy: toys.Toy) -> None:
+    groups = case(keras_name, toy.name).groups
+    # Keras numbers the operations that a caller cannot name.
+    names = [re.sub(r"_\d+(?=$|:|/)", "", group.name) for group in groups.prunable]
+    if toy.name == LARGE:
+        assert len(names) == 35 and all(name.startswith("mobilenetv2") for name in names)
+    else:
+        assert sorted(names) == sorted(toy.shrinks)
+
+
+@pytest.mark.parametrize("keras_name, toy", toys.cases())
+def test_masks_matter_in_every_toy(keras_name: str, toy: toys.Toy) -> None:
+    """The toys can tell: every group's channels reach the outputs, so a wrong one would be seen."""
+    this = case(keras_name, toy.name)
+    whole = toys.outputs(this.model, this.inputs)
+    for group in this.groups.prunable[:8]:
+        one = Plan({group.name: np.arange(group.channels) < 1})
+        assert difference(toys.outputs(one.masked(this.model), this.inputs), whole) > 1e-3, group.name
+
+
+# -------------------------------------------------------------------------------------------------- a plain model
+
+
+@pytest.mark.parametrize("keras_name, toy", toys.cases())
+def test_sort_and_names_stay(keras_name: str, toy: toys.Toy) -> None:
+    old, new = case(keras_name, toy.name).model, pruned(keras_name, toy.name)
+    assert type(new) is type(old) and new.name == old.name
+    assert [layer.name for layer in new.layers] == [layer.name for layer in old.layers]
+    assert [type(layer) for layer in new.layers] == [type(layer) for layer in old.layers]
+    assert [layer.trainable for layer in new.layers] == [layer.trainable for layer in old.layers]
+    assert new.input_shape == old.input_shape and new.output_shape == old.output_shape
+    assert list(getattr(new, "input_names", ())) == list(getattr(old, "input_names", ()))
+    assert list(getattr(new, "output_names", ())) == list(getattr(old, "output_names", ()))
+
+
+@pytest.mark.parametrize("keras_name, toy", toys.cases())
+def test_pruned_model_trains(keras_name: str, toy: toys.Toy) -> None:
+    this = case(keras_name, toy.name)
+    model = keras_graph.rebuild(pruned(keras_name, toy.name))
+    before = [np.array(w) for w in model.trainable_weights]
+    given = this.inputs[0] if len(this.inputs) == 1 else this.inputs
+    if toy.name == "dict_inputs":
+        given = dict(zip(sorted(["z_image", "a_features"]), this.inputs, strict=True))
+    targets = tf.nest.map_structure(lambda t: np.ones(t.shape, "float32"), model(given))
+    model.compile(optimizer="sgd", loss="mse", run_eagerly=True)
+    model.train_on_batch(given, targets)
+    moved = [np.abs(np.array(w) - b).max() > 0 for w, b in zip(model.trainable_weights, before, strict=True)]
+    assert any(moved) or not before
+
+
+def _state(model) -> tuple:
+    layers = list(model._flatten_layers())
+    operations = [*layers, *(op for layer in layers for op in getattr(layer, "operations", ()))]
+    nodes = [(len(op._inbound_nodes), len(op._outbound_nodes)) for op in operations]
+    return json.dumps(model.get_config(), default=str, sort_keys=True), nodes, [layer.built for layer in layers]
+
+
+@pytest.mark.parametrize("keras_name, toy", toys.cases())
+def test_given_model_is_untouched(keras_name: str, toy: toys.Toy) -> None:
+    model = case(keras_name, toy.name).model
+    state, weights = _state(model), model.get_weights()
+    this = read(case(keras_name, toy.name).keras, model)
+    plan = this.random_plan(1)
+    this.prune(plan)
+    plan.masked(model)
+    assert _state(model) == state
+    assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), weights, strict=True))
+
+
+LOAD = """
+import sys
+sys.modules["amc_tf"] = sys.modules["tests"] = None  # importing them now fails
+import importlib, json, pathlib
+import numpy as np
+keras = importlib.import_module(sys.argv[1])
+for path in sorted(pathlib.Path(sys.argv[2]).glob("*.keras")):
+    stored = np.load(path.with_suffix(".npz"))
+    inputs = [stored[f"in{i}"] for i in range(sum(name.startswith("in") for name in stored.files))]
+    try:
+        model = keras.saving.load_model(path)
+        if path.stem == "dict_inputs":
+            inputs = [dict(zip(["a_features", "z_image"], inputs))]
+        given = inputs[0] if len(inputs) == 1 else inputs
+        result = model(given, training=False)
+        if isinstance(result, dict):
+            result = [result[key] for key in sorted(result)]
+        result = result if isinstance(result, (list, tuple)) else [result]
+        worst = max(float(np.abs(np.asarray(r, "float32") - stored[f"out{i}"]).max()) for i, r in enumerate(result))
+    except Exception as error:
+        worst = repr(error)
+    print("RESULT", json.dumps([path.stem, worst]), flush=True)
+"""
+
+
+@pytest.mark.parametrize("keras_name", toys.BOTH)
+def test_saved_models_load_without_amc_tf(keras_name: str, tmp_path) -> None:
+    saved = [toy for toy in toys.TOYS.values() if keras_name in toy.kerases and not toy.custom]
+    for toy in saved:
+        this, model = case(keras_name, toy.name), pruned(keras_name, toy.name)
+        model.save(tmp_path / f"{toy.name}.keras")
+        results = toys.outputs(model, this.inputs)
+        arrays = {f"in{i}": x for i, x in enumerate(this.inputs)} | {f"out{i}": x for i, x in enumerate(results)}
+        np.savez(tmp_path / f"{toy.name}.npz", **arrays)
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, keras_name, tmp_path], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    results = dict(json.loads(line[7:]) for line in done.stdout.splitlines() if line.startswith("RESULT "))
+    assert set(results) == {toy.name for toy in saved}, done.stderr[-2000:]
+    assert {name: r for name, r in results.items() if not (isinstance(r, float) and r <= 1e-6)} == {}
+
+
+# ------------------------------------------------------------------------------- a second oracle: dead tensors
+
+
+def _open(name, x):
+    return x
+
+
+def _residual(keras, gate=_open):
+    layers = keras.layers
+    image = keras.Input((8, 8, 3))
+    x = gate("stem", layers.Conv2D(6, 3, padding="same", name="stem")(image))
+    y = gate("block", layers.Conv2D(8, 3, padding="same", activation="sigmoid", name="block")(x))
+    y = layers.BatchNormalization(name="norm")(layers.Conv2D(6, 3, padding="same", name="back")(y))
+    x = gate("stem", layers.ReLU()(layers.Add()([x, y])))
+    return keras.Model(image, layers.Dense(5, name="head")(layers.GlobalAveragePooling2D()(x)))
+
+
+def _excite(keras, gate=_open):
+    layers = keras.layers
+    image = keras.Input((8, 8, 3))
+    x = layers.Conv2D(8, 3, name="conv")(image)
+    x = gate("conv", layers.BatchNormalization(name="norm")(x))
+    s = layers.GlobalAveragePooling2D(keepdims=True)(x)
+    s = gate("squeeze", layers.Conv2D(4, 1, activation="sigmoid", name="squeeze")(s))
+    s = layers.Conv2D(8, 1, activation="sigmoid", name="excite")(s)
+    x = gate("conv", layers.Multiply()([x, s]))
+    x = layers.DepthwiseConv2D(3, activation="sigmoid", name="depthwise")(x)
+    x = gate("last", layers.Conv2D(6, 1, name="last")(gate("conv", x)))
+    return keras.Model(image, layers.Dense(5, name="head")(layers.Flatten()(x)))
+
+
+def _branches(keras, gate=_open):
+    layers = keras.layers
+    image = keras.Input((8, 8, 3))
+    a = gate("a", layers.Conv2D(4, 1, activation="sigmoid", name="a")(image))
+    b = gate("b", layers.Conv2D(6, 1, activation="sigmoid", name="b")(image))
+    x = layers.Concatenate()([b, image, a])
+    x = gate("c", layers.Conv2D(8, 3, strides=2, activation="sigmoid", name="c")(x))
+    x = gate("d", layers.SeparableConv2D(5, 1, activation="tanh", name="d")(x))
+    y = gate("e", layers.Conv2DTranspose(7, 2, strides=2, activation="sigmoid", name="e")(x))
+    y = layers.GlobalMaxPooling2D()(y)
+    x = layers.Flatten()(x)
+    return keras.Model(image, layers.Dense(5, name="head")(layers.Concatenate()([x, y])))
+
+
+def _grouped(keras, gate=_open):
+    layers = keras.layers
+    image = keras.Input((8, 8, 3))
+    twice = lambda name: lambda x: gate(name, x)  # noqa: E731
+    x = gate("conv*2", layers.Conv2D(8, 1, activation="sigmoid", name="conv")(image))
+    x = twice("grouped*2")(layers.Conv2D(6, 3, groups=2, activation="sigmoid", name="grouped")(x))
+    x = gate("last", layers.Conv2D(6, 1, name="last")(x))
+    return keras.Model(image, layers.Dense(5, name="head")(layers.GlobalAveragePooling2D()(x)))
+
+
+@pytest.mark.parametrize("build", [_residual, _excite, _branches, _grouped])
+def test_pruned_equals_dead_tensors(keras_module, build) -> None:
+    """Here no weight is zeroed and no label is trusted: tensors are multiplied by masks where the test says so."""
+    this = read(keras_module, toys.randomized(build(keras_module)))
+
+    @settings(max_examples=4)
+    @given(plans(this.groups))
+    def check(plan: Plan) -> None:
+        def gate(name: str, x):
+            mask = plan[name.split("*")[0]]
+            copies = 2 if name.endswith("*2") else 1
+            return keras_module.layers.Rescaling(np.tile(mask, copies).astype("float32").tolist())(x)
+
+        gated = toys.randomized(build(keras_module, gate))
+        assert difference(toys.outputs(this.prune(plan), this.inputs), toys.outputs(gated, this.inputs)) <= 1e-5
+
+    check()
