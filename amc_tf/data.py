@@ -148,7 +148,8 @@ def _iterated(data: Any, model: Any, name: str, limit: int | None) -> tuple[list
 def _batches(data: Any, name: str) -> Iterator:
     if hasattr(data, "as_numpy_iterator"):
         return data.as_numpy_iterator()
-    if hasattr(data, "__getitem__") and hasattr(data, "__len__"):  # keras PyDataset, tf_keras Sequence
+    sequence = hasattr(data, "__getitem__") and hasattr(data, "__len__")  # keras PyDataset, tf_keras Sequence
+    if sequence and not isinstance(data, (str, bytes)):
         return (data[i] for i in range(len(data)))
     raise TypeError(f"{name} is a {type(data).__name__}; expected {FORMS}.")
 

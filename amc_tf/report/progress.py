@@ -26,6 +26,7 @@ class SearchProgress(contextlib.AbstractContextManager):
     def __init__(self, total: int, done: int = 0, verbose: bool = True, console: Console | None = None):
         self._console = console or Console(file=sys.stderr)
         self._total, self._done, self._verbose = total, done, verbose
+        self._live = verbose and self._console.is_terminal
         self._last_line = float("-inf")
         self._started = time.monotonic()
         self._resumed = done
@@ -35,13 +36,14 @@ class SearchProgress(contextlib.AbstractContextManager):
         )  # fmt: skip
 
     def __enter__(self):
-        if self._verbose and self._console.is_terminal:
+        if self._live:
             self._bar.start()
             self._task = self._bar.add_task("", total=self._total, completed=self._done, state="")
         return self
 
     def __exit__(self, *_):
-        self._bar.stop()
+        if self._live:
+            self._bar.stop()
 
     def update(self, trial: Trial, best: Trial | None) -> None:
         """Shows that `trial` has ended."""
@@ -49,7 +51,7 @@ class SearchProgress(contextlib.AbstractContextManager):
         if not self._verbose:
             return
         state = _state(trial, best)
-        if self._console.is_terminal:
+        if self._live:
             self._bar.update(self._task, completed=self._done, state=state)
         elif time.monotonic() - self._last_line >= PLAIN_EVERY_S or self._done == self._total:
             self._last_line = time.monotonic()

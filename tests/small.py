@@ -1,0 +1,42 @@
+"""A small network and images that it was made to classify, for tests of the whole way."""
+
+import numpy as np
+
+CLASSES, SIDE = 4, 12
+
+
+def network(keras, width: int = 16, name: str = "small"):
+    """Convolutions with a residual addition, 12x12x3 -> 4 probabilities; random weights from a fixed seed."""
+    layers = keras.layers
+    x = image = keras.Input((SIDE, SIDE, 3))
+    x = layers.Conv2D(width, 3, padding="same", use_bias=False, name="stem")(x)
+    x = trunk = layers.ReLU()(layers.BatchNormalization()(x))
+    x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(2 * width, 3, padding="same", name="wide")(x)))
+    x = layers.BatchNormalization()(layers.Conv2D(width, 3, padding="same", name="back")(x))
+    x = layers.GlobalAveragePooling2D()(layers.ReLU()(layers.Add()([x, trunk])))
+    model = keras.Model(image, layers.Dense(CLASSES, activation="softmax", name="head")(x), name=name)
+    rng = np.random.default_rng(0)
+    model.set_weights([_random(rng, w.shape, v.name) for w, v in zip(model.get_weights(), model.weights, strict=True)])
+    return model
+
+
+def images(count: int, seed: int = 0) -> np.ndarray:
+    """float32 (count, 12, 12, 3): smooth noise, so that a network has something to tell apart."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.normal(size=(count, 3, 3, 3)).repeat(4, axis=1).repeat(4, axis=2)
+    return (coarse + 0.3 * rng.normal(size=coarse.shape)).astype(np.float32)
+
+
+def labelled(model, count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Images and what the model says they are: its own accuracy on them is 1."""
+    x = images(count, seed)
+    return x, np.asarray(model(x, training=False)).argmax(axis=-1)
+
+
+def _random(rng, shape, name):
+    if "variance" in name:
+        return rng.uniform(0.5, 1.5, shape)
+    if "gamma" in name:
+        return rng.uniform(0.7, 1.3, shape)
+    fan_in = max(1, int(np.prod(shape[:-1])))
+    return rng.normal(0, np.sqrt(2 / fan_in) if len(shape) > 1 else 0.3, shape)

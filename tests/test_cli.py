@@ -1,0 +1,75 @@
+"""The command amc-tf, as a process."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests import small
+
+ROOT = Path(__file__).parents[1]
+
+
+def amc(*arguments, cwd):
+    code = "import sys; sys.argv[0] = 'amc-tf'; from amc_tf.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=300,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    import keras
+
+    folder = tmp_path_factory.mktemp("cli")
+    model = small.network(keras)
+    model.save(folder / "small.keras")
+    x, y = small.labelled(model, 96)
+    np.savez(folder / "data.npz", x=x, y=y)
+    np.savez(folder / "odd.npz", pictures=x)
+    return folder
+
+
+def test_compress_ends_with_a_table_and_the_paths(folder):
+    done = amc("compress", "small.keras", "--target", "macs", "--budget", "60%", "--data", "data.npz", "--episodes", 3,
+               "--calibration-size", 32, "--reward-size", 64, "--run-dir", "run", cwd=folder)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "MACs" in done.stdout and "run/model.tflite" in done.stdout
+    assert "search 5/5" in done.stderr
+    assert (folder / "run" / "model.tflite").exists()
+
+
+def test_compress_as_json_prints_nothing_else(folder):
+    done = amc("compress", "small.keras", "--target", "params", "--budget", 0.6, "--data", "data.npz", "--episodes", 2,
+               "--quiet", "--json", "--run-dir", "json", cwd=folder)  # fmt: skip
+    summary = json.loads(done.stdout)
+    assert summary["compressed"]["params"] <= 0.6 * summary["base"]["params"]
+
+
+def test_analyze_shows_groups_and_reach(folder):
+    done = amc("analyze", "small.keras", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "stem" in done.stdout and "output of the model" in done.stdout and "budget for target=macs" in done.stdout
+    assert json.loads(amc("analyze", "small.keras", "--json", cwd=folder).stdout)["model"] == "small"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["compress", "none.keras"], 2, "none.keras"),
+        (["compress", "data.npz", "--target", "macs"], 2, "cannot be loaded"),
+        (["compress", "small.keras", "--target", "macs", "--data", "odd.npz"], 2, "pictures"),
+        (["compress", "small.keras", "--target", "macs", "--data", "small.keras"], 2, "npz"),
+        (["compress", "small.keras", "--target", "macs", "--budget", "0.01", "--data", "data.npz"], 2, "budget"),
+        (["analyze", "small.keras", "--frozen", "nowhere"], 2, "nowhere"),
+    ],
+)
+def test_mistakes_get_one_sentence_and_an_exit_code(folder, arguments, code, says):
+    done = amc(*arguments, cwd=folder)
+    assert done.returncode == code and says in done.stderr
+    assert "Traceback" not in done.stderr
