@@ -1,0 +1,1 @@
+"""One suite of tests for each plug point: whoever adds to it subclasses the suite."""

@@ -1,0 +1,386 @@
+"""The DDPG agent: what it learns, that it can be stopped anywhere, and that nobody notices its process."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from amc_tf.errors import AgentError
+from amc_tf.search.agent import DdpgAgent
+from tests.contracts.agent import EPISODES, FEATURES, STEPS, AgentContract, act_out, states
+
+ROOT = Path(__file__).parents[2]
+WARMUP = 5  # past the middle, so that the contract's saved agent has the end of warm-up before it
+FIRST_UPDATES = 1000  # of the critic alone
+STATE = states(0)[0]
+
+
+def build(**changes) -> DdpgAgent:
+    return DdpgAgent(**{"num_features": FEATURES, "episodes": EPISODES, "warmup_episodes": WARMUP, **changes})
+
+
+@pytest.fixture(scope="module")
+def started() -> Iterator[tuple[DdpgAgent, DdpgAgent]]:
+    """Two agents alike; all tests share their processes, which take seconds to start."""
+    with build() as one, build() as other:
+        yield one, other
+
+
+@pytest.fixture(scope="module")
+def newborn(started, tmp_path_factory) -> Path:
+    """What an agent saves before anything has happened."""
+    path = tmp_path_factory.mktemp("newborn") / "agent.npz"
+    started[0].save(path)
+    return path
+
+
+@pytest.fixture
+def make_agent(started, newborn: Path) -> Callable[[], DdpgAgent]:
+    """Gives the two agents one after the other, as new."""
+    agents = iter(started)
+
+    def make() -> DdpgAgent:
+        agent = next(agents)
+        agent.load(newborn)
+        return agent
+
+    return make
+
+
+@pytest.fixture
+def agent(make_agent: Callable) -> DdpgAgent:
+    return make_agent()
+
+
+def contents(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as file:
+        return dict(file)
+
+
+def saved(agent: DdpgAgent, folder: Path) -> dict[str, np.ndarray]:
+    agent.save(folder / "saved.npz")
+    return contents(folder / "saved.npz")
+
+
+def altered(newborn: Path, folder: Path, **changes) -> Path:
+    """The newborn's file with other arrays; slashes of their names written as double underscores."""
+    arrays = {**contents(newborn), **{name.replace("__", "/"): value for name, value in changes.items()}}
+    np.savez(folder / "altered.npz", **{name: value for name, value in arrays.items() if value is not None})
+    return folder / "altered.npz"
+
+
+class TestContract(AgentContract):
+    """With the fixtures above."""
+
+    @pytest.fixture
+    def agent(self, make_agent: Callable) -> DdpgAgent:
+        return make_agent()
+
+
+def test_same_seed_same_agent(started, newborn: Path, tmp_path: Path) -> None:
+    """Both have started by themselves and from nothing but the seed."""
+    for episode in range(EPISODES):
+        first, second = (agent.act(STATE, episode) for agent in started)
+        assert first == second
+    with build(seed=1) as another:
+        differing = saved(another, tmp_path)
+    assert not np.array_equal(differing["actor/0"], contents(newborn)["actor/0"])
+
+
+def test_warm_up_acts_uniformly_between_low_and_one(agent: DdpgAgent) -> None:
+    actions = np.sort([agent.act(STATE, WARMUP - 1) for _ in range(1000)])
+    distance = np.abs(actions - np.linspace(0.2, 1.0, 1000)).max() / 0.8  # Kolmogorov and Smirnov's
+    assert distance < 0.052  # 1 % of uniform samples lie further off
+
+
+@pytest.mark.parametrize(("episode", "sigma"), [(WARMUP, 0.5), (EPISODES - 1, 0.05)])
+def test_noise_is_a_truncated_normal_around_the_actors_action(agent: DdpgAgent, episode: int, sigma: float) -> None:
+    mean = agent.act(STATE, episode, explore=False)
+    actions = np.array([agent.act(STATE, episode) for _ in range(1000)])
+    assert actions.min() >= 0.2 and actions.max() <= 1
+    normal = np.random.default_rng(0).normal(mean, sigma, 100_000)
+    expected = normal[(normal > 0.2) & (normal < 1)]
+    for quantile in (0.1, 0.25, 0.5, 0.75, 0.9):
+        assert abs(np.quantile(actions, quantile) - np.quantile(expected, quantile)) < 0.1 * sigma + 0.01
+
+
+def test_acting_without_exploring_uses_up_no_random_number(make_agent: Callable) -> None:
+    one, other = make_agent(), make_agent()
+    first = [one.act(STATE, WARMUP), one.act(STATE, WARMUP)]
+    second = [other.act(STATE, WARMUP)]
+    assert other.act(STATE, WARMUP, explore=False) == other.act(STATE, WARMUP, explore=False)
+    assert [*second, other.act(STATE, WARMUP)] == first
+
+
+def test_replay_keeps_final_reward_next_state_and_mask(agent: DdpgAgent, tmp_path: Path) -> None:
+    rows = states(0)[:3]
+    agent.learn(0, rows, [0.3, 0.6, 0.05], -0.25)  # 0.05 is below low: what was executed counts
+    replay = saved(agent, tmp_path)
+    assert np.array_equal(replay["replay/states"], rows.astype(np.float32))
+    assert np.array_equal(replay["replay/actions"][:, 0], np.float32([0.3, 0.6, 0.05]))
+    assert replay["replay/rewards"].tolist() == [-0.25] * 3
+    assert replay["replay/discounts"].tolist() == [1, 1, 0]
+    assert np.array_equal(replay["replay/next_states"][:2], rows[1:].astype(np.float32))
+
+
+def test_replay_forgets_the_oldest_of_more_than_2000_transitions(agent: DdpgAgent, tmp_path: Path) -> None:
+    for episode in range(3):
+        agent.learn(episode, np.zeros((900, FEATURES)), np.full(900, 0.5), -float(episode))
+    rewards = saved(agent, tmp_path)["replay/rewards"]
+    assert np.array_equal(rewards, np.repeat([0.0, -1.0, -2.0], [200, 900, 900]))
+
+
+def test_baseline_is_a_moving_average_of_the_rewards(agent: DdpgAgent, tmp_path: Path) -> None:
+    for episode, reward in enumerate([-1.0, -0.5]):
+        agent.learn(episode, states(episode), np.full(STEPS, 0.5), reward)
+    assert saved(agent, tmp_path)["baseline"] == pytest.approx(0.95 * -1.0 + 0.05 * -0.5)
+
+
+def test_one_update_for_each_transition_after_warm_up(agent: DdpgAgent, tmp_path: Path) -> None:
+    updates = []
+    before = saved(agent, tmp_path)
+    for episode in range(WARMUP + 2):
+        act_out(agent, episode)
+        after = saved(agent, tmp_path)
+        updates.append(int(after["critic_adam/0"]))
+        if episode == WARMUP:
+            moved = max(np.abs(after[f"actor/{index}"] - before[f"actor/{index}"]).max() for index in range(6))
+            assert 0 < moved < 10 * STEPS * 1e-4  # Adam steps by about its rate: FIRST_UPDATES of them would show
+    assert updates == [*[0] * WARMUP, FIRST_UPDATES + STEPS, FIRST_UPDATES + 2 * STEPS]
+
+
+def test_losses_and_targets_as_computed_by_hand(agent: DdpgAgent, newborn: Path, tmp_path: Path) -> None:
+    """Critic and its target say 0.75 and 0.5 everywhere, so that targets are known: R - b, + 0.5 but for last steps."""
+    flat = np.zeros((300, 1), np.float32)
+    path = altered(
+        newborn,
+        tmp_path,
+        last_episode=np.int64(WARMUP),
+        baseline=np.float64(-0.6),
+        critic__4=flat,
+        critic__5=np.float32([0.75]),
+        target_critic__4=flat,
+        target_critic__5=np.float32([0.5]),
+    )
+    agent.load(path)
+    agent.learn(WARMUP + 1, states(1)[:1], [0.5], -0.4)  # one update, whose batch is last steps only
+    after = saved(agent, tmp_path)
+    target = -0.4 - -0.6
+    gradient = 2 * (0.75 - target)  # of the mean squared error by the last bias
+    assert after["critic_adam/11"] == pytest.approx(0.1 * gradient, rel=1e-4)  # Adam's first moment, beta 0.9
+    assert after["critic/5"] == pytest.approx(0.75 - 1e-3, abs=1e-6)  # Adam's first step is its rate
+    assert after["target_critic/5"] == pytest.approx(0.99 * 0.5 + 0.01 * after["critic/5"][0], abs=1e-6)
+
+    agent.load(path)
+    agent.learn(WARMUP + 1, states(1)[:2], [0.5, 0.5], -0.4)  # two updates of batches that are half last steps
+    after = saved(agent, tmp_path)
+    gradients = [2 * (0.75 - target - 0.5 * share) for share in (0.3, 0.7)]  # all but one in 1000 batches lie within
+    low, high = (0.1 * (0.9 + 1) * gradient for gradient in sorted(gradients))
+    assert low < after["critic_adam/11"] < high
+
+
+def learns(seed: int) -> tuple[float, float]:
+    """Mean reward of warm-up and of the last 20 of 100 episodes, where each state tells the best action."""
+    layers = np.random.default_rng([seed, 99]).random((10, FEATURES))
+    best = 0.3 + 0.6 * layers[:, 3]
+    rewards = []
+    with DdpgAgent(FEATURES, episodes=100, seed=seed) as agent:
+        for episode in range(100):
+            actions = np.array([agent.act(state, episode) for state in layers])
+            rewards.append(-float(((actions - best) ** 2).sum()))
+            agent.learn(episode, layers, actions, rewards[-1])
+    return float(np.mean(rewards[:25])), float(np.mean(rewards[-20:]))
+
+
+def test_learns_what_the_state_tells() -> None:
+    with ThreadPoolExecutor() as pool:
+        for warmup, last in pool.map(learns, (0, 1)):
+            assert last > 0.5 * warmup, (warmup, last)  # rewards are negative: half of the error at most
+
+
+def test_warm_up_is_a_quarter_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(tmp_path, monkeypatch, "exit 1")
+    assert DdpgAgent(episodes=400).warmup_episodes == 100
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"actor__0": np.zeros((10, 300), np.float32)}, r"actor/0 is \(10, 300\), expected was \(11, 300\)"),
+        ({"critic_adam__3": None}, "critic_adam/3 is None"),
+        ({"replay__states": np.zeros((7, FEATURES), np.float32)}, "replay/states"),
+        ({"format": np.int64(0)}, "format is 0"),
+        ({"num_features": np.int64(10)}, "num_features is 10"),
+        ({"low": np.float64(0.3)}, "low is 0.3"),
+        ({"baseline": None}, "baseline is None"),
+    ],
+)
+def test_loads_nothing_of_a_file_that_does_not_fit(
+    agent: DdpgAgent, newborn: Path, tmp_path: Path, changes: dict, message: str
+) -> None:
+    act_out(agent, 0)
+    before = saved(agent, tmp_path)
+    with pytest.raises(AgentError, match=message):
+        agent.load(altered(newborn, tmp_path, **changes))
+    after = saved(agent, tmp_path)
+    assert all(np.array_equal(before[name], after[name], equal_nan=True) for name in before)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 nonsense", b"\x93NUMPY", None])
+def test_tells_what_is_no_file_of_its_own(agent: DdpgAgent, tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "agent.npz"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(AgentError, match=f"cannot be loaded from {path}"):
+        agent.load(path)
+
+
+def test_a_save_that_fails_leaves_the_old_file(
+    agent: DdpgAgent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # a relative path is the caller's, whose process has another working directory
+    agent.save("agent.npz")
+    before = (tmp_path / "agent.npz").read_bytes()
+    assert os.listdir(tmp_path) == ["agent.npz"]
+    (tmp_path / "agent.npz.unfinished").mkdir()
+    act_out(agent, 0)
+    with pytest.raises(AgentError, match="unfinished"):
+        agent.save("agent.npz")
+    assert (tmp_path / "agent.npz").read_bytes() == before
+
+
+def test_ctrl_c_loses_nothing(agent: DdpgAgent, newborn: Path, tmp_path: Path) -> None:
+    """Ctrl-C while the agent learns: the call ends at once, the next ones get their own replies."""
+    its = agent._process.pid
+    assert os.getsid(its) != os.getsid(0)  # the terminal's Ctrl-C reaches this process alone
+    agent.load(altered(newborn, tmp_path, last_episode=np.int64(WARMUP)))
+    os.kill(its, signal.SIGSTOP)  # so that it cannot be too quick
+    main = threading.main_thread().ident
+    threading.Timer(1.0, lambda: signal.pthread_kill(main, signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        agent.learn(WARMUP + 1, states(1), np.full(STEPS, 0.5), -1.0)
+    os.kill(its, signal.SIGINT)
+    os.kill(its, signal.SIGCONT)
+    assert 0.2 <= agent.act(STATE, WARMUP + 2) <= 1
+    assert agent.last_episode == WARMUP + 1
+    assert saved(agent, tmp_path)["critic_adam/0"] == STEPS
+
+
+def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Lets agents start a shell script in place of their process."""
+    path = folder / "python"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(path))
+
+
+def test_a_process_that_ends_tells_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(tmp_path, monkeypatch, "echo no module named tf_agents >&2; exit 3")
+    agent = build()
+    with pytest.raises(AgentError, match="ended with code 3 when asked to act.*no module named tf_agents"):
+        agent.act(STATE, 0)
+    with pytest.raises(AgentError, match="closed"):
+        agent.act(STATE, 0)
+
+
+def test_a_process_that_is_stuck_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(tmp_path, monkeypatch, "exec sleep 100")
+    agent = build(time_limit_s=0.2)
+    with pytest.raises(AgentError, match="did not answer within 0.2 s when asked to act"):
+        agent.act(STATE, 0)
+    assert agent._process.returncode == -signal.SIGKILL
+
+
+def test_a_python_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(AgentError, match="could not be started with '/nowhere/python'"):
+        build()
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "message"),
+    [
+        ({"num_features": 0}, ValueError, "num_features is 0"),
+        ({"episodes": 0}, ValueError, "episodes is 0"),
+        ({"episodes": 2.5}, TypeError, "episodes is 2.5"),
+        ({"warmup_episodes": -1}, ValueError, "warmup_episodes is -1"),
+        ({"seed": -1}, ValueError, "seed is -1"),
+        ({"low": 0}, ValueError, "low is 0"),
+        ({"low": 1.0}, ValueError, "low is 1.0"),
+    ],
+)
+def test_refuses_arguments_out_of_range(changes: dict, kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        build(**changes)
+
+
+# A script without `if __name__ == "__main__"`, whose path has modules that print; it says what became of it, lets a
+# forked process hold all its pipes, and waits to be killed.
+SCRIPT = """
+import os, sys, time
+sys.path.insert(0, ROOT)
+sys.path.insert(0, NOISY)
+import tensorflow as tf
+model = tf.keras.Model
+from amc_tf.search.agent import DdpgAgent
+agent = DdpgAgent(episodes=4)
+action = agent.act([0.5] * 11, 3)
+strangers = {"tf_agents", "tf_keras", "tensorflow_probability"} & set(sys.modules)
+untouched = tf.keras.Model is model and "tf_keras" not in repr(model) and "TF_USE_LEGACY_KERAS" not in os.environ
+if os.fork():
+    print(agent._process.pid, untouched, not strangers, 0.2 <= action <= 1, flush=True)
+time.sleep(60)
+"""
+
+
+def alive(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def test_the_caller_is_untouched_and_its_death_ends_the_agent(tmp_path: Path) -> None:
+    hidden, noisy = tmp_path / "hidden", tmp_path / "noisy"  # working directory, and a place on the path
+    for folder in (hidden, noisy):
+        folder.mkdir()
+    for name in ("amc_tf", "tensorflow", "json"):
+        (hidden / f"{name}.py").write_text("raise ImportError('of the working directory')\n")
+    (noisy / "sitecustomize.py").write_text("print('noise at the start of every process', flush=True)\n")
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.replace("ROOT", repr(str(ROOT))).replace("NOISY", repr(str(noisy))))
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONSAFEPATH")}
+    caller = subprocess.Popen(
+        [sys.executable, script], cwd=hidden, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        pid, told = caller.stdout.readline().split(maxsplit=1)
+        assert told.strip() == "True True True"
+        assert alive(int(pid))
+        caller.kill()
+        caller.wait()
+        deadline = time.monotonic() + 20
+        while alive(int(pid)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not alive(int(pid))
+    finally:
+        os.killpg(caller.pid, signal.SIGKILL)
+        caller.wait()
+        caller.stdout.close()
+
+
+def test_an_agent_that_is_let_go_ends_its_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(tmp_path, monkeypatch, "exec cat >/dev/null")
+    agent = build()
+    pid = agent._process.pid
+    assert alive(pid)
+    del agent
+    assert not alive(pid)
