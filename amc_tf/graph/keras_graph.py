@@ -173,8 +173,8 @@ class _Reader:
             return operation(*_fill(args, values), **_fill(kwargs, values))
         except Exception as error:  # whatever a layer may raise
             raise UnsupportedModel(
-                f"The sizes behind the layer {path!r} are open, and calling it to learn them fails ({_sentence(error)}); "
-                f"build the model with fixed sizes throughout."
+                f"The sizes behind the layer {path!r} are open, and calling it to learn them fails "
+                f"({_sentence(error)}); build the model with fixed sizes throughout."
             ) from error
 
     def _append(self, operation, path, args, kwargs, known, inputs, outputs) -> None:
@@ -375,8 +375,8 @@ class _Builder:
             return new(*args, **kwargs)
         except Exception as error:  # whatever a layer may raise
             raise UnsupportedModel(
-                f"The layer {path!r} cannot be called again as it was called ({_sentence(error)}); name it, or the layers "
-                f"before it, in frozen=[...]."
+                f"The layer {path!r} cannot be called again as it was called ({_sentence(error)}); name it, or the "
+                f"layers before it, in frozen=[...]."
             ) from error
 
     def _layer(self, layer, path: str):
@@ -392,8 +392,8 @@ class _Builder:
             return cls.from_config(settings)
         except (NotImplementedError, TypeError, ValueError) as error:
             raise UnsupportedModel(
-                f"The layer {path!r} (class {cls.__name__}) cannot be made again from its own settings ({_sentence(error)}); "
-                f"give the class a get_config() that returns all arguments of its constructor."
+                f"The layer {path!r} (class {cls.__name__}) cannot be made again from its own settings "
+                f"({_sentence(error)}); give the class a get_config() that returns all arguments of its constructor."
             ) from error
 
     def _operation(self, operation, path: str, args, kwargs):

@@ -1,0 +1,83 @@
+"""Reshape, Permute, RepeatVector."""
+
+from tests.toys.registry import ended, image_input, toy
+
+
+@toy("conv dense")
+def rows_as_sequence(keras):
+    layers = keras.layers
+    image = image_input(keras)
+    x = layers.Conv2D(6, 3, name="conv")(image)
+    x = layers.Reshape((36, 6))(x)
+    x = layers.Dense(5, name="dense")(x)
+    x = layers.Reshape((6, 6, -1))(x)
+    return ended(keras, image, x, "rows_as_sequence")
+
+
+@toy("conv after")
+def channel_shuffle(keras):
+    layers = keras.layers
+    image = image_input(keras, 6)
+    x = layers.Conv2D(12, 1, groups=3, name="conv")(image)
+    x = layers.Reshape((8, 8, 3, 4))(x)
+    x = layers.Permute((1, 2, 4, 3))(x)
+    x = layers.Reshape((8, 8, 12))(x)
+    x = layers.DepthwiseConv2D(3)(x)
+    x = layers.Conv2D(6, 1, name="after")(x)
+    return ended(keras, image, x, "channel_shuffle")
+
+
+@toy("after")
+def torn_apart(keras):
+    """A reshape that puts half a row of channels into each position."""
+    layers = keras.layers
+    image = image_input(keras)
+    x = layers.Conv2D(6, 1, name="conv")(image)
+    x = layers.Reshape((8, 12, 4), name="torn")(x)
+    x = layers.Conv2D(6, 3, name="after")(x)
+    return ended(keras, image, x, "torn_apart")
+
+
+@toy("conv1 conv2")
+def permute(keras):
+    layers = keras.layers
+    image = image_input(keras)
+    x = layers.Conv2D(6, 3, name="conv1")(image)
+    x = layers.Permute((3, 1, 2))(x)
+    x = layers.ReLU()(x)
+    x = layers.Permute((2, 3, 1))(x)
+    x = layers.Conv2D(6, 3, name="conv2")(x)
+    return ended(keras, image, x, "permute")
+
+
+@toy("after")
+def permuted_channels_as_rows(keras):
+    """The channels become the rows of a convolution, which mixes them."""
+    layers = keras.layers
+    image = image_input(keras)
+    x = layers.Conv2D(6, 1, name="conv")(image)
+    x = layers.Permute((3, 2, 1), name="turn")(x)
+    x = layers.Conv2D(5, 3, name="after")(x)
+    return ended(keras, image, x, "permuted_channels_as_rows")
+
+
+@toy("dense conv")
+def repeat_vector(keras):
+    layers = keras.layers
+    features = keras.Input((4,))
+    x = layers.Dense(6, name="dense")(features)
+    x = layers.RepeatVector(5)(x)
+    x = layers.Conv1D(6, 3, name="conv")(x)
+    return ended(keras, features, x, "repeat_vector")
+
+
+@toy("conv1 dense1")
+def flattened_in_another_order(keras):
+    """Channels before rows when they are flattened."""
+    layers = keras.layers
+    image = image_input(keras)
+    x = layers.Conv2D(4, 3, strides=3, name="conv1")(image)
+    x = layers.Permute((3, 1, 2))(x)
+    x = layers.Flatten()(x)
+    x = layers.Dense(6, name="dense1")(x)
+    return ended(keras, image, x, "flattened_in_another_order")
