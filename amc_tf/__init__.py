@@ -8,7 +8,7 @@ a DDPG agent, in a process of its own ---+--- keep ratio a unit      +--> accura
 """
 
 from amc_tf.analyze import Analysis, analyze
-from amc_tf.compress import compress, prune
+from amc_tf.compress import compress
 from amc_tf.errors import (
     AgentError,
     AmcError,
@@ -18,6 +18,7 @@ from amc_tf.errors import (
     RunDirError,
     UnsupportedModel,
 )
+from amc_tf.prune import prune
 from amc_tf.pruning.plan import Plan
 from amc_tf.result import Result
 

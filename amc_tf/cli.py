@@ -1,5 +1,6 @@
 """The command amc-tf: the same names as in Python."""
 
+import importlib
 import json
 import os
 import sys
@@ -111,15 +112,25 @@ class _one_sentence:  # noqa: N801 - reads as a statement
             Console(stderr=True).print(f"amc-tf: {error}", soft_wrap=True, highlight=False, markup=False)
             sys.exit(EXIT_FAILED if isinstance(error, AmcError) and not isinstance(error, ValueError) else EXIT_USAGE)
         if isinstance(error, KeyboardInterrupt):
-            Console(stderr=True).print("amc-tf: stopped before any network was tried.")
+            Console(stderr=True).print("amc-tf: stopped; the same command goes on where it was.")
             sys.exit(130)
+
+
+def quiet_keras(which: str):
+    """The Keras module of that name, without the lines that TensorFlow prints about the GPU that is not there."""
+    from amc_tf.tflite.silence import silence
+
+    with silence():
+        import tensorflow as tf
+
+        keras = importlib.import_module(which)
+        tf.config.list_physical_devices()
+    return keras
 
 
 def _load(path: Path, which: str):
     """The model in a file; Keras's own errors become one sentence."""
-    import importlib
-
-    keras = importlib.import_module(which)
+    keras = quiet_keras(which)
     try:
         return keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever its parts raise on a wrong file

@@ -21,6 +21,7 @@ LEVELS = {
     "devices": 3,
     "cost": 4,
     "analyze": 5,
+    "prune": 5,
     "search": 5,
     "finetune": 6,
     "result": 6,

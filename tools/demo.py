@@ -3,7 +3,6 @@
 python tools/demo.py [--episodes N] [--run-dir DIR] [--keras keras|tf_keras]
 """
 
-import importlib
 import os
 from pathlib import Path
 
@@ -19,12 +18,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 def main(episodes: int, run_dir: Path, which: str) -> None:
     import amc_tf
     import models
+    from amc_tf.cli import quiet_keras
     from amc_tf.report.progress import print_result
     from models import datasets
 
     data = datasets.load("fashion_mnist", full=False)  # the images that ship: the same demo on every machine
     result = amc_tf.compress(
-        models.load("plain20_fashion_mnist", importlib.import_module(which)),
+        models.load("plain20_fashion_mnist", quiet_keras(which)),
         target="macs",
         budget=0.5,
         train_data=data.train,
