@@ -80,13 +80,13 @@ def test_the_model_is_not_changed(keras_module):
         np.testing.assert_array_equal(before, after)
 
 
-def test_conversion_is_silent_and_leaves_no_file(keras_module, capfd, tmp_path, monkeypatch):
+def test_conversion_is_silent_and_leaves_no_file(keras_module, capfd, caplog, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     levels = [logging.getLogger(name).level for name in (None, "absl", "tensorflow")]
     model = classifier(keras_module)
     capfd.readouterr()
     convert(model)
-    assert capfd.readouterr() == ("", "")
+    assert (capfd.readouterr(), caplog.records) == (("", ""), [])
     assert [logging.getLogger(name).level for name in (None, "absl", "tensorflow")] == levels
     assert list(tmp_path.iterdir()) == []
     os.write(2, b"heard again")
