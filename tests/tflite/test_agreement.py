@@ -50,6 +50,12 @@ def test_every_input_and_output_finds_its_own(keras_module, x, structure, tmp_pa
         assert max_difference(model, path, [x["left"], x["right"]]) < 1e-5  # wrong for the model, but for both alike
 
 
+def test_a_dict_is_read_by_name(keras_module):
+    one, two = keras_module.Input((2,), name="one"), keras_module.Input((3,), name="two")
+    model = randomized(keras_module.Model([one, two], keras_module.layers.Concatenate()([one, two])))
+    assert verify(model, convert(model), {"two": np.ones((4, 3)), "one": np.zeros((4, 2))}) == 0
+
+
 @pytest.mark.parametrize("side", ["inputs", "outputs"])
 def test_swapped_names_are_found_out(keras_module, x, side):
     model = siblings(keras_module)
