@@ -40,8 +40,8 @@ def convert(model: Any) -> bytes:
     keras_graph.check(model)
     import tensorflow as tf
 
-    # A concrete function of batch 1 is frozen to constants first. from_keras_model keeps the batch open and takes two to
-    # three times as long; with the model given as second argument, variables of Keras 3 stay in the file.
+    # A concrete function of batch 1 is frozen to constants first. from_keras_model keeps the batch open and takes two
+    # to three times as long; with the model given as second argument, variables of Keras 3 stay in the file.
     structure = input_structure(model)
     arguments = [
         tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype, name=f"input_{number}")
