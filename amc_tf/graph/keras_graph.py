@@ -155,7 +155,7 @@ class _Reader:
             args, kwargs = _arguments(node)
             read = (args, {key: value for key, value in kwargs.items() if key != "mask"})  # masks hold no channels
             tensors = [known[id(t)] for t in _flat(read) if id(t) in known]
-            path = self.paths.setdefault(id(operation), prefix + operation.name)
+            path = self._path(operation, prefix + operation.name)
             if _functional(operation) is not None:
                 outputs = self.walk(operation, path + "/", tensors)
                 built_for = [tuple(t.shape)[1:] for t in _flat(_functional(operation).inputs)]
@@ -166,6 +166,14 @@ class _Reader:
                 self._append(operation, path, args, kwargs, known, tensors, outputs)
             known.update(zip((id(t) for t in _flat(node.outputs)), outputs, strict=True))
         return [known[id(t)] for t in _flat(functional.outputs)]
+
+    def _path(self, operation, path: str) -> str:
+        if id(operation) not in self.paths and path in self.paths.values():
+            raise UnsupportedModel(
+                f"Two layers go by the name {path!r}, one of them inside the nested model {path.split('/')[0]!r}; "
+                f"give one of them another name."
+            )
+        return self.paths.setdefault(id(operation), path)
 
     def _run(self, operation, path, args, kwargs, known):
         values = {key: self.values[index] for key, index in known.items()}
@@ -331,7 +339,7 @@ class _Builder:
         old_inputs = _flat(functional.inputs)
         names = [_input_name(t) for t in old_inputs]
         new_inputs = [
-            self.keras.Input(shape=shape, dtype=old.dtype, name=name)
+            self.keras.Input(shape=shape, batch_size=None if prefix else old.shape[0], dtype=old.dtype, name=name)
             for shape, old, name in zip(shapes, old_inputs, names, strict=True)
         ]
         known = {id(old): new for old, new in zip(old_inputs, new_inputs, strict=True)}

@@ -25,6 +25,9 @@ ELEMENTWISE_OPERATIONS = ELEMENTWISE | frozenset(
 )
 
 
+BATCH = -1  # what `_batchless` makes of the batch axis
+
+
 def trace(tracer: Tracer, node: Node) -> None:
     """Lets `node` act on the labels of its inputs."""
     inputs = [tracer.labels[i] for i in node.inputs]
@@ -194,6 +197,14 @@ def same(tracer: Tracer, node: Node, x: Labels):
     return x
 
 
+def dropout(tracer: Tracer, node: Node, x: Labels):
+    noise = node.settings.get("noise_shape") or ()
+    for index, (axis, length) in enumerate(zip(x, noise[1:], strict=False), start=1):
+        if length not in (None, 1):
+            tracer.size(node, ("noise_shape", index), axis)
+    return x
+
+
 def rescaling(tracer: Tracer, node: Node, x: Labels):
     if np.ndim(node.settings["scale"]) or np.ndim(node.settings["offset"]):
         tracer.freeze_all(x, f"{node.layer!r} has its own number for each of these channels")
@@ -254,8 +265,10 @@ def reshape(tracer: Tracer, node: Node, x: Labels):
     target = node.settings.get(key)
     if not isinstance(target, (tuple, list)) or not all(isinstance(n, (int, np.integer)) for n in target[skip:]):
         return unknown(tracer, node, x, why="its target shape is computed at run time")
-    new = tracer.shape(node.outputs[0])
-    labels = tracer.reshape(x, tracer.shape(node.inputs[0]), new, f"{node.layer!r} tears these channels apart")
+    old, new = tracer.shape(node.inputs[0]), tracer.shape(node.outputs[0])
+    if prod(old) != prod(new):
+        return unknown(tracer, node, x, why="it mixes the batch into the other axes")
+    labels = tracer.reshape(x, old, new, f"{node.layer!r} tears these channels apart")
     for axis, atoms in enumerate(labels):
         if target[axis + skip] != -1:
             tracer.size(node, (key, axis + skip), atoms)
@@ -276,12 +289,10 @@ def repeat_vector(tracer: Tracer, node: Node, x: Labels):
 
 
 def concatenate(tracer: Tracer, node: Node, *inputs: Labels):
-    axis = node.settings.get("axis", -1)
-    axis = axis if axis < 0 else axis - 1
-    if axis == -1 and node.kind.startswith("op:") and node.settings.get("axis") == 0 or node.constants:
-        return unknown(tracer, node, *inputs, why="it joins batches or constants")
     rank = len(inputs[0])
-    axis %= rank
+    (axis,) = _batchless(node.settings.get("axis", -1), rank)
+    if axis == BATCH or node.constants:
+        return unknown(tracer, node, *inputs, why="it joins batches or constants")
     out: list[Axis] = []
     for index in range(rank):
         if index != axis:
@@ -325,7 +336,9 @@ def merge(tracer: Tracer, node: Node, *inputs: Labels):
 
 def reduction(tracer: Tracer, node: Node, x: Labels):
     axis = node.settings.get("axis")
-    axes = range(len(x)) if axis is None else _batchless(axis, len(x))
+    axes = [BATCH] if axis is None else _batchless(axis, len(x))
+    if BATCH in axes:
+        return unknown(tracer, node, x, why="it reduces across the batch")
     for index in axes:
         tracer.freeze(x[index], f"{node.layer!r} reduces across these channels")
     if node.settings.get("keepdims"):
@@ -353,14 +366,16 @@ def pad(tracer: Tracer, node: Node, x: Labels):
 
 def expand_dims(tracer: Tracer, node: Node, x: Labels):
     (index,) = _batchless(node.settings["axis"], len(x) + 1)
+    if index == BATCH:
+        return unknown(tracer, node, x, why="it moves the batch axis")
     return (*x[:index], None, *x[index:])
 
 
 def squeeze(tracer: Tracer, node: Node, x: Labels):
     axis = node.settings.get("axis")
-    if axis is None:
-        return unknown(tracer, node, x, why="it drops axes by their size")
-    gone = _batchless(axis, len(x))
+    gone = [BATCH] if axis is None or axis == [] else _batchless(axis, len(x))
+    if BATCH in gone:
+        return unknown(tracer, node, x, why="it drops axes by their size, or the batch")
     for index in gone:
         tracer.freeze(x[index], f"{node.layer!r} relies on this being one channel")
     return tuple(labels for index, labels in enumerate(x) if index not in gone)
@@ -430,7 +445,7 @@ def _check_activation(tracer: Tracer, node: Node, made: Axis) -> None:
 
 
 def _batchless(axis, rank: int) -> list[int]:
-    """Axes of a whole tensor as axes of its labels, which lack the batch axis."""
+    """Axes of a whole tensor as axes of its labels, which lack the batch axis: that one is BATCH."""
     axes = axis if isinstance(axis, (tuple, list)) else (axis,)
     return [a % (rank + 1) - 1 for a in axes]
 
@@ -463,8 +478,9 @@ _LAYERS: dict[Callable, str] = {
     layer_scale: "LayerScale",
     activation: "Activation",
     softmax: "Softmax",
-    same: "ReLU LeakyReLU ELU ThresholdedReLU Dropout SpatialDropout1D SpatialDropout2D SpatialDropout3D "
-    "GaussianDropout GaussianNoise AlphaDropout ActivityRegularization Identity StochasticDepth",
+    same: "ReLU LeakyReLU ELU ThresholdedReLU SpatialDropout1D SpatialDropout2D SpatialDropout3D GaussianDropout "
+    "GaussianNoise ActivityRegularization Identity StochasticDepth",
+    dropout: "Dropout AlphaDropout",
     rescaling: "Rescaling",
     spatial: "MaxPooling1D MaxPooling2D MaxPooling3D AveragePooling1D AveragePooling2D AveragePooling3D "
     "GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D GlobalAveragePooling1D GlobalAveragePooling2D "
@@ -486,6 +502,7 @@ _OPERATIONS: dict[Callable, str] = {
     reshape: "reshape",
     permute: "transpose",
     pad: "pad",
+    spatial: "resize",
     expand_dims: "expand_dims",
     squeeze: "squeeze",
     getitem: "getitem",

@@ -108,8 +108,9 @@ class ChannelPruning:
 
 
 def _unit(groups: ChannelGroups, group: Group, round_to: int, min_keep: float) -> Unit:
-    maker = group.name.split(":")[0]
-    node = next(node for node in groups.graph.nodes if node.layer == maker)
+    nodes = {node.layer: node for node in groups.graph.nodes}
+    maker = group.name if group.name in nodes else group.name.rpartition(":")[0]  # "conv:2" is made by "conv"
+    node = nodes[maker]
     # A grouped convolution holds each channel of the group several times over: its width is a multiple of that.
     copies = next((slot.positions.shape[1] for slot in group.slots if slot.layer == maker and slot.role == "out"), 1)
     step = round_to // math.gcd(round_to, copies)

@@ -78,12 +78,17 @@ class Plan(Mapping):
         """
         try:
             stored = json.loads(Path(path).read_text())
-            version, units = stored["version"], stored["units"]
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+            version = stored["version"]
+            if version == VERSION:
+                plan = cls({name: _mask(unit["size"], unit["kept"]) for name, unit in stored["units"].items()})
+                digest = stored["digest"]
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is not a plan ({error!r}); expected the JSON that Plan.save writes.") from error
         if version != VERSION:
             raise ValueError(f"{path} is a plan of version {version}, but this amc_tf reads version {VERSION}.")
-        return cls({name: _mask(unit["size"], unit["kept"]) for name, unit in units.items()})
+        if plan.digest != digest:
+            raise ValueError(f"{path} holds another plan than its digest {digest} says; it was changed or damaged.")
+        return plan
 
     def masked(self, model):
         """The model in its full shape with every dropped channel dead: what pruning must agree with.

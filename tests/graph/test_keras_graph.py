@@ -217,3 +217,15 @@ def test_another_backend_is_refused(monkeypatch) -> None:
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(UnsupportedModel, match="Keras runs on the backend 'jax' here.*KERAS_BACKEND"):
         keras_graph.read(model)
+
+
+def test_two_layers_of_one_path_are_refused() -> None:
+    """tf_keras allows "/" in names, with which a layer can look like one of a nested model."""
+    import tf_keras
+
+    inner = tf_keras.Input((4,))
+    nested = tf_keras.Model(inner, tf_keras.layers.Dense(4, name="dense")(inner), name="inner")
+    features = tf_keras.Input((4,))
+    model = tf_keras.Model(features, tf_keras.layers.Dense(4, name="inner/dense")(nested(features)))
+    with pytest.raises(UnsupportedModel, match="Two layers go by the name 'inner/dense'"):
+        keras_graph.read(model)

@@ -68,3 +68,36 @@ def unused_branch(keras):
     layers.Dense(7, name="left_out")(x)
     x = layers.Dense(5, name="dense")(x)
     return keras.Model(image, layers.Dense(5, name="head")(x), name="unused_branch")
+
+
+@toy("conv")
+def same_output_twice(keras):
+    layers = keras.layers
+    image = image_input(keras)
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(6, 3, name="conv")(image))
+    y = layers.Dense(5, name="head")(x)
+    return keras.Model(image, [y, y], name="same_output_twice")
+
+
+@toy("conv")
+def lists_of_one(keras):
+    layers = keras.layers
+    image = image_input(keras)
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(6, 3, name="conv")(image))
+    return keras.Model([image], [layers.Dense(5, name="head")(x)], name="lists_of_one")
+
+
+@toy("conv")
+def unused_input(keras):
+    layers = keras.layers
+    image, other = image_input(keras), keras.Input((4,), name="other")
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(6, 3, name="conv")(image))
+    return keras.Model([image, other], layers.Dense(5, name="head")(x), name="unused_input")
+
+
+@toy("conv")
+def fixed_batch(keras):
+    layers = keras.layers
+    image = keras.Input((8, 8, 3), batch_size=2)
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(6, 3, name="conv")(image))
+    return keras.Model(image, layers.Dense(5, name="head")(x), name="fixed_batch")

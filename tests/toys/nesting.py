@@ -200,3 +200,28 @@ def mobilenet_under_a_head(keras):
     x = layers.GlobalAveragePooling2D()(x)
     x = layers.Dropout(0.2)(x)
     return keras.Model(image, layers.Dense(5, name="head")(x), name="mobilenet_under_a_head")
+
+
+@toy("conv inner/after")
+def shared_across_models(keras):
+    """One layer inside and outside of a nested model."""
+    layers = keras.layers
+    image = image_input(keras)
+    shared = layers.Conv2D(6, 3, padding="same", name="shared")
+    inner_image = keras.Input((8, 8, 6))
+    inner = keras.Model(inner_image, layers.Conv2D(5, 1, name="after")(shared(inner_image)), name="inner")
+    x = shared(layers.Conv2D(6, 1, name="conv")(image))
+    return ended(keras, image, inner(x), "shared_across_models")
+
+
+@toy("conv1 conv2 mixer/mix")
+def nested_with_named_inputs(keras):
+    """A nested model that takes and returns dicts."""
+    layers = keras.layers
+    image = image_input(keras)
+    given = {"z": keras.Input((8, 8, 6), name="z"), "a": keras.Input((8, 8, 4), name="a")}
+    mixed = layers.Conv2D(5, 1, name="mix")(layers.Concatenate()([given["z"], given["a"]]))
+    mixer = keras.Model(given, {"y": mixed, "b": given["a"]}, name="mixer")
+    found = mixer({"a": layers.Conv2D(4, 1, name="conv2")(image), "z": layers.Conv2D(6, 1, name="conv1")(image)})
+    return ended(keras, image, layers.Concatenate()([found["y"], found["b"]]), "nested_with_named_inputs")
+

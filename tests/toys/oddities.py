@@ -205,3 +205,36 @@ def regularized(keras):
     x = layers.GlobalAveragePooling2D()(x)
     x = layers.Dense(6, kernel_initializer=keras.initializers.HeNormal(seed=1), name="dense")(x)
     return ended(keras, image, x, "regularized")
+
+
+@toy("conv held after", only="keras")
+def lora(keras):
+    """A Dense layer with more weights than a plain one."""
+    layers = keras.layers
+    features = keras.Input((4,))
+    x = layers.Dense(6, name="conv")(features)
+    odd = layers.Dense(6, name="odd")
+    x = layers.Dense(6, name="held")(x)
+    x = layers.Dense(6, name="after")(odd(layers.Dense(6, name="frozen")(x)))
+    odd.enable_lora(2)
+    return ended(keras, features, x, "lora")
+
+
+@toy("conv1 conv3", only="keras")
+def spectral_normalization(keras):
+    layers = keras.layers
+    image = image_input(keras)
+    x = layers.Conv2D(6, 3, name="conv1")(image)
+    x = layers.Conv2D(6, 1, name="conv2")(x)
+    x = layers.SpectralNormalization(layers.Conv2D(5, 3), name="spectral")(x)
+    x = layers.Conv2D(6, 1, name="conv3")(x)
+    return ended(keras, image, x, "spectral_normalization")
+
+
+@toy("conv")
+def added_to_itself(keras):
+    layers = keras.layers
+    image = image_input(keras)
+    x = layers.Conv2D(6, 3, name="conv")(image)
+    x = layers.Multiply()([layers.Add()([x, x]), x])
+    return ended(keras, image, x, "added_to_itself")

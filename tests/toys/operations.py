@@ -159,3 +159,95 @@ def functions_not_known(keras):
     x = tf.roll(x, 1, -1)
     x = layers.Conv2D(6, 3, name="conv3")(x)
     return ended(keras, image, x, "functions_not_known")
+
+
+@toy("conv after", only="keras")
+def ops_resize(keras):
+    layers, ops = keras.layers, keras.ops
+    image = image_input(keras)
+    x = layers.Conv2D(6, 3, name="conv")(image)
+    x = ops.image.resize(x, (9, 9))
+    x = layers.Conv2D(5, 3, name="after")(x)
+    return ended(keras, image, x, "ops_resize")
+
+
+@toy("conv after", only="tf_keras")
+def functions_resize(keras):
+    import tensorflow as tf
+
+    layers = keras.layers
+    image = image_input(keras)
+    x = layers.Conv2D(6, 3, name="conv")(image)
+    x = tf.image.resize(x, (9, 9))
+    x = layers.Conv2D(5, 3, name="after")(x)
+    return ended(keras, image, x, "functions_resize")
+
+
+@toy("after", only="keras")
+def ops_over_the_batch(keras):
+    layers, ops = keras.layers, keras.ops
+    image = image_input(keras)
+    x = layers.Conv2D(6, 1, name="conv1")(image)
+    x = ops.reshape(x, (-1, 6))
+    x = layers.Dense(6, name="dense")(x)
+    x = ops.reshape(x, (-1, 8, 8, 6))
+    x = layers.Conv2D(6, 1, name="conv2")(x)
+    x = ops.squeeze(ops.expand_dims(x, axis=0), axis=0)
+    x = layers.Conv2D(6, 1, name="conv3")(x)
+    x = x - ops.mean(x, axis=0, keepdims=True)
+    x = layers.Conv2D(6, 1, name="conv4")(x)
+    x = ops.transpose(ops.transpose(x))
+    x = layers.Conv2D(6, 1, name="conv5")(x)
+    x = ops.concatenate([x, x], axis=0)
+    x = ops.mean(ops.reshape(x, (2, -1, 8, 8, 6)), axis=0)
+    x = layers.Conv2D(6, 1, name="after")(x)
+    return ended(keras, image, x, "ops_over_the_batch")
+
+
+@toy("after", only="tf_keras")
+def functions_over_the_batch(keras):
+    import tensorflow as tf
+
+    layers = keras.layers
+    image = image_input(keras)
+    x = layers.Conv2D(6, 1, name="conv1")(image)
+    x = tf.reshape(x, [-1, 6])
+    x = layers.Dense(6, name="dense")(x)
+    x = tf.reshape(x, [-1, 8, 8, 6])
+    x = layers.Conv2D(6, 1, name="conv2")(x)
+    x = tf.squeeze(tf.expand_dims(x, 0), 0)
+    x = layers.Conv2D(6, 1, name="conv3")(x)
+    x = x - tf.reduce_mean(x, axis=0, keepdims=True)
+    x = layers.Conv2D(6, 1, name="conv4")(x)
+    x = tf.transpose(tf.transpose(x))
+    x = layers.Conv2D(6, 1, name="conv5")(x)
+    x = tf.concat([x, x], axis=0)
+    x = tf.reduce_mean(tf.reshape(x, [2, -1, 8, 8, 6]), axis=0)
+    x = layers.Conv2D(6, 1, name="after")(x)
+    return ended(keras, image, x, "functions_over_the_batch")
+
+
+@toy("after", only="keras")
+def ops_with_several_outputs(keras):
+    layers, ops = keras.layers, keras.ops
+    image = image_input(keras)
+    x = layers.Conv2D(6, 1, name="conv")(image)
+    a, b = ops.split(x, 2, axis=-1)
+    x = ops.stack([a, b], axis=-1)
+    x = ops.reshape(x, (-1, 8, 8, 6))
+    x = layers.Conv2D(6, 1, name="after")(x)
+    return ended(keras, image, x, "ops_with_several_outputs")
+
+
+@toy("after", only="tf_keras")
+def functions_with_several_outputs(keras):
+    import tensorflow as tf
+
+    layers = keras.layers
+    image = image_input(keras)
+    x = layers.Conv2D(6, 1, name="conv")(image)
+    a, b = tf.split(x, 2, axis=-1)
+    x = tf.stack([a, b], axis=-1)
+    x = tf.reshape(x, [-1, 8, 8, 6])
+    x = layers.Conv2D(6, 1, name="after")(x)
+    return ended(keras, image, x, "functions_with_several_outputs")

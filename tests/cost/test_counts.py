@@ -1,0 +1,132 @@
+"""MACs, params and bytes by formula, against those of models that were really built."""
+
+import functools
+from math import prod
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from amc_tf.cost import counts
+from amc_tf.errors import UnsupportedModel
+from amc_tf.pruning.channel import ChannelPruning
+from amc_tf.tflite.convert import convert
+from tests import toys
+from tests.cost.counted import macs_by_calls, macs_by_profiler
+from tests.graph.cases import case
+
+# What multiplies in a layer that is not understood is not counted, and said so in `groups.unknown`.
+NOT_COUNTED = {"recurrent", "attention", "attention_with_keywords", "einsum_dense", "time_distributed"}
+NOT_COUNTED |= {"custom_convolution"}
+
+
+@functools.cache
+def pruning(keras_name: str, toy_name: str) -> ChannelPruning | None:
+    try:
+        return ChannelPruning(case(keras_name, toy_name).model, round_to=1, min_keep=0.01)
+    except UnsupportedModel:
+        return None  # nothing in this toy can shrink
+
+
+def some_widths(units, seed: int) -> list[int]:
+    rng = np.random.default_rng(seed)
+    return [int(rng.choice(unit.widths)) for unit in units]
+
+
+@pytest.mark.parametrize("keras_name, toy", toys.cases())
+def test_counted_equals_built(keras_name: str, toy: toys.Toy) -> None:
+    this = pruning(keras_name, toy.name)
+    if this is None:
+        assert not toy.shrinks
+        return
+    macs, params = counts.macs(this.groups, this.units), counts.params(this.groups, this.units)
+    inputs = [x[:1] for x in case(keras_name, toy.name).inputs]
+    for widths in (macs.full.tolist(), some_widths(this.units, 0)):
+        built = this.apply(this.plan(widths))
+        assert params(widths) == built.count_params()
+        if toy.name not in NOT_COUNTED:
+            assert macs(widths) == macs_by_calls(built, inputs)
+
+
+@pytest.mark.parametrize("name", ["residual", "depthwise", "dense_after_flatten", "pooling", "dense_on_sequences"])
+def test_tensorflows_profiler_agrees(keras_module, name: str) -> None:
+    this = pruning(keras_module.__name__, name)
+    widths = some_widths(this.units, 1)
+    built = this.apply(this.plan(widths))
+    assert counts.macs(this.groups, this.units)(widths) == macs_by_profiler(built)
+
+
+def test_macs_by_hand(keras_module) -> None:
+    this = pruning(keras_module.__name__, "conv2d")
+    macs, params = counts.macs(this.groups, this.units), counts.params(this.groups, this.units)
+    # Conv 3x3 3 -> 8 to 6x6, conv 1x3 8 -> 6 to 3x3, conv 3x3 6 -> 7 at 3x3, Dense 7 -> 5.
+    assert macs([8, 6, 7]) == 36 * 9 * 3 * 8 + 9 * 3 * 8 * 6 + 9 * 9 * 6 * 7 + 7 * 5
+    assert params([8, 6, 7]) == (9 * 3 * 8 + 8) + 3 * 8 * 6 + (9 * 6 * 7 + 7) + (7 * 5 + 5)
+    assert macs([4, 3, 1]) == 36 * 9 * 3 * 4 + 9 * 3 * 4 * 3 + 9 * 9 * 3 * 1 + 1 * 5
+    assert (macs.unit, params.unit) == ("MACs", "params")
+
+
+def test_shared_layers_cost_macs_twice_and_params_once(keras_module) -> None:
+    this = pruning(keras_module.__name__, "shared_layer")
+    macs, params = counts.macs(this.groups, this.units), counts.params(this.groups, this.units)
+    assert macs([6, 8]) == 64 * (3 * 6 + 6 * 8 + 2 * 9 * 8 * 8) + 8 * 5
+    assert params([6, 8]) == 3 * 6 + 6 + 6 * 8 + 8 + 9 * 8 * 8 + 8 + 8 * 5 + 5
+
+
+@settings(max_examples=20)
+@given(data=st.data())
+@pytest.mark.parametrize("name", ["concatenate", "squeeze_excite", "grouped_in_a_row", "channel_padding"])
+def test_costs_never_fall_as_widths_grow(keras_module, name: str, data) -> None:
+    this = pruning(keras_module.__name__, name)
+    low = [data.draw(st.sampled_from(unit.widths)) for unit in this.units]
+    high = [data.draw(st.sampled_from([w for w in u.widths if w >= v])) for u, v in zip(this.units, low, strict=True)]
+    for cost in (counts.macs, counts.params, functools.partial(counts.size, base_bytes=10**6)):
+        number = cost(this.groups, this.units)
+        assert 0 < number(low) <= number(high) <= number(number.full)
+
+
+def test_groups_that_are_no_unit_stay_whole(keras_module) -> None:
+    """With widths of 4 only, the narrower groups are no units but still count."""
+    model = case(keras_module.__name__, "squeeze_excite").model
+    this = ChannelPruning(model, round_to=4, min_keep=0.2)
+    assert [(unit.name, unit.widths) for unit in this.units] == [("conv1", (4, 8)), ("conv2", (4, 6))]
+    built = this.apply(this.plan([4, 4]))
+    assert counts.params(this.groups, this.units)([4, 4]) == built.count_params()
+
+
+# ------------------------------------------------------------------------------------------------------------- bytes
+
+CONVERTED = ["conv2d", "dense", "residual", "depthwise", "separable2d", "squeeze_excite", "dense_block", "batchnorm"]
+
+
+@pytest.mark.parametrize("name", CONVERTED)
+def test_predicted_bytes_of_tiny_files(keras_module, name: str) -> None:
+    """Tiny files are all headers and padding: what is predicted is how much smaller they get, to a few hundred bytes."""
+    this = pruning(keras_module.__name__, name)
+    whole = len(convert(case(keras_module.__name__, name).model))
+    size = counts.size(this.groups, this.units, whole)
+    widths = [unit.widths[len(unit.widths) // 2] for unit in this.units]
+    assert size(size.full) == whole and size.unit == "bytes"
+    built = len(convert(this.apply(this.plan(widths))))
+    assert abs(size(widths) - built) <= 16 * len(this.graph.nodes) and size(widths) < whole
+
+
+def test_predicted_bytes_of_mobilenet(keras_module) -> None:
+    image = (64, 64, 3)
+    model = toys.randomized(keras_module.applications.MobileNet(input_shape=image, alpha=0.5, weights=None, classes=10))
+    this = ChannelPruning(model)
+    size = counts.size(this.groups, this.units, len(convert(model)))
+    widths = [unit.widths[len(unit.widths) // 2] for unit in this.units]
+    assert size(widths) == pytest.approx(len(convert(this.apply(this.plan(widths)))), rel=0.005)
+
+
+def test_float_counts_do_not_overflow() -> None:
+    """ImageNet-sized networks have more MACs than 32 bits hold."""
+    import keras
+
+    image = keras.Input((1000, 1000, 64))
+    x = keras.layers.Conv2D(4096, 3, padding="same")(image)
+    model = keras.Model(image, keras.layers.Conv2D(8, 1)(x))
+    this = ChannelPruning(model)
+    assert counts.macs(this.groups, this.units)([4096]) == prod([1000, 1000, 9, 64, 4096]) + prod([1000, 1000, 4096, 8])

@@ -1,0 +1,252 @@
+"""Prints what amc_tf makes of well-known networks, as a Markdown page.
+
+    python tools/network_table.py [NAME ...] [--keras keras|tf_keras]... > docs/networks.md
+
+Every network is built untrained with random BatchNorm statistics. Groups and shares are those at its native input
+size; pruned and masked networks are compared at a small one.
+"""
+
+import argparse
+import importlib
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from amc_tf.cost import counts
+from amc_tf.graph import keras_graph, rewrite
+from amc_tf.graph.groups import channel_groups
+from amc_tf.pruning.channel import ChannelPruning
+from amc_tf.pruning.plan import Plan
+
+HEAD = """# Known networks
+
+Made by `{command}` with untrained networks and random BatchNorm statistics.
+
+| column | meaning |
+|---|---|
+| groups | channel groups, and how many of them may shrink |
+| MACs | of the whole network at its native input size |
+| in reach | share of the MACs in products with at least one prunable axis |
+| removable | share of the MACs that the narrowest plan removes (`min_keep` 0.2, `round_to` 8) |
+| difference | between the outputs of a randomly pruned network and of the whole one with the same channels dead: \
+largest absolute value, over the larger of 1 and the largest output |
+| counted | whether MACs and params by formula are those of the pruned network that was built |
+
+"""
+
+
+@dataclass(frozen=True)
+class Network:
+    """How to build one network: native and small input size, and the builder (keras, size) -> model."""
+
+    name: str
+    native: int
+    small: int
+    build: Callable[[Any, int], Any]
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What pruning can reach of a network.
+
+    Attributes:
+        groups, prunable: numbers of channel groups.
+        macs: of the whole network.
+        reach: share of MACs in products with a prunable axis.
+        removable: share of MACs that the narrowest plan removes.
+        frozen: reason without layer names -> number of groups.
+        unknown: layers that are not understood.
+    """
+
+    groups: int
+    prunable: int
+    macs: int
+    reach: float
+    removable: float
+    frozen: Counter
+    unknown: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """A randomly pruned network beside the whole one with dead channels.
+
+    Attributes:
+        difference: of the outputs, over the larger of 1 and the largest output.
+        macs, params: by formula.
+        built_macs, built_params: of the network that was built; its MACs are read from it anew.
+        model, inputs: the pruned model and what it was run on.
+    """
+
+    difference: float
+    macs: int
+    params: int
+    built_macs: int
+    built_params: int
+    model: Any
+    inputs: np.ndarray
+
+
+def _application(name: str, native: int, small: int) -> Network:
+    def build(keras, size):
+        function = getattr(keras.applications, name)
+        # Logits: behind a softmax, differences would hardly show.
+        return function(weights=None, input_shape=(size, size, 3), classes=10, classifier_activation=None)
+
+    return Network(name, native, small, build)
+
+
+def _own(name: str, module: str, size: int, **settings) -> Network:
+    def build(keras, _):
+        return importlib.import_module(f"models.{module}").build(keras, **settings)
+
+    return Network(name, size, size, build)
+
+
+NETWORKS = {
+    network.name: network
+    for network in (
+        _application("MobileNet", 224, 32),
+        _application("MobileNetV2", 224, 32),
+        _application("MobileNetV3Small", 224, 32),
+        _application("EfficientNetB0", 224, 32),
+        _application("ResNet50", 224, 32),
+        _application("ResNet50V2", 224, 32),
+        _application("DenseNet121", 224, 32),
+        _application("InceptionV3", 299, 75),
+        _application("Xception", 299, 71),
+        _application("NASNetMobile", 224, 32),
+        _application("VGG16", 224, 32),
+        _application("ConvNeXtTiny", 224, 32),
+        _own("plain20_fashion_mnist", "plain20", 28),
+        _own("resnet20_cifar10", "resnet_cifar", 32, depth=20),
+        _own("resnet56_cifar10", "resnet_cifar", 32, depth=56),
+    )
+}
+
+
+def randomized(model, seed: int = 0):
+    """Gives BatchNorm statistics, scales and biases random values; kernels stay as the network initializes them."""
+    rng = np.random.default_rng(seed)
+    for layer in keras_graph.layers(model).values():
+        names = [re.sub(r":\d+$", "", weight.name).split("/")[-1] for weight in layer.weights]
+        values = [_random(rng, *pair) for pair in zip(names, layer.get_weights(), strict=True)]
+        if values:
+            layer.set_weights(values)
+        if type(layer).__name__ == "Normalization":
+            layer.finalize_state()
+    return model
+
+
+def _random(rng, name: str, value: np.ndarray) -> np.ndarray:
+    if np.ndim(value) != 1:
+        return value
+    if "variance" in name:
+        return rng.uniform(0.5, 1.5, value.shape)
+    return rng.uniform(0.7, 1.3, value.shape) if name == "gamma" else rng.normal(0, 0.1, value.shape)
+
+
+def shares(model) -> Shares:
+    """What of a network pruning can reach."""
+    pruning = ChannelPruning(model)
+    groups = pruning.groups
+    macs = counts.macs(groups, pruning.units)
+    prunable = np.zeros(groups.channels + 1, dtype=bool)  # the last entry answers for -1, what never goes
+    for group in groups.prunable:
+        prunable[group.start : group.start + group.channels] = True
+    reached = sum(
+        term.coefficient * int(np.prod([len(axis) for axis in term.axes]))
+        for term in groups.terms
+        if any(prunable[axis].any() for axis in term.axes)
+    )
+    whole, least = macs(macs.full), macs([unit.widths[0] for unit in pruning.units])
+    frozen = Counter(re.sub(r"'[^']*'", "…", group.frozen) for group in groups.groups if group.frozen)
+    return Shares(
+        len(groups.groups), len(groups.prunable), int(whole), reached / whole, 1 - least / whole, frozen, groups.unknown
+    )
+
+
+def agreement(model, seed: int = 0) -> Agreement:
+    """Prunes every prunable group to a random set of channels and compares."""
+    rng = np.random.default_rng(seed)
+    graph, weights = keras_graph.read(model)
+    groups = channel_groups(graph)
+    plan = Plan({group.name: _mask(rng, group.channels) for group in groups.prunable})
+    kept = plan.kept(groups)
+    smaller = rewrite.rewrite(model, groups, kept, weights)
+    inputs = rng.normal(size=(2, *graph.shapes[graph.inputs[0]])).astype("float32")
+    given = np.asarray(smaller(inputs, training=False))
+    expected = np.asarray(plan.masked(model)(inputs, training=False))
+    macs = sum(t.coefficient * int(np.prod([rewrite.stays(kept, a).sum() for a in t.axes])) for t in groups.terms)
+    params = sum(array.size for arrays in rewrite.sliced(groups, kept, weights).values() for array in arrays)
+    built = channel_groups(keras_graph.read(smaller)[0])
+    return Agreement(
+        float(np.abs(given - expected).max() / max(1.0, np.abs(expected).max())),
+        macs,
+        params,
+        sum(t.coefficient * int(np.prod([len(axis) for axis in t.axes])) for t in built.terms),
+        smaller.count_params(),
+        smaller,
+        inputs,
+    )
+
+
+def _mask(rng, channels: int) -> np.ndarray:
+    mask = rng.random(channels) < rng.uniform(0.3, 1)
+    mask[rng.integers(channels)] = True
+    return mask
+
+
+def _row(network: Network, names: list[str]) -> tuple[str, Shares]:
+    found, differences, counted = None, [], True
+    for name in names:
+        keras = importlib.import_module(name)
+        found = found or shares(network.build(keras, network.native))
+        result = agreement(randomized(network.build(keras, network.small)))
+        differences.append(f"{result.difference:.1e}")
+        counted &= (result.macs, result.params) == (result.built_macs, result.built_params)
+        keras.backend.clear_session()
+    cells = [
+        network.name, f"{network.native}", f"{found.groups}", f"{found.prunable}", f"{found.macs / 1e6:,.0f} M",
+        f"{found.reach:.1%}", f"{found.removable:.1%}", *differences, "yes" if counted else "NO",
+    ]  # fmt: skip
+    return "| " + " | ".join(cells) + " |", found
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"default: all of {', '.join(NETWORKS)}")
+    parser.add_argument("--keras", action="append", choices=["keras", "tf_keras"], help="default: both")
+    asked = parser.parse_args(arguments)
+    kerases = asked.keras or ["keras", "tf_keras"]
+    for name in asked.names:
+        if name not in NETWORKS:
+            parser.error(f"{name!r} is not one of {', '.join(NETWORKS)}")
+    titles = ["network", "input", "groups", "prunable", "MACs", "in reach", "removable"]
+    titles += [f"difference, {name}" for name in kerases] + ["counted"]
+    print(HEAD.format(command=" ".join(["python", "tools/network_table.py", *(arguments or sys.argv[1:])])), end="")
+    print("| " + " | ".join(titles) + " |\n|" + "---|" * len(titles))
+    frozen = {}
+    for name in asked.names or NETWORKS:
+        row, found = _row(NETWORKS[name], kerases)
+        print(row, flush=True)
+        frozen[name] = found
+    print("\n## What is frozen, and why\n")
+    for name, found in frozen.items():
+        reasons = "; ".join(f"{number} × {reason}" for reason, number in found.frozen.most_common())
+        unknown = f" Not understood: {', '.join(sorted(found.unknown))}." if found.unknown else ""
+        print(f"- **{name}**: {reasons}.{unknown}")
+
+
+if __name__ == "__main__":
+    main()
