@@ -22,7 +22,7 @@ from amc_tf.search.agent import DdpgAgent
 from amc_tf.search.budget import Budget, parse_budget
 from amc_tf.search.evaluate import Evaluator
 from amc_tf.search.journal import Journal, header
-from amc_tf.search.metrics import Metric, as_labels, score
+from amc_tf.search.metrics import Metric, score
 from amc_tf.search.outcome import Trial
 from amc_tf.search.rewards import Reward, choose
 from amc_tf.search.search import Search
@@ -103,7 +103,8 @@ def compress(
     choose(reward, None)  # a wrong reward is said now, not after the first candidate
     pruning = ChannelPruning(model, round_to=round_to, min_keep=min_keep, importance=importance, frozen=frozen)
     calibration, reward_split = _splits(model, train_data, reward_data, calibration_size, reward_size, seed)
-    validation = None if validation_data is None else data.load(validation_data, model, "validation_data")
+    if validation_data is not None:
+        validation_data = data.load(validation_data, model, "validation_data")
 
     base_tflite = convert.convert(model)
     costs = {
@@ -116,6 +117,8 @@ def compress(
     if limit is not None:
         Budget(pruning.units, cost, limit)  # raises where it cannot be reached
     evaluator = Evaluator(pruning, cost, calibration, reward_split, metric, batch_size)
+    reported, scored_on = _reported(reward_split, reward_data, validation_data)
+    labels, base_accuracy = evaluator.base(reported)  # now: labels that do not fit must not wait for the search to end
 
     asked_for = header(
         digest(pruning.graph, pruning.weights),
@@ -128,8 +131,7 @@ def compress(
         },
     )  # fmt: skip
     run_dir = Path(run_dir) if run_dir is not None else Path("runs") / _run_name(model.name, asked_for)
-    journal = Journal(run_dir, asked_for)
-    try:
+    with Journal(run_dir, asked_for) as journal:
         with (
             DdpgAgent(episodes=episodes, low=min_keep, seed=seed) as agent,
             SearchProgress(episodes + 2, len(journal.trials), verbose) as progress,
@@ -139,39 +141,28 @@ def compress(
                 digest=lambda widths: pruning.plan(widths).digest,
                 on_episode_end=_both(progress.update, on_episode_end),
             ).run()  # fmt: skip
-        best = search.best
-        if best is None:
-            if search.interrupted:
-                raise KeyboardInterrupt
-            raise RunDirError(f"All trials in {journal.path} failed; the reasons stand there.")
+        best = _best(search)
         plan = pruning.plan(best.widths)
         compressed = pruning.apply(plan, evaluator.weights(plan))
         tflite = convert.convert(compressed)
-        difference = agreement.verify(compressed, tflite, _examples(reward_split, model))
-        scored, scored_on = _scored_on(validation, reward_split, reward_data)
-        outputs = evaluator.base_outputs(scored.inputs)
-        labels = as_labels(outputs[0]) if scored.labels is None else scored.labels
+        accuracy = score(metric, labels, _outputs(compressed, reported, batch_size))
         result = Result(
             model=compressed,
             tflite=run_dir / "model.tflite",
             plan=plan,
             run_dir=run_dir,
             trials=search.trials,
-            base=_figures(costs, cost.full, score(metric, labels, outputs), len(base_tflite)),
-            compressed=_figures(
-                costs, best.widths, score(metric, labels, _outputs(compressed, scored, batch_size)), len(tflite)
-            ),
+            base=_figures(costs, cost.full, base_accuracy, len(base_tflite)),
+            compressed=_figures(costs, best.widths, accuracy, len(tflite)),
             target=target,
             budget=budget,
             limit=limit,
             seconds=time.monotonic() - started,
-            difference=difference,
+            difference=agreement.verify(compressed, tflite, _examples(reward_split)),
             interrupted=search.interrupted,
             scored_on=scored_on,
         )
         _save(result, base_tflite, tflite)
-    finally:
-        journal.close()
     return result
 
 
@@ -215,7 +206,16 @@ def _splits(model, train_data, reward_data, calibration_size, reward_size, seed)
     return train, data.load(reward_data, model, "reward_data")
 
 
-def _scored_on(validation: Split | None, reward_split: Split, reward_data: Any) -> tuple[Split, str]:
+def _best(search: Search) -> Trial:
+    if search.best is not None:
+        return search.best
+    if search.interrupted:
+        raise KeyboardInterrupt
+    raise RunDirError(f"All trials in {search.journal.path} failed; the reasons stand there.")
+
+
+def _reported(reward_split: Split, reward_data: Any, validation: Split | None) -> tuple[Split, str]:
+    """What the accuracies in the result are of, and whose argument it was."""
     if validation is not None:
         return validation, "validation_data"
     return reward_split, "train_data" if reward_data is None else "reward_data"
@@ -234,7 +234,7 @@ def _outputs(model, split: Split, batch_size: int) -> list[np.ndarray]:
     return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
 
 
-def _examples(split: Split, model) -> Any:
+def _examples(split: Split) -> Any:
     few = split.take(np.arange(min(_AGREEMENT, len(split))))
     return list(few.inputs) if len(few.inputs) > 1 else few.inputs[0]
 

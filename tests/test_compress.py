@@ -9,8 +9,10 @@ import textwrap
 import time
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
+import tf_keras
 from ai_edge_litert.interpreter import Interpreter
 
 import amc_tf
@@ -112,12 +114,11 @@ def test_the_same_call_again_does_no_trial_twice(done):
     assert again.plan == result.plan
 
 
-def test_same_seed_same_plan_other_seed_other_trials(done, tmp_path):
-    model, _, result = done
-    same = run(model, tmp_path / "same")
-    other = run(model, tmp_path / "other", seed=1, train_data=small.labelled(model, 96))
-    ratios = [trial.keep_ratios for trial in result.trials]
-    assert [trial.keep_ratios for trial in same.trials] == ratios
+def test_same_seed_same_plan_other_seed_other_trials(tmp_path):
+    model = small.network(keras)
+    first, same, other = (run(model, tmp_path / f"{i}", seed=seed, episodes=2) for i, seed in enumerate((0, 0, 1)))
+    ratios = [trial.keep_ratios for trial in first.trials]
+    assert [trial.keep_ratios for trial in same.trials] == ratios and same.plan == first.plan
     assert [trial.keep_ratios for trial in other.trials] != ratios
 
 
@@ -138,38 +139,38 @@ def test_a_run_directory_of_another_model_is_refused(done, keras_module):
         run(other, result.run_dir, train_data=small.labelled(done[0], 96))
 
 
-def test_without_a_budget_the_reward_weighs_accuracy_against_cost(keras_module, tmp_path):
+def test_without_a_budget_the_reward_weighs_accuracy_against_cost(tmp_path):
     import math
 
-    result = run(small.network(keras_module), tmp_path / "run", budget=None, target="params")
+    result = run(small.network(keras), tmp_path / "run", budget=None, target="params")
     trial = result.trials[-1]
     assert trial.reward == pytest.approx(-(1 - trial.outcome.accuracy) * math.log(trial.outcome.cost))
     assert result.limit is None
 
 
-def test_a_size_budget_holds_for_the_file(keras_module, tmp_path):
-    result = run(small.network(keras_module, width=32), tmp_path / "run", target="size", budget=0.5)
+def test_a_size_budget_holds_for_the_file(tmp_path):
+    result = run(small.network(tf_keras, width=32), tmp_path / "run", target="size", budget=0.5)
     assert result.tflite.stat().st_size <= 0.5 * (result.run_dir / "base.tflite").stat().st_size
 
 
-def test_the_callers_own_metric_and_reward_are_used(keras_module, tmp_path):
+def test_the_callers_own_metric_and_reward_are_used(tmp_path):
     result = run(
-        small.network(keras_module), tmp_path / "run", metric=lambda labels, outputs: 0.25,
+        small.network(keras), tmp_path / "run", metric=lambda labels, outputs: 0.25,
         reward=lambda outcome: outcome.accuracy - 7,
     )  # fmt: skip
     assert [trial.reward for trial in result.trials] == [-6.75] * 6
 
 
-def test_without_data_it_says_so_and_scores_agreement(keras_module, tmp_path):
+def test_without_data_it_says_so_and_scores_agreement(tmp_path):
     with pytest.warns(UserWarning, match="No data"):
-        result = run(small.network(keras_module), tmp_path / "run", train_data=None)
+        result = run(small.network(keras), tmp_path / "run", train_data=None)
     assert result.base.accuracy == 1.0
 
 
-def test_data_sets_of_tensorflow_are_read(keras_module, tmp_path):
+def test_data_sets_of_tensorflow_are_read(tmp_path):
     import tensorflow as tf
 
-    model = small.network(keras_module)
+    model = small.network(tf_keras)
     data = tf.data.Dataset.from_tensor_slices(small.labelled(model, 96)).batch(10)
     assert run(model, tmp_path / "run", train_data=data).base.accuracy == 1.0
 
@@ -201,13 +202,12 @@ def nan_images():
         ({"train_data": (small.images(96), np.zeros(95))}, ValueError, "95"),
         ({"train_data": (small.images(96)[:, :8], np.zeros(96))}, ValueError, "shape"),
         ({"train_data": 7}, TypeError, "int"),
+        ({"validation_data": (small.images(9), np.full(9, 4))}, ValueError, "labels"),
         ({"train_data": None, "reward_data": (small.images(9), np.zeros(9))}, ValueError, "train_data"),
         ({"metric": lambda labels, outputs: "good"}, ValueError, "metric"),
     ],
 )
 def test_bad_input_gets_one_sentence_and_leaves_nothing(changes, error, says, tmp_path):
-    import keras
-
     with pytest.raises(error, match=says) as raised:
         run(small.network(keras), tmp_path / "run", **changes)
     assert "\n" not in str(raised.value) and str(raised.value).endswith(".")
@@ -215,8 +215,6 @@ def test_bad_input_gets_one_sentence_and_leaves_nothing(changes, error, says, tm
 
 
 def test_a_model_that_predicts_nan_is_refused(tmp_path):
-    import keras
-
     model = small.network(keras)
     data = small.labelled(model, 96)
     model.get_layer("wide").set_weights([w * np.nan for w in model.get_layer("wide").get_weights()])
@@ -225,8 +223,6 @@ def test_a_model_that_predicts_nan_is_refused(tmp_path):
 
 
 def test_an_unwritable_run_directory_is_refused(tmp_path):
-    import keras
-
     (tmp_path / "file").write_text("")
     with pytest.raises(amc_tf.RunDirError, match="file"):
         run(small.network(keras), tmp_path / "file" / "run")

@@ -43,15 +43,7 @@ class Evaluator:
         self._calibration, self._reward = calibration, reward
         self._network = Network(pruning.model, batch_size)
         self._outcomes: dict[str, Outcome] = {}
-        outputs = self._network.predict(reward.inputs)
-        self._labels = as_labels(outputs[0]) if reward.labels is None else reward.labels
-        try:
-            self.base_accuracy = score(metric, self._labels, outputs)
-        except BadPredictions as error:
-            raise ValueError(
-                "The model's own predictions hold NaN or infinity on the given data; check its weights and the "
-                "preprocessing of the data."
-            ) from error
+        self._labels, self.base_accuracy = self.base(reward)
         self._full = tuple(unit.channels for unit in pruning.units)
         self.base_cost = float(cost(self._full))
 
@@ -73,10 +65,22 @@ class Evaluator:
             )
         return self._outcomes[plan.digest]
 
-    def base_outputs(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """What the network as it came says to `inputs` (one array (examples, ...) an input)."""
+    def base(self, split: Split) -> tuple[np.ndarray, float]:
+        """Labels of a split, the network's own answers where it has none, and the accuracy of the network as it came.
+
+        Raises:
+            ValueError: the labels do not fit the outputs, or the predictions hold NaN.
+        """
         self._network.weights = self.pruning.weights
-        return self._network.predict(inputs)
+        outputs = self._network.predict(split.inputs)
+        labels = as_labels(outputs[0]) if split.labels is None else split.labels
+        try:
+            return labels, score(self.metric, labels, outputs)
+        except BadPredictions as error:
+            raise ValueError(
+                "The model's own predictions hold NaN or infinity on the given data; check its weights and the "
+                "preprocessing of the data."
+            ) from error
 
     def weights(self, plan: Plan) -> dict[str, tuple[np.ndarray, ...]]:
         """The full weights with the BatchNorm statistics that the plan was scored with: layer path -> arrays."""
