@@ -11,7 +11,7 @@ demo: .venv/installed
 	.venv/bin/python tools/demo.py
 
 test: .venv/installed-test
-	.venv/bin/python -m pytest $(PYTEST_ARGS)
+	.venv/bin/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 lint: .venv/installed-test
 	.venv/bin/python -m ruff check .

@@ -8,7 +8,7 @@ HERE = Path(__file__).parent
 
 # Every extra by what it is for; [all] is their union.
 EXTRAS = {
-    "test": ["pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "ruff>=0.6"],
+    "test": ["pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "ruff>=0.6"],
 }
 
 setup(
