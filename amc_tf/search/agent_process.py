@@ -25,6 +25,7 @@ Differences from the paper
 * Biases start at 0 and kernels as in the paper that DDPG comes from (see INIT_LAST); the AMC paper does not say.
 """
 
+import contextlib
 import json
 import os
 import select
@@ -234,11 +235,19 @@ class Learner:
             **{name: variable.numpy() for name, variable in self._variables.items()},
         }
         unfinished = path.with_name(path.name + ".unfinished")
-        with unfinished.open("wb") as file:
-            np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
+        try:
+            with unfinished.open("wb") as file:
+                np.savez(file, **arrays)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                unfinished.unlink()  # it takes room where there may be none left
+            raise AgentError(
+                f"The agent cannot be saved to {path} ({error.strerror or error}): make room or mend the permissions and "
+                "run the same call again; no finished episode is lost."
+            ) from error
 
     def load(self, path: Path) -> None:
         """Takes over what `save` wrote; nothing is changed when the file does not fit."""
