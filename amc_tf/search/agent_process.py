@@ -245,8 +245,8 @@ class Learner:
             with contextlib.suppress(OSError):
                 unfinished.unlink()  # it takes room where there may be none left
             raise AgentError(
-                f"The agent cannot be saved to {path} ({error.strerror or error}): make room or mend the permissions and "
-                "run the same call again; no finished episode is lost."
+                f"The agent cannot be saved to {path} ({error.strerror or error}): make room or mend the permissions "
+                "and run the same call again; no finished episode is lost."
             ) from error
 
     def load(self, path: Path) -> None:
