@@ -351,16 +351,16 @@ class _Builder:
             for old_output, new_output in zip(_flat(node.outputs), _flat(new), strict=True):
                 known[id(old_output)] = new_output
         if isinstance(model, self.keras.Sequential):
-            return self._sequential(model, new_inputs[0], order)
-        inputs = _fill(_structure(functional, "inputs"), known)
-        outputs = _fill(_structure(functional, "outputs"), known)
-        return self.keras.Model(inputs, outputs, name=model.name)
-
-    def _sequential(self, model, new_input, order):
-        new_model = self.keras.Sequential(name=model.name)
-        new_model.add(new_input)
-        for layer in order:
-            new_model.add(layer)
+            new_model = self.keras.Sequential([new_inputs[0], *order], name=model.name)
+        else:
+            inputs = _fill(_structure(functional, "inputs"), known)
+            outputs = _fill(_structure(functional, "outputs"), known)
+            new_model = self.keras.Model(inputs, outputs, name=model.name)
+        if not model.trainable:
+            own = [(layer, layer.trainable) for layer in new_model._flatten_layers(include_self=False)]
+            new_model.trainable = False
+            for layer, trainable in own:  # which the line above has changed
+                layer.trainable = trainable
         return new_model
 
     def _call(self, operation, prefix, args, kwargs, order):
@@ -415,10 +415,11 @@ class _Builder:
                 bound.arguments.update(changed)
                 args, kwargs = bound.args, bound.kwargs
             return self._called(new, path, args, kwargs)
-        new = copy.copy(operation)  # the caller's own operation must not learn of these calls
-        new._inbound_nodes, new._outbound_nodes = [], []
-        for key, value in changed.items():
-            setattr(new, key, value)
+        if changed:
+            new = type(operation).from_config(operation.get_config() | changed)
+        else:
+            new = copy.copy(operation)  # the caller's own operation must not learn of these calls
+            new._inbound_nodes, new._outbound_nodes = [], []
         return self._called(new, path, args, kwargs)
 
 

@@ -32,7 +32,12 @@ def trace(tracer: Tracer, node: Node) -> None:
     """Lets `node` act on the labels of its inputs."""
     inputs = [tracer.labels[i] for i in node.inputs]
     rule = RULES.get(node.kind, unknown)
-    outputs = rule(tracer, node, *inputs) if inputs else unknown(tracer, node)
+    if rule is unknown or not inputs:
+        outputs = unknown(tracer, node, *inputs)
+    elif len(inputs) > 1 and rule not in (merge, concatenate):
+        outputs = unknown(tracer, node, *inputs, why="it is called with more tensors than one")
+    else:
+        outputs = rule(tracer, node, *inputs)
     if outputs is None:
         outputs = tuple((None,) * len(tracer.shape(i)) for i in node.outputs)
     elif len(node.outputs) == 1:

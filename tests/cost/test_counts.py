@@ -102,7 +102,7 @@ CONVERTED = ["conv2d", "dense", "residual", "depthwise", "separable2d", "squeeze
 
 @pytest.mark.parametrize("name", CONVERTED)
 def test_predicted_bytes_of_tiny_files(keras_module, name: str) -> None:
-    """Tiny files are all headers and padding: what is predicted is how much smaller they get, to a few hundred bytes."""
+    """Tiny files are all headers and padding, so the prediction is held to a few bytes an operator."""
     this = pruning(keras_module.__name__, name)
     whole = len(convert(case(keras_module.__name__, name).model))
     size = counts.size(this.groups, this.units, whole)

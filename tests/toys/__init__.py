@@ -17,6 +17,6 @@ from tests.toys import (  # noqa: F401  importing them registers their toys
     positions,
     shapes,
 )
-from tests.toys.registry import BOTH, TOYS, Toy, cases, flat, outputs, random_inputs, randomized
+from tests.toys.registry import BOTH, TOYS, Toy, cases, flat, outputs, random_inputs, randomized, structured
 
-__all__ = ["BOTH", "TOYS", "Toy", "cases", "flat", "outputs", "random_inputs", "randomized"]
+__all__ = ["BOTH", "TOYS", "Toy", "cases", "flat", "outputs", "random_inputs", "randomized", "structured"]

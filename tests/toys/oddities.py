@@ -238,3 +238,16 @@ def added_to_itself(keras):
     x = layers.Conv2D(6, 3, name="conv")(image)
     x = layers.Multiply()([layers.Add()([x, x]), x])
     return ended(keras, image, x, "added_to_itself")
+
+
+@toy("dense after", only="keras")
+def mask_by_hand(keras):
+    """A second tensor among the arguments of a layer that has one as a rule."""
+    layers = keras.layers
+    tokens = keras.Input((6,), dtype="int32")
+    x = layers.Embedding(7, 4, name="embedding")(tokens)
+    x = layers.Dense(6, name="dense")(x)
+    x = layers.Dense(6, name="held")(x)
+    x = layers.GlobalAveragePooling1D(name="masked_pool")(x, keras.ops.not_equal(tokens, 0))
+    x = layers.Dense(6, name="after")(x)
+    return keras.Model(tokens, layers.Dense(5, name="head")(x), name="mask_by_hand")

@@ -98,13 +98,17 @@ def random_inputs(model, batch: int = 2, seed: int = 1) -> list[np.ndarray]:
     return arrays
 
 
-def outputs(model, inputs: list[np.ndarray]) -> list[np.ndarray]:
-    """What the model returns in inference mode, as a flat list of arrays."""
-    given = inputs[0] if len(inputs) == 1 else inputs
+def structured(model, inputs: list[np.ndarray]) -> Any:
+    """The inputs in the structure that the model was built with: an array, a list or a dict."""
     structure = getattr(model, "_inputs_struct" if hasattr(model, "_inputs_struct") else "_nested_inputs", None)
     if isinstance(structure, dict):
-        given = dict(zip((tensor._keras_history[0].name for tensor in model.inputs), inputs, strict=True))
-    return [np.asarray(array, dtype=np.float32) for array in flat(model(given, training=False))]
+        return dict(zip((tensor._keras_history[0].name for tensor in model.inputs), inputs, strict=True))
+    return inputs[0] if len(inputs) == 1 and not isinstance(structure, list) else inputs
+
+
+def outputs(model, inputs: list[np.ndarray]) -> list[np.ndarray]:
+    """What the model returns in inference mode, as a flat list of arrays."""
+    return [np.asarray(array, dtype=np.float32) for array in flat(model(structured(model, inputs), training=False))]
 
 
 def flat(structure) -> list:
