@@ -59,6 +59,7 @@ def train(
     test_data: tuple[np.ndarray, np.ndarray],
     *,
     epochs: int,
+    out: Path | None = None,
     batch: int = 128,
     rate: float = 0.1,
     shift: int = 4,
@@ -72,6 +73,7 @@ def train(
         train_data: images and labels, preprocessed.
         test_data: likewise; scored after each epoch and printed.
         epochs: times through the training images.
+        out: the .npz that gets the weights after each epoch, so that a killed training leaves the last one's.
         batch: images a step.
         rate: highest learning rate.
         shift: of the augmentation, pixels.
@@ -100,13 +102,17 @@ def train(
             self.model.optimizer.learning_rate.assign(rate * (part or (1 + math.cos(turn)) / 2))
             self.step += 1
 
+    class Write(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            weights.write(self.model, out)
+
     model.fit(
         batches(x, y, batch, shift, seed),
         epochs=epochs,
         steps_per_epoch=steps,
         validation_data=test_data,
         validation_batch_size=500,
-        callbacks=[Rate()],
+        callbacks=[Rate(), Write()] if out else [Rate()],
         shuffle=False,  # the generator does
         verbose=2,
     )
@@ -139,12 +145,12 @@ def main(arguments: list[str] | None = None) -> None:
         data.train,
         test,
         epochs=chosen.epochs,
+        out=chosen.out,
         batch=chosen.batch,
         rate=chosen.rate,
         shift=chosen.shift,
         seed=chosen.seed,
     )
-    weights.write(model, chosen.out)
     accuracy = np.mean(model.predict(test[0], batch_size=500, verbose=0).argmax(-1) == test[1])
     print(f"{chosen.network}: test accuracy {accuracy:.4f} on {len(test[1])} images, weights in {chosen.out}")
 
