@@ -2,11 +2,12 @@
 
     python tools/network_table.py [NAME ...] [--keras keras|tf_keras]... > docs/networks.md
 
-Every network is built untrained with random BatchNorm statistics. Groups and shares are those at its native input
-size; pruned and masked networks are compared at a small one.
+Every network gets random weights. Groups and shares are those at its native input size; pruned and masked networks
+are compared at a small one.
 """
 
 import argparse
+import contextlib
 import importlib
 import os
 import re
@@ -30,7 +31,8 @@ from amc_tf.pruning.plan import Plan
 
 HEAD = """# Known networks
 
-Made by `{command}` with untrained networks and random BatchNorm statistics.
+Made by `{command}` with random weights in float64; BatchNorm statistics are those that the pruned network gives, so \
+that signals reach the outputs.
 
 | column | meaning |
 |---|---|
@@ -83,12 +85,14 @@ class Agreement:
 
     Attributes:
         difference: of the outputs, over the larger of 1 and the largest output.
+        variation: the same between two inputs at most; were it small, the difference would say little.
         macs, params: by formula.
         built_macs, built_params: of the network that was built; its MACs are read from it anew.
         model, inputs: the pruned model and what it was run on.
     """
 
     difference: float
+    variation: float
     macs: int
     params: int
     built_macs: int
@@ -108,9 +112,23 @@ def _application(name: str, native: int, small: int) -> Network:
 
 def _own(name: str, module: str, size: int, **settings) -> Network:
     def build(keras, _):
-        return importlib.import_module(f"models.{module}").build(keras, **settings)
+        model = importlib.import_module(f"models.{module}").build(keras, **settings)
+        model.layers[-1].activation = keras.activations.linear
+        return model
 
     return Network(name, size, size, build)
+
+
+@contextlib.contextmanager
+def float64(keras):
+    """What is built inside computes in float64, so that rounding cannot be taken for a fault or hide one."""
+    policies = keras.mixed_precision
+    before = policies.global_policy()
+    policies.set_global_policy("float64")
+    try:
+        yield
+    finally:
+        policies.set_global_policy(before)
 
 
 NETWORKS = {
@@ -136,24 +154,41 @@ NETWORKS = {
 
 
 def randomized(model, seed: int = 0):
-    """Gives BatchNorm statistics, scales and biases random values; kernels stay as the network initializes them."""
+    """Gives every weight but the BatchNorm statistics a random value."""
     rng = np.random.default_rng(seed)
     for layer in keras_graph.layers(model).values():
-        names = [re.sub(r":\d+$", "", weight.name).split("/")[-1] for weight in layer.weights]
-        values = [_random(rng, *pair) for pair in zip(names, layer.get_weights(), strict=True)]
+        values = [_random(rng, *pair) for pair in zip(_names(layer), layer.get_weights(), strict=True)]
         if values:
             layer.set_weights(values)
-        if type(layer).__name__ == "Normalization":
-            layer.finalize_state()
     return model
 
 
+def _names(layer) -> list[str]:
+    return [re.sub(r":\d+$", "", weight.name).split("/")[-1] for weight in layer.weights]
+
+
 def _random(rng, name: str, value: np.ndarray) -> np.ndarray:
-    if np.ndim(value) != 1:
-        return value
-    if "variance" in name:
-        return rng.uniform(0.5, 1.5, value.shape)
-    return rng.uniform(0.7, 1.3, value.shape) if name == "gamma" else rng.normal(0, 0.1, value.shape)
+    if value.ndim > 1:
+        fan_in = np.prod(value.shape[:2] if "depthwise" in name else value.shape[:-1])
+        return rng.normal(0, (2 / fan_in) ** 0.5, value.shape)
+    if name == "gamma":
+        return rng.uniform(0.7, 1.3, value.shape)
+    return rng.normal(0, 0.1, value.shape) if name in ("bias", "beta") else value
+
+
+def _calibrate(model, inputs: np.ndarray) -> dict[str, tuple[np.ndarray, ...]]:
+    """Sets the BatchNorm statistics to those that the inputs give; returns those layers' weights by path.
+
+    Without this the signal of a deep network with random weights dies or explodes, and any two networks agree.
+    """
+    norms = {p: layer for p, layer in keras_graph.layers(model).items() if "BatchNormalization" in type(layer).__name__}
+    momenta = {path: layer.momentum for path, layer in norms.items()}
+    for layer in norms.values():
+        layer.momentum = 0.0
+    model(inputs, training=True)
+    for path, layer in norms.items():
+        layer.momentum = momenta[path]
+    return {path: tuple(layer.get_weights()) for path, layer in norms.items()}
 
 
 def shares(model) -> Shares:
@@ -183,15 +218,18 @@ def agreement(model, seed: int = 0) -> Agreement:
     groups = channel_groups(graph)
     plan = Plan({group.name: _mask(rng, group.channels) for group in groups.prunable})
     kept = plan.kept(groups)
+    inputs = rng.uniform(0, 255, size=(8, *graph.shapes[graph.inputs[0]])).astype("float32")
+    masked = plan.masked(model)
+    weights |= _calibrate(masked, inputs)
     smaller = rewrite.rewrite(model, groups, kept, weights)
-    inputs = rng.normal(size=(2, *graph.shapes[graph.inputs[0]])).astype("float32")
-    given = np.asarray(smaller(inputs, training=False))
-    expected = np.asarray(plan.masked(model)(inputs, training=False))
+    given, expected = (np.asarray(network(inputs, training=False)) for network in (smaller, masked))
     macs = sum(t.coefficient * int(np.prod([rewrite.stays(kept, a).sum() for a in t.axes])) for t in groups.terms)
     params = sum(array.size for arrays in rewrite.sliced(groups, kept, weights).values() for array in arrays)
     built = channel_groups(keras_graph.read(smaller)[0])
+    scale = max(1.0, np.abs(expected).max())
     return Agreement(
-        float(np.abs(given - expected).max() / max(1.0, np.abs(expected).max())),
+        float(np.abs(given - expected).max() / scale),
+        float(np.ptp(expected, axis=0).max() / scale),
         macs,
         params,
         sum(t.coefficient * int(np.prod([len(axis) for axis in t.axes])) for t in built.terms),
@@ -212,7 +250,10 @@ def _row(network: Network, names: list[str]) -> tuple[str, Shares]:
     for name in names:
         keras = importlib.import_module(name)
         found = found or shares(network.build(keras, network.native))
-        result = agreement(randomized(network.build(keras, network.small)))
+        with float64(keras):
+            result = agreement(randomized(network.build(keras, network.small)))
+        if result.variation < 0.01:
+            raise ValueError(f"{network.name}: the outputs hardly depend on the input; the comparison says nothing.")
         differences.append(f"{result.difference:.1e}")
         counted &= (result.macs, result.params) == (result.built_macs, result.built_params)
         keras.backend.clear_session()

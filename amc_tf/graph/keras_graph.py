@@ -118,6 +118,11 @@ def rebuild(model, edit: Callable | None = None, weights: dict[str, tuple[np.nda
     return new
 
 
+def input_structure(model) -> Any:
+    """The symbolic inputs in the structure that the model was built with: a tensor, a list or a dict."""
+    return getattr(model, "input", model.inputs[0])  # a Sequential of Keras 3 has only the second
+
+
 def layers(model) -> dict[str, Any]:
     """Layer path -> the live layer of the model, for every layer that is not itself a model."""
     reader = _Reader()
@@ -396,13 +401,19 @@ class _Builder:
                 name=layer.name,
             )  # fmt: skip
         try:
-            settings = self.edit(path, layer.get_config())
-            return cls.from_config(settings)
+            new = cls.from_config(self.edit(path, layer.get_config()))
         except (NotImplementedError, TypeError, ValueError) as error:
             raise UnsupportedModel(
                 f"The layer {path!r} (class {cls.__name__}) cannot be made again from its own settings "
                 f"({_sentence(error)}); give the class a get_config() that returns all arguments of its constructor."
             ) from error
+
+        if new.name != layer.name:
+            raise UnsupportedModel(
+                f"The layer {path!r} (class {cls.__name__}) cannot be made again from its own settings, which lack its "
+                f"name; let its get_config() start from super().get_config() and its constructor pass on **kwargs."
+            )
+        return new
 
     def _operation(self, operation, path: str, args, kwargs):
         named = _named_arguments(operation, args, kwargs)
