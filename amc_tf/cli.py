@@ -39,7 +39,7 @@ def _surgery_options(command):
 @main.command()
 @click.argument("model", type=click.Path(exists=True, path_type=Path))
 @click.option("--target", type=click.Choice(["latency", "macs", "flops", "params", "size"]), default="latency",
-              show_default=True, help="What the budget is about.")
+              show_default=True, help="What the budget is about; latency cannot be measured yet.")
 @click.option("--budget", default="0.5", show_default=True,
               help="What may be kept: 0.5, 50%, '280 MMAC', '2 MB'; 'none': the reward weighs accuracy against cost.")
 @click.option("--data", type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -137,8 +137,8 @@ def _load(path: Path, which: str):
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         other = "tf_keras" if which == "keras" else "keras"
         raise ValueError(
-            f"{path} cannot be loaded as a model of {which} ({reason.strip()}); if it was saved with the other Keras, "
-            f"give --keras {other}."
+            f"{path} cannot be loaded as a model of {which} ({reason.strip()[:200]}); if it was saved with the other "
+            f"Keras, give --keras {other}."
         ) from error
 
 
@@ -158,6 +158,8 @@ def _read(path: Path) -> dict:
             arrays = dict(stored)
     except (OSError, ValueError, EOFError) as error:
         raise ValueError(f"{path} cannot be read as an .npz of arrays: {error}.") from error
+    if "x" in arrays and "y" not in arrays and len(arrays) > 1:
+        raise ValueError(f"{path} holds {sorted(arrays)}, but its labels must be called y (x_train goes with y_train).")
     found = {}
     for argument, endings in {
         "train_data": ("", "_train"), "reward_data": ("_reward",), "validation_data": ("_test", "_validation")

@@ -1,6 +1,7 @@
 """compress(): the whole way from a trained Keras model to the .tflite that ships."""
 
 import hashlib
+import os
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ from amc_tf import data
 from amc_tf.cost import counts
 from amc_tf.data import Split
 from amc_tf.errors import RunDirError
+from amc_tf.graph import keras_graph
 from amc_tf.graph.graph import digest
 from amc_tf.pruning.channel import ChannelPruning
 from amc_tf.pruning.importance import Importance
@@ -22,7 +24,7 @@ from amc_tf.search.agent import DdpgAgent
 from amc_tf.search.budget import Budget, parse_budget
 from amc_tf.search.evaluate import Evaluator
 from amc_tf.search.journal import Journal, header
-from amc_tf.search.metrics import Metric, score
+from amc_tf.search.metrics import Metric
 from amc_tf.search.outcome import Trial
 from amc_tf.search.rewards import Reward, choose
 from amc_tf.search.search import Search
@@ -99,7 +101,12 @@ def compress(
         AgentError: the agent's process failed.
     """
     started = time.monotonic()
-    target = _check(target, method, episodes, seed, calibration_size, reward_size, batch_size)
+    target = _check(target, method, metric, on_episode_end, run_dir)
+    episodes, seed = _whole("episodes", episodes, 1), _whole("seed", seed, 0)
+    calibration_size = _whole("calibration_size", calibration_size, 1)
+    reward_size = _whole("reward_size", reward_size, 1)
+    batch_size, round_to = _whole("batch_size", batch_size, 1), _whole("round_to", round_to, 1)
+    budget, min_keep = (x.item() if isinstance(x, np.generic) else x for x in (budget, min_keep))  # for the journal
     choose(reward, None)  # a wrong reward is said now, not after the first candidate
     pruning = ChannelPruning(model, round_to=round_to, min_keep=min_keep, importance=importance, frozen=frozen)
     calibration, reward_split = _splits(model, train_data, reward_data, calibration_size, reward_size, seed)
@@ -117,7 +124,7 @@ def compress(
     if limit is not None:
         Budget(pruning.units, cost, limit)  # raises where it cannot be reached
     evaluator = Evaluator(pruning, cost, calibration, reward_split, metric, batch_size)
-    reported, scored_on = _reported(reward_split, reward_data, validation_data)
+    reported, scored_on = _reported(reward_split, train_data, reward_data, validation_data)
     labels, base_accuracy = evaluator.base(reported)  # now: labels that do not fit must not wait for the search to end
 
     asked_for = header(
@@ -145,7 +152,7 @@ def compress(
         plan = pruning.plan(best.widths)
         compressed = pruning.apply(plan, evaluator.weights(plan))
         tflite = convert.convert(compressed)
-        accuracy = score(metric, labels, _outputs(compressed, reported, batch_size))
+        accuracy = evaluator.score(labels, _outputs(compressed, reported, batch_size))
         result = Result(
             model=compressed,
             tflite=run_dir / "model.tflite",
@@ -158,15 +165,16 @@ def compress(
             budget=budget,
             limit=limit,
             seconds=time.monotonic() - started,
-            difference=agreement.verify(compressed, tflite, _examples(reward_split)),
+            difference=agreement.verify(compressed, tflite, _structured(compressed, _few(reward_split))),
             interrupted=search.interrupted,
             scored_on=scored_on,
+            scored_by="metric" if metric is not None else "agreement" if reported.labels is None else "accuracy",
         )
         _save(result, base_tflite, tflite)
     return result
 
 
-def _check(target, method, episodes, seed, calibration_size, reward_size, batch_size) -> str:
+def _check(target, method, metric, on_episode_end, run_dir) -> str:
     target = "macs" if target == "flops" else target
     if target not in TARGETS:
         raise ValueError(f"target is {target!r}; expected one of {', '.join(TARGETS)} or 'flops'.")
@@ -177,12 +185,18 @@ def _check(target, method, episodes, seed, calibration_size, reward_size, batch_
         )
     if method != "channel":
         raise ValueError(f"method is {method!r}; expected 'channel'.")
-    least = {"episodes": 1, "seed": 0, "calibration_size": 1, "reward_size": 1, "batch_size": 1}
-    given = {"episodes": episodes, "seed": seed, "calibration_size": calibration_size, "reward_size": reward_size}
-    for name, value in (given | {"batch_size": batch_size}).items():
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least[name]:
-            raise ValueError(f"{name} is {value!r}; a whole number of {least[name]} or more is expected.")
+    for name, value in (("metric", metric), ("on_episode_end", on_episode_end)):
+        if value is not None and not callable(value):
+            raise TypeError(f"{name} is {value!r}; a function or None is expected.")
+    if run_dir is not None and not isinstance(run_dir, (str, os.PathLike)):
+        raise TypeError(f"run_dir is {run_dir!r}; the path of a folder is expected.")
     return target
+
+
+def _whole(name: str, value, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(f"{name} is {value!r}; a whole number of {least} or more is expected.")
+    return int(value)
 
 
 def _splits(model, train_data, reward_data, calibration_size, reward_size, seed) -> tuple[Split, Split]:
@@ -214,10 +228,12 @@ def _best(search: Search) -> Trial:
     raise RunDirError(f"All trials in {search.journal.path} failed; the reasons stand there.")
 
 
-def _reported(reward_split: Split, reward_data: Any, validation: Split | None) -> tuple[Split, str]:
+def _reported(reward_split: Split, train_data: Any, reward_data: Any, validation: Split | None) -> tuple[Split, str]:
     """What the accuracies in the result are of, and whose argument it was."""
     if validation is not None:
         return validation, "validation_data"
+    if train_data is None:
+        return reward_split, "generated noise"
     return reward_split, "train_data" if reward_data is None else "reward_data"
 
 
@@ -227,16 +243,20 @@ def _figures(costs: Mapping[str, counts.Counts], widths, accuracy: float, size: 
 
 def _outputs(model, split: Split, batch_size: int) -> list[np.ndarray]:
     """Outputs of the finished model itself, not of the copy that candidates were scored on."""
-    inputs = list(split.inputs) if len(split.inputs) > 1 else split.inputs[0]
-    outputs = model.predict(inputs, batch_size=batch_size, verbose=0)
-    if isinstance(outputs, dict):
-        return [outputs[name] for name in sorted(outputs)]
-    return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+    import tensorflow as tf
+
+    return tf.nest.flatten(model.predict(_structured(model, split), batch_size=batch_size, verbose=0))
 
 
-def _examples(split: Split) -> Any:
-    few = split.take(np.arange(min(_AGREEMENT, len(split))))
-    return list(few.inputs) if len(few.inputs) > 1 else few.inputs[0]
+def _structured(model, split: Split) -> Any:
+    """The inputs in the structure that the model was built with: an array, a list or a dict of arrays."""
+    import tensorflow as tf
+
+    return tf.nest.pack_sequence_as(keras_graph.input_structure(model), list(split.inputs))
+
+
+def _few(split: Split) -> Split:
+    return split.take(np.arange(min(_AGREEMENT, len(split))))
 
 
 def _save(result: Result, base_tflite: bytes, tflite: bytes) -> None:
@@ -266,15 +286,27 @@ def _both(first: Callable, second: Callable | None) -> Callable:
 
 
 def _name(argument) -> Any:
-    return getattr(argument, "__qualname__", None) or argument if callable(argument) else argument
+    """An argument as it stands in the journal: another function of the same name is another argument."""
+    if not callable(argument):
+        return argument
+    name = getattr(argument, "__qualname__", type(argument).__qualname__)
+    code = getattr(argument, "__code__", None)
+    if code is None:
+        return name
+    cells = [repr(cell.cell_contents) for cell in argument.__closure__ or ()]
+    body = repr((code.co_code, [c for c in code.co_consts if not hasattr(c, "co_code")], code.co_names, cells))
+    return f"{name} {hashlib.sha256(body.encode()).hexdigest()[:8]}"
 
 
 def _fingerprint(split: Split) -> str:
     state = hashlib.sha256()
     for array in (*split.inputs, split.labels):
-        state.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
+        state.update(b"" if array is None else np.ascontiguousarray(array).data)
     return state.hexdigest()[:16]
 
 
 def _run_name(model_name: str, asked_for: Mapping) -> str:
-    return f"{model_name}-{hashlib.sha256(repr(sorted(asked_for.items())).encode()).hexdigest()[:8]}"
+    """The same for the same search, also when it is prolonged or the versions have changed, which a journal allows."""
+    lasting = {name: value for name, value in asked_for["arguments"].items() if name != "episodes"}
+    key = repr((asked_for["model"], asked_for["seed"], sorted(lasting.items(), key=lambda item: item[0])))
+    return f"{model_name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"

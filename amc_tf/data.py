@@ -50,7 +50,7 @@ def load(data: Any, model: Any, name: str, limit: int | None = None, seed: int |
     """
     if isinstance(data, (np.ndarray, tuple, list, dict)) or hasattr(data, "__array__"):
         x, y = _pair(data, name)
-        inputs, labels = _inputs(x, model, name), None if y is None else np.asarray(y)
+        inputs, labels = _inputs(x, model, name), _labels(y, model, name)
         _check_lengths(inputs, labels, name)
         count = len(inputs[0])
         order = np.arange(count) if seed is None else np.random.default_rng(seed).permutation(count)
@@ -108,17 +108,38 @@ def _pair(data: Any, name: str) -> tuple[Any, Any]:
 def _inputs(x: Any, model: Any, name: str) -> list[np.ndarray]:
     count = len(model.inputs)
     if isinstance(x, dict):
-        names = [_name(tensor) for tensor in model.inputs]
+        structure = getattr(model, "input", None)
+        # A model built from a dict goes by its keys, which flatten in sorted order; any other by its inputs' names.
+        names = sorted(structure) if isinstance(structure, dict) else [_name(tensor) for tensor in model.inputs]
         missing = [n for n in names if n not in x]
         if missing:
             raise ValueError(f"{name} has no array for the inputs {missing}; it has {sorted(x)}.")
         return [np.asarray(x[n]) for n in names]
+    if count == 1 and isinstance(x, list) and len(x) == 2 and all(hasattr(part, "shape") for part in x):
+        raise TypeError(f"{name} is a list of two arrays; if they are images and labels, give the tuple (x, y).")
     if count == 1:
         x = x[0] if isinstance(x, (list, tuple)) and len(x) == 1 and np.ndim(x[0]) == len(model.inputs[0].shape) else x
         return [np.asarray(x)]
     if not isinstance(x, (list, tuple)) or len(x) != count:
         raise ValueError(f"The model has {count} inputs; x of {name} must be a list of {count} arrays or a dict.")
     return [np.asarray(part) for part in x]
+
+
+def _labels(y: Any, model: Any, name: str) -> np.ndarray | None:
+    if y is None:
+        return None
+    several = isinstance(y, dict) or (isinstance(y, (list, tuple)) and any(np.ndim(part) > 1 for part in y))
+    if several and len(model.outputs) > 1:
+        raise TypeError(
+            f"{name} has labels for several outputs, but only those of the first output are used; give y for it alone."
+        )
+    labels = np.asarray(y)
+    if labels.dtype.kind not in "biuf":
+        raise TypeError(
+            f"The labels of {name} are {labels.dtype} such as {labels.flat[0] if labels.size else y!r}; numbers are "
+            f"expected: encode classes as 0, 1, 2 and so on."
+        )
+    return labels
 
 
 def _iterated(data: Any, model: Any, name: str, limit: int | None) -> tuple[list[np.ndarray], np.ndarray | None]:
@@ -130,7 +151,7 @@ def _iterated(data: Any, model: Any, name: str, limit: int | None) -> tuple[list
         arrays = _inputs(x, model, name)
         inputs.append(arrays)
         if y is not None:
-            labels.append(np.asarray(y))
+            labels.append(_labels(y, model, name))
         if arrays[0].ndim != len(model.inputs[0].shape):
             raise ValueError(
                 f"A batch of {name} has shape {arrays[0].shape}, but the model's input has shape "
@@ -156,10 +177,13 @@ def _batches(data: Any, name: str) -> Iterator:
 
 def _cast(array: np.ndarray, tensor) -> np.ndarray:
     dtype = getattr(tensor.dtype, "name", str(tensor.dtype))
-    if array.dtype == dtype:
-        return array
+    if array.dtype.kind == "f" and "int" in dtype and (array != np.trunc(array)).any():
+        raise ValueError(
+            f"The data for input {_name(tensor)!r} holds fractions, but the input takes {dtype}; give the numbers that "
+            f"the model was trained on."
+        )
     try:
-        return array.astype(dtype)
+        return array.astype(dtype, copy=False)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"The data for input {_name(tensor)!r} has type {array.dtype}, which cannot be made into {dtype}."

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from amc_tf.graph.groups import ChannelGroups
 from amc_tf.pruning.channel import ChannelPruning
 from amc_tf.pruning.importance import Importance
 from amc_tf.pruning.plan import Plan
@@ -41,7 +42,7 @@ def prune(
     known = {group.name: group for group in pruning.groups.groups}
     for name, ratio in keep.items():
         if name not in known:
-            raise ValueError(f"keep names the group {name!r}, but the model has none such; see amc_tf.analyze(model).")
+            raise ValueError(_unknown(name, pruning.groups))
         if isinstance(ratio, bool) or not isinstance(ratio, (int, float, np.number)):
             raise TypeError(f"The keep ratio of {name!r} is {ratio!r}; a number above 0 and at most 1 is expected.")
         if not 0 < ratio <= 1:
@@ -51,3 +52,10 @@ def prune(
             raise ValueError(f"The group {name!r} cannot shrink: {why}.")
     plan = Plan({name: pruning.mask(units[name], float(ratio)) for name, ratio in keep.items() if name in units})
     return pruning.apply(plan), plan
+
+
+def _unknown(name: str, groups: ChannelGroups) -> str:
+    for group in groups.groups:
+        if any(slot.layer == name and slot.role == "out" for slot in group.slots):
+            return f"keep names {name!r}, whose channels belong to group {group.name!r}; give that group's keep ratio."
+    return f"keep names the group {name!r}, but the model has none such; see amc_tf.analyze(model)."

@@ -44,7 +44,8 @@ class Result:
         seconds: of the call.
         difference: largest absolute difference between the outputs of the .tflite and of `model` on real inputs.
         interrupted: whether Ctrl-C ended the search early.
-        scored_on: "validation_data", "reward_data" or "train_data": whose examples the accuracies are of.
+        scored_on: "validation_data", "reward_data", "train_data" or "generated noise": what the accuracies are of.
+        scored_by: "accuracy", "metric" (the caller's) or "agreement" (with the original, where there are no labels).
     """
 
     model: Any
@@ -61,6 +62,7 @@ class Result:
     difference: float
     interrupted: bool
     scored_on: str
+    scored_by: str
 
     def summary(self) -> dict[str, Any]:
         """The figures as plain types, as they stand in result.json."""
@@ -75,6 +77,7 @@ class Result:
             "tflite_difference": self.difference,
             "interrupted": self.interrupted,
             "scored_on": self.scored_on,
+            "scored_by": self.scored_by,
         }
 
     def save_summary(self) -> None:
@@ -85,7 +88,7 @@ class Result:
         """The before/after table: (figure, base, compressed, what is kept)."""
         base, small = self.base, self.compressed
         change = f"{(small.accuracy - base.accuracy) * 100:+.2f} points"
-        rows = [("accuracy", f"{base.accuracy:.2%}", f"{small.accuracy:.2%}", change)]
+        rows = [(self.scored_by, f"{base.accuracy:.2%}", f"{small.accuracy:.2%}", change)]
         for name, before, after, form in (
             ("MACs", base.macs, small.macs, "{:,}"),
             ("params", base.params, small.params, "{:,}"),

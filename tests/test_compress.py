@@ -165,6 +165,7 @@ def test_without_data_it_says_so_and_scores_agreement(tmp_path):
     with pytest.warns(UserWarning, match="No data"):
         result = run(small.network(keras), tmp_path / "run", train_data=None)
     assert result.base.accuracy == 1.0
+    assert (result.scored_by, result.scored_on) == ("agreement", "generated noise")
 
 
 def test_data_sets_of_tensorflow_are_read(tmp_path):
@@ -193,7 +194,12 @@ def nan_images():
         ({"episodes": 0}, ValueError, "episodes"),
         ({"round_to": 64}, amc_tf.UnsupportedModel, "round_to"),
         ({"frozen": ["nowhere"]}, ValueError, "nowhere"),
+        ({"frozen": "wide"}, TypeError, "list"),
         ({"importance": "luck"}, ValueError, "luck"),
+        ({"importance": ["luck"]}, ValueError, "luck"),
+        ({"min_keep": True}, ValueError, "min_keep"),
+        ({"metric": "accuracy"}, TypeError, "accuracy"),
+        ({"on_episode_end": 3}, TypeError, "on_episode_end"),
         ({"reward": "joy"}, ValueError, "joy"),
         ({"train_data": nan_images()}, ValueError, "NaN"),
         ({"train_data": (np.zeros((0, 12, 12, 3)), np.zeros(0))}, ValueError, "empty"),
@@ -214,12 +220,40 @@ def test_bad_input_gets_one_sentence_and_leaves_nothing(changes, error, says, tm
     assert not (tmp_path / "run").exists()
 
 
-def test_a_model_that_predicts_nan_is_refused(tmp_path):
+def test_weights_of_nan_are_refused_by_the_layers_name(tmp_path):
     model = small.network(keras)
     data = small.labelled(model, 96)
     model.get_layer("wide").set_weights([w * np.nan for w in model.get_layer("wide").get_weights()])
+    with pytest.raises(ValueError, match="'wide' hold NaN"):
+        run(model, tmp_path / "run", train_data=data)
+
+
+def test_a_model_that_predicts_nan_is_refused(tmp_path):
+    model = small.network(keras)
+    data = small.labelled(model, 96)
+    model.get_layer("wide").set_weights([w * 1e38 for w in model.get_layer("wide").get_weights()])
     with pytest.raises(ValueError, match="predictions hold NaN"):
         run(model, tmp_path / "run", train_data=data)
+
+
+def test_numbers_of_numpy_are_numbers_and_another_lambda_is_another_reward(tmp_path):
+    numbers = {"round_to": np.int64(2), "seed": np.int64(3), "episodes": np.int32(1), "budget": np.float64(0.6)}
+    model = small.network(keras)
+    first = run(model, tmp_path / "run", reward=lambda outcome: outcome.accuracy, **numbers)
+    assert run(model, tmp_path / "run", reward=lambda outcome: outcome.accuracy, **numbers).plan == first.plan
+    with pytest.raises(amc_tf.RunDirError, match="reward"):
+        run(model, tmp_path / "run", reward=lambda outcome: outcome.accuracy - 1, **numbers)
+
+
+def test_a_model_built_from_a_dict_goes_all_the_way(tmp_path):
+    layers = tf_keras.layers
+    image, extra = tf_keras.Input((6, 6, 2), name="a"), tf_keras.Input((4,), name="b")
+    x = layers.GlobalAveragePooling2D()(layers.BatchNormalization()(layers.Conv2D(16, 3)(image)))
+    model = tf_keras.Model({"pixels": image, "facts": extra}, layers.Dense(3)(layers.Concatenate()([x, extra])))
+    rng = np.random.default_rng(0)
+    data = {"pixels": rng.normal(size=(60, 6, 6, 2)), "facts": rng.normal(size=(60, 4))}
+    result = run(model, tmp_path / "run", train_data=data, episodes=1)
+    assert result.scored_by == "agreement" and result.difference < 1e-5
 
 
 def test_an_unwritable_run_directory_is_refused(tmp_path):

@@ -41,6 +41,29 @@ def test_several_inputs(two, form):
     assert [a.shape for a in split.inputs] == [(3, 4), (3, 6)]
 
 
+def test_a_model_built_from_a_dict_goes_by_its_keys(keras_module):
+    a, b = keras_module.Input((4,), name="one"), keras_module.Input((6,), name="two")
+    model = keras_module.Model({"z": a, "y": b}, keras_module.layers.Concatenate()([a, b]))
+    split = data.load({"z": np.zeros((5, 4)), "y": np.ones((5, 6))}, model, "train_data")
+    assert [array.shape for array in split.inputs] == [(5, 6), (5, 4)] == [(5, *t.shape[1:]) for t in model.inputs]
+
+
+def test_labels_of_several_outputs_are_refused(keras_module):
+    x = keras_module.Input((4,))
+    model = keras_module.Model(x, [keras_module.layers.Dense(2)(x), keras_module.layers.Dense(3)(x)])
+    for labels in ([np.zeros((5, 2)), np.zeros((5, 3))], {"a": np.zeros(5), "b": np.zeros(5)}):
+        with pytest.raises(TypeError, match="first output"):
+            data.load((np.zeros((5, 4)), labels), model, "train_data")
+
+
+def test_fractions_do_not_become_whole_numbers_unseen(keras_module):
+    x = keras_module.Input((4,), dtype="uint8")
+    model = keras_module.Model(x, keras_module.layers.Rescaling(1 / 255)(x))
+    assert data.load(np.full((3, 4), 255.0), model, "train_data").inputs[0].dtype == np.uint8
+    with pytest.raises(ValueError, match="fractions"):
+        data.load(np.full((3, 4), 0.5), model, "train_data")
+
+
 def test_tensorflow_data_sets_are_read_no_further_than_needed(model):
     import tensorflow as tf
 
@@ -84,6 +107,9 @@ def test_dividing_never_gives_an_example_twice(model):
         ("images.npz", TypeError, "str"),
         ((small.images(4), np.zeros(4), np.ones(4)), TypeError, "sample weights"),
         (iter([]), TypeError, "expected"),
+        ([small.images(4), np.zeros(4)], TypeError, "tuple"),
+        ((small.images(2), ["cat", "dog"]), TypeError, "encode"),
+        ((small.images(2), [None, None]), TypeError, "encode"),
         (np.zeros((4, 12, 12)), ValueError, "shape"),
         (np.full((4, 12, 12, 3), np.inf), ValueError, "infinity"),
         ((small.images(4), np.array([0, np.nan, 0, 0])), ValueError, "labels"),

@@ -34,6 +34,7 @@ def test_ratios_by_group_name_leave_the_rest_whole(keras_module):
         ("half", TypeError, "half"),
         ({"nobody": 0.5}, ValueError, "nobody"),
         ({"head": 0.5}, ValueError, "output"),
+        ({"back": 0.5}, ValueError, "belong to group 'stem'"),
         (amc_tf.Plan({"wide": np.ones(3, bool)}), ValueError, "3"),
     ],
 )

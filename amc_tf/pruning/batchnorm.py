@@ -27,21 +27,24 @@ class Network:
         self.batch_size = batch_size
         self._model = keras_graph.rebuild(model)
         self._layers = keras_graph.layers(self._model)
-        norms = [layer for layer in self._layers.values() if type(layer).__name__ == "BatchNormalization"]
-        self._norms = norms
+        kind = keras_graph.keras_of(model).layers.BatchNormalization
+        self._norms = [layer for layer in self._layers.values() if isinstance(layer, kind)]
+        self._seen: dict[int, list] = {}  # id of a BatchNorm layer -> (mean, variance) of each of its calls
         self._measuring = False  # read while a function is traced, not while it runs
-        for layer in norms:
-            layer.momentum = 0.0  # what a step leaves behind is the statistics of its own batch
+        for layer in self._norms:
+            layer.momentum = 0.0  # what a call leaves behind is the statistics of its own batch
             layer.trainable = True  # a frozen layer would use its old statistics whatever it is told
-            layer.call = self._with_mode(layer.call)
+            layer.call = self._with_mode(layer, layer.call)
         specs = [tf.TensorSpec((None, *tuple(t.shape)[1:]), t.dtype) for t in self._model.inputs]
 
         def forward(*inputs):
-            return tf.nest.flatten(self._model(_packed(self._model, inputs), training=False))
+            structure = keras_graph.input_structure(self._model)
+            return tf.nest.flatten(self._model(tf.nest.pack_sequence_as(structure, inputs), training=False))
 
         def measure(*inputs):
+            self._seen = {id(layer): [] for layer in self._norms}
             forward(*inputs)
-            return [(tf.identity(n.moving_mean), tf.identity(n.moving_variance)) for n in norms]
+            return [_joined(self._seen[id(layer)]) for layer in self._norms]
 
         self._forward = tf.function(forward, input_signature=specs, autograph=False).get_concrete_function()
         self._measuring = True
@@ -82,10 +85,15 @@ class Network:
             for variable, value in zip(layer.weights, values[path], strict=True):
                 variable.assign(value)
 
-    def _with_mode(self, call):
+    def _with_mode(self, layer, call):
+        import tensorflow as tf
+
         def wrapped(inputs, *args, **kwargs):
             kwargs.pop("training", None)
-            return call(inputs, training=self._measuring, **kwargs)
+            outputs = call(inputs, training=self._measuring, **kwargs)
+            if self._measuring:  # noted at once: a layer that is called again leaves the next call's statistics
+                self._seen[id(layer)].append((tf.identity(layer.moving_mean), tf.identity(layer.moving_variance)))
+            return outputs
 
         return wrapped
 
@@ -94,8 +102,8 @@ class Network:
             yield [np.asarray(x[start : start + self.batch_size]) for x in inputs]
 
 
-def _packed(model, tensors):
-    """One tensor an input, as the model's own call wants them: by name when it was built from a dict."""
-    if len(tensors) == 1:
-        return tensors[0]
-    return list(tensors)
+def _joined(calls: list):
+    """Mean and variance over all calls of a layer; each call has the same weight."""
+    mean = sum(mean for mean, _ in calls) / len(calls)
+    square = sum(variance + mean**2 for mean, variance in calls) / len(calls)
+    return mean, square - mean**2

@@ -65,6 +65,7 @@ class ChannelPruning:
         self.model = model
         self.graph, self.weights = keras_graph.read(model)
         _check_frozen(frozen, self.graph)
+        _check_finite(self.weights)
         self.groups: ChannelGroups = channel_groups(self.graph, frozen)
         self._importance = importance if callable(importance) else NAMED[importance]
         self._ranks: dict[str, np.ndarray] = {}
@@ -85,7 +86,9 @@ class ChannelPruning:
         Returns:
             bool array (channels,).
         """
-        width = min(unit.widths, key=lambda w: abs(w - keep * unit.channels))
+        if not 0 < keep <= 1:
+            raise ValueError(f"The keep ratio of {unit.name!r} is {keep!r}; a number in (0, 1] is expected.")
+        width = min(unit.widths, key=lambda w: (abs(w - keep * unit.channels), -w))  # of two equally near, the wider
         return self._mask(self.units.index(unit), width)
 
     def plan(self, widths: Sequence[int]) -> Plan:
@@ -136,13 +139,22 @@ def _unit(groups: ChannelGroups, group: Group, round_to: int, min_keep: float) -
 def _check_arguments(round_to, min_keep, importance) -> None:
     if isinstance(round_to, bool) or not isinstance(round_to, (int, np.integer)) or round_to < 1:
         raise ValueError(f"round_to is {round_to!r}; a whole number of channels, 1 or more, is expected (8 is usual).")
-    if not isinstance(min_keep, (int, float)) or not 0 < min_keep <= 1:
+    number = isinstance(min_keep, (int, float, np.number)) and not isinstance(min_keep, bool)
+    if not number or not 0 < min_keep <= 1:
         raise ValueError(f"min_keep is {min_keep!r}; the least keep ratio of a unit is expected, in (0, 1].")
-    if not callable(importance) and importance not in NAMED:
+    if not callable(importance) and (not isinstance(importance, str) or importance not in NAMED):
         raise ValueError(f"importance is {importance!r}; expected one of {', '.join(NAMED)} or a function.")
 
 
+def _check_finite(weights: Mapping[str, tuple[np.ndarray, ...]]) -> None:
+    for layer, arrays in weights.items():
+        if not all(np.isfinite(array).all() for array in arrays if array.dtype.kind == "f"):
+            raise ValueError(f"The weights of layer {layer!r} hold NaN or infinity; load or train the model anew.")
+
+
 def _check_frozen(frozen, graph) -> None:
+    if not isinstance(frozen, (list, tuple, set, frozenset)):
+        raise TypeError(f"frozen is {frozen!r}; a list of layer names is expected, for instance ['conv1'].")
     known = {node.layer for node in graph.nodes}
     for name in frozen:
         if name not in known:

@@ -71,7 +71,10 @@ def print_result(result: Result, console: Console | None = None) -> None:
     for row in result.rows():
         table.add_row(*row)
     console.print(table)
-    console.print(f"accuracy on {result.scored_on}, before fine-tuning", highlight=False)
+    console.print(f"{result.scored_by} on {result.scored_on}, before fine-tuning", highlight=False)
+    if result.interrupted:
+        episodes = result.summary()["episodes"]
+        console.print(f"stopped after {episodes} episodes: the same call goes on from there", highlight=False)
     console.print(f"tflite   {result.tflite}", soft_wrap=True, highlight=False)
     console.print(f"run_dir  {result.run_dir}", soft_wrap=True, highlight=False)
 

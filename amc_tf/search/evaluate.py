@@ -9,7 +9,7 @@ from amc_tf.graph.rewrite import masked
 from amc_tf.pruning.batchnorm import Network
 from amc_tf.pruning.channel import ChannelPruning
 from amc_tf.pruning.plan import Plan
-from amc_tf.search.metrics import BadPredictions, Metric, as_labels, score
+from amc_tf.search.metrics import BadPredictions, Metric, as_labels, score, threshold
 from amc_tf.search.outcome import Outcome
 
 
@@ -43,6 +43,7 @@ class Evaluator:
         self._calibration, self._reward = calibration, reward
         self._network = Network(pruning.model, batch_size)
         self._outcomes: dict[str, Outcome] = {}
+        self._yes_above: float | None = None  # decided once, by what the original says to the reward examples
         self._labels, self.base_accuracy = self.base(reward)
         self._full = tuple(unit.channels for unit in pruning.units)
         self.base_cost = float(cost(self._full))
@@ -59,7 +60,7 @@ class Evaluator:
         plan = self.pruning.plan(widths)
         if plan.digest not in self._outcomes:
             self._prepare(plan)
-            accuracy = score(self.metric, self._labels, self._network.predict(self._reward.inputs))
+            accuracy = self.score(self._labels, self._network.predict(self._reward.inputs))
             self._outcomes[plan.digest] = Outcome(
                 accuracy, float(self.cost(widths)), self.base_accuracy, self.base_cost
             )
@@ -73,14 +74,20 @@ class Evaluator:
         """
         self._network.weights = self.pruning.weights
         outputs = self._network.predict(split.inputs)
+        if self._yes_above is None:
+            self._yes_above = threshold(outputs[0])
         labels = as_labels(outputs[0]) if split.labels is None else split.labels
         try:
-            return labels, score(self.metric, labels, outputs)
+            return labels, self.score(labels, outputs)
         except BadPredictions as error:
             raise ValueError(
                 "The model's own predictions hold NaN or infinity on the given data; check its weights and the "
                 "preprocessing of the data."
             ) from error
+
+    def score(self, labels: np.ndarray, outputs: Sequence[np.ndarray]) -> float:
+        """The caller's metric, or the accuracy, of outputs of this network or of one made from it."""
+        return score(self.metric, labels, outputs, self._yes_above)
 
     def weights(self, plan: Plan) -> dict[str, tuple[np.ndarray, ...]]:
         """The full weights with the BatchNorm statistics that the plan was scored with: layer path -> arrays."""

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from amc_tf.errors import ConversionError
-from amc_tf.tflite.convert import SIGNATURE, input_names, input_structure, output_names
+from amc_tf.graph import keras_graph
+from amc_tf.tflite.convert import SIGNATURE, input_names, output_names
 from amc_tf.tflite.flatbuffer import contents
 from amc_tf.tflite.silence import silence
 
@@ -100,7 +101,7 @@ def _keras_outputs(model: Any, arrays: list[np.ndarray]) -> list[np.ndarray]:
     batches = []
     for start in range(0, len(arrays[0]), _EXAMPLES_AT_ONCE):
         values = [tf.constant(array[start : start + _EXAMPLES_AT_ONCE]) for array in arrays]
-        outputs = model(tf.nest.pack_sequence_as(input_structure(model), values), training=False)
+        outputs = model(tf.nest.pack_sequence_as(keras_graph.input_structure(model), values), training=False)
         batches.append([value.numpy() for value in tf.nest.flatten(outputs)])
     return [np.concatenate(parts) for parts in zip(*batches, strict=True)]
 
@@ -139,7 +140,7 @@ def _arrays(model: Any, x: Any) -> list[np.ndarray]:
     """
     import tensorflow as tf
 
-    structure = input_structure(model)
+    structure = keras_graph.input_structure(model)
     names = input_names(model)
     if isinstance(x, dict) and not (isinstance(structure, dict) and structure.keys() == x.keys()):
         if sorted(x) != sorted(names):

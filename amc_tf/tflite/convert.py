@@ -42,7 +42,7 @@ def convert(model: Any) -> bytes:
 
     # A concrete function of batch 1 is frozen to constants first. from_keras_model keeps the batch open and takes two
     # to three times as long; with the model given as second argument, variables of Keras 3 stay in the file.
-    structure = input_structure(model)
+    structure = keras_graph.input_structure(model)
     arguments = [
         tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype, name=f"input_{number}")
         for number, tensor in enumerate(tf.nest.flatten(structure))
@@ -120,7 +120,7 @@ def input_names(model: Any) -> list[str]:
     import tensorflow as tf
 
     # Keras 3 numbers the tensors of nameless inputs through the whole process; such a name would differ in every file.
-    names = [tensor.name for tensor in tf.nest.flatten(input_structure(model))]
+    names = [tensor.name for tensor in tf.nest.flatten(keras_graph.input_structure(model))]
     return _unique([f"input_{k}" if name.startswith("keras_tensor") else name for k, name in enumerate(names)])
 
 
@@ -128,11 +128,6 @@ def output_names(model: Any) -> list[str]:
     """The names of a model's outputs, which are those of the layers that make them, in the model's order."""
     names = getattr(model, "output_names", None)  # a Sequential of Keras 3 has none
     return _unique(names or [model.layers[-1].name] * len(model.outputs))
-
-
-def input_structure(model: Any) -> Any:
-    """The symbolic inputs in the structure that the model was built with: a tensor, a list or a dict."""
-    return getattr(model, "input", model.inputs[0])  # a Sequential of Keras 3 has only the second
 
 
 def _unique(names: list[str]) -> list[str]:

@@ -57,6 +57,32 @@ def test_dropout_stays_off_and_frozen_layers_are_measured_too(keras_module):
     np.testing.assert_allclose(mean, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_a_shared_layer_gets_the_statistics_of_all_its_calls(keras_module):
+    norm, a, b = keras_module.layers.BatchNormalization(), keras_module.Input((3,)), keras_module.Input((3,))
+    model = keras_module.Model([a, b], keras_module.layers.Add()([norm(a), norm(b)]))
+    rng = np.random.default_rng(0)
+    x = [rng.normal(center, 1, (64, 3)).astype(np.float32) for center in (0, 10)]
+    network = Network(model, batch_size=32)
+    network.recalibrate(x)
+    mean, variance = network.weights[norm.name][2:]
+    both = np.concatenate(x)
+    np.testing.assert_allclose(mean, both.mean(axis=0), rtol=1e-3)
+    np.testing.assert_allclose(variance, both.var(axis=0), rtol=2e-2)
+
+
+def test_subclasses_and_dicts_of_inputs_are_understood(keras_module):
+    class Norm(keras_module.layers.BatchNormalization):
+        pass
+
+    a, b = keras_module.Input((3,), name="one"), keras_module.Input((3,), name="two")
+    sums = keras_module.layers.Concatenate()([Norm(name="norm")(a), b])
+    model = keras_module.Model({"second": b, "first": a}, sums)
+    x = [np.full((8, 3), 7, np.float32), np.zeros((8, 3), np.float32)]
+    network = Network(model)
+    network.recalibrate(x)
+    np.testing.assert_allclose(network.weights["norm"][2], 7, rtol=1e-5)
+
+
 def test_the_given_model_keeps_its_statistics(keras_module):
     model = small.network(keras_module)
     before = [w.copy() for w in model.get_weights()]

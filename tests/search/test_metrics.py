@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from amc_tf.search.metrics import BadPredictions, accuracy, as_labels, score
+from amc_tf.search.metrics import BadPredictions, accuracy, as_labels, score, threshold
 
 P = np.array([[0.9, 0.1, 0.0], [0.2, 0.3, 0.5], [0.1, 0.8, 0.1], [0.6, 0.3, 0.1]])
 
@@ -15,7 +15,9 @@ def test_class_numbers_columns_and_one_hot_rows(labels):
 
 def test_one_output_is_split_at_a_half_or_at_zero():
     assert accuracy(np.array([0, 1, 1]), np.array([[0.2], [0.7], [0.4]])) == pytest.approx(2 / 3)
-    assert accuracy(np.array([0, 1, 1]), np.array([[-2.0], [0.3], [4.0]])) == 1
+    logits = np.array([[-2.0], [0.3], [4.0]])
+    assert accuracy(np.array([0, 1, 1]), logits, threshold(logits)) == 1
+    assert accuracy(np.array([-1, 1, 1]), logits, threshold(logits)) == 1
 
 
 def test_every_pixel_counts_in_a_segmentation():
@@ -33,6 +35,25 @@ def test_every_pixel_counts_in_a_segmentation():
 def test_labels_that_do_not_fit_are_refused(labels, says):
     with pytest.raises(ValueError, match=says):
         accuracy(np.array(labels), P)
+
+
+@pytest.mark.parametrize(
+    ("labels", "outputs"),
+    [
+        (np.array([3.0, 50.0, 78.0, 9.0]), P[:, :1]),  # a regression
+        (np.array([0, 1, 2, 3]), P[:, :1]),  # four classes for a yes or no
+        (P * 3, P),  # several numbers, no classes
+        (np.ones((4, 3)), P),  # several labels at once
+    ],
+)
+def test_what_is_no_classification_asks_for_a_metric(labels, outputs):
+    with pytest.raises(ValueError, match="give a metric"):
+        accuracy(labels, outputs)
+
+
+def test_where_a_single_output_says_yes_is_decided_once():
+    logits = np.array([[0.2], [0.7], [0.4]])  # of a candidate; the original's went from -3 to 5
+    assert accuracy(np.array([1, 1, 1]), logits, threshold(np.array([[-3.0], [5.0]]))) == 1
 
 
 def test_nan_predictions_are_a_failed_trial():
