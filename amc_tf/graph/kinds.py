@@ -275,8 +275,7 @@ def reshape(tracer: Tracer, node: Node, x: Labels):
         return unknown(tracer, node, x, why="it mixes the batch into the other axes")
     labels = tracer.reshape(x, old, new, f"{node.layer!r} tears these channels apart")
     for axis, atoms in enumerate(labels):
-        if target[axis + skip] != -1:
-            tracer.size(node, (key, axis + skip), atoms)
+        tracer.size(node, (key, axis + skip), atoms)
     return labels
 
 

@@ -66,13 +66,17 @@ def ops(keras):
     return ended(keras, image, x, "ops")
 
 
-@toy("conv after", only="keras")
+@toy("conv after last", only="keras")
 def ops_padding(keras):
     layers, ops = keras.layers, keras.ops
     image = image_input(keras)
     x = layers.Conv2D(6, 3, activation="sigmoid", name="conv")(image)
     x = ops.pad(x, ((0, 0), (1, 1), (2, 0), (0, 0)))
     x = layers.Conv2D(5, 3, name="after")(x)
+    x = ops.pad(x, ((0, 0), (1, 1), (2, 0), (0, 0)), mode="reflect")
+    x = layers.Conv2D(5, 3, name="held")(x)
+    x = ops.pad(x, ((0, 0), (0, 0), (0, 0), (1, 2)), mode="reflect")
+    x = layers.Conv2D(5, 3, name="last")(x)
     return ended(keras, image, x, "ops_padding")
 
 
@@ -123,7 +127,7 @@ def functions(keras):
     return ended(keras, image, x, "functions")
 
 
-@toy("conv after", only="tf_keras")
+@toy("conv after last", only="tf_keras")
 def functions_padding(keras):
     import tensorflow as tf
 
@@ -132,6 +136,10 @@ def functions_padding(keras):
     x = layers.Conv2D(6, 3, activation="sigmoid", name="conv")(image)
     x = tf.pad(x, [[0, 0], [1, 1], [2, 0], [0, 0]])
     x = layers.Conv2D(5, 3, name="after")(x)
+    x = tf.pad(x, [[0, 0], [1, 1], [2, 0], [0, 0]], "REFLECT")
+    x = layers.Conv2D(5, 3, name="held")(x)
+    x = tf.pad(x, [[0, 0], [0, 0], [0, 0], [1, 2]], mode="SYMMETRIC")
+    x = layers.Conv2D(5, 3, name="last")(x)
     return ended(keras, image, x, "functions_padding")
 
 

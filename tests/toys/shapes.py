@@ -81,3 +81,15 @@ def flattened_in_another_order(keras):
     x = layers.Flatten()(x)
     x = layers.Dense(6, name="dense1")(x)
     return ended(keras, image, x, "flattened_in_another_order")
+
+
+@toy("conv dense")
+def flattened_from_channels_first(keras):
+    """Flatten moves the channels of a channels-first tensor last before it flattens."""
+    layers = keras.layers
+    image = image_input(keras)
+    x = layers.Conv2D(4, 3, strides=3, name="conv")(image)
+    x = layers.Permute((3, 1, 2))(x)
+    x = layers.Flatten(data_format="channels_first")(x)
+    x = layers.Dense(6, name="dense")(x)
+    return ended(keras, image, x, "flattened_from_channels_first")
