@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import signal
 from pathlib import Path
 from types import ModuleType
 
@@ -11,6 +12,9 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # oracles compare to 1e-5, 
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, which some tests and their processes need.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Building a Keras model takes longer than hypothesis thinks an example should.
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -24,9 +24,11 @@ ROOT = Path(__file__).parents[1]
 
 def run(model, run_dir, **changes):
     arguments = {
-        "target": "macs", "budget": 0.6, "train_data": small.labelled(model, 96), "episodes": 4, "calibration_size": 32,
-        "reward_size": 64, "round_to": 2, "run_dir": run_dir, "verbose": False,
+        "target": "macs", "budget": 0.6, "episodes": 4, "calibration_size": 32, "reward_size": 64, "round_to": 2,
+        "run_dir": run_dir, "verbose": False,
     }  # fmt: skip
+    if "train_data" not in changes:
+        changes["train_data"] = small.labelled(model, 96)
     return amc_tf.compress(model, **(arguments | changes))
 
 
