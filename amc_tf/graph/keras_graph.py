@@ -1,7 +1,6 @@
 """The one file that knows how Keras 3 and tf_keras store a network: read it, and build it again with changes."""
 
 import contextlib
-import copy
 import inspect
 import re
 import sys
@@ -61,13 +60,13 @@ def read(model) -> tuple[Graph, dict[str, tuple[np.ndarray, ...]]]:
     reader = _Reader()
     tensors = [reader.tensor(t) for t in _flat(_functional(model).inputs)]
     outputs = reader.walk(model, "", tensors)
-    if reader.open or any(None in shape for shape in reader.shapes):
+    if any(None in shape for shape in reader.shapes):
         # A nested model that was built for any size, or a layer that does not say what it returns.
         reader = _Reader(runs=True)
         tensors = [reader.tensor(_zeros(t)) for t in _flat(_functional(model).inputs)]
         outputs = reader.walk(model, "", tensors)
     graph = Graph(tuple(reader.nodes), tuple(reader.shapes), tuple(tensors), tuple(outputs))
-    return graph, {path: tuple(np.array(w) for w in layer.get_weights()) for path, layer in reader.layers.items()}
+    return graph, {path: tuple(layer.get_weights()) for path, layer in reader.layers.items()}
 
 
 def check(model) -> None:
@@ -139,7 +138,6 @@ class _Reader:
 
     def __init__(self, runs: bool = False):
         self.runs = runs  # whether the layers are called on values, for the shapes of what they really return
-        self.open = False  # whether a nested model is called at another size than it was built for
         self.nodes: list[Node] = []
         self.shapes: list[tuple[int | None, ...]] = []
         self.values: list[Any] = []
@@ -163,8 +161,6 @@ class _Reader:
             path = self._path(operation, prefix + operation.name)
             if _functional(operation) is not None:
                 outputs = self.walk(operation, path + "/", tensors)
-                built_for = [tuple(t.shape)[1:] for t in _flat(_functional(operation).inputs)]
-                self.open |= built_for != [self.shapes[i] for i in tensors]
             else:
                 made = self._run(operation, path, args, kwargs, known) if self.runs else node.outputs
                 outputs = [self.tensor(t) for t in _flat(made)]
@@ -429,8 +425,9 @@ class _Builder:
         if changed:
             new = type(operation).from_config(operation.get_config() | changed)
         else:
-            new = copy.copy(operation)  # the caller's own operation must not learn of these calls
-            new._inbound_nodes, new._outbound_nodes = [], []
+            # Not copy.copy, which saves and loads it. The caller's own operation must not learn of these calls.
+            new = object.__new__(type(operation))
+            vars(new).update(vars(operation), _inbound_nodes=[], _outbound_nodes=[])
         return self._called(new, path, args, kwargs)
 
 

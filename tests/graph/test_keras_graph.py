@@ -98,11 +98,23 @@ def test_reading_is_the_same_each_time(keras_module) -> None:
 
 
 def test_rebuilt_model_is_the_same_network(keras_module) -> None:
-    for name in ("residual", "dict_inputs", "nested_twice", "sequential", "lambda_with_arguments", "recurrent"):
+    names = "residual dict_inputs nested_twice sequential lambda_with_arguments recurrent preprocessing"
+    for name in names.split():
         this = case(keras_module.__name__, name)
         again = keras_graph.rebuild(this.model)
         assert difference(toys.outputs(again, this.inputs), toys.outputs(this.model, this.inputs)) <= 1e-6, name
         assert not {id(v) for v in again.weights} & {id(v) for v in this.model.weights}
+
+
+def test_operations_made_with_arrays_can_be_rebuilt() -> None:
+    """Keras cannot save these, and so copies none either."""
+    import keras
+
+    image = keras.Input((8, 8, 3))
+    x = keras.ops.pad(keras.layers.Conv2D(6, 3, name="conv")(image), np.array([[0, 0], [1, 1], [2, 0], [0, 0]]))
+    this = read(keras, toys.randomized(keras.Model(image, keras.layers.Conv2D(5, 3)(x))))
+    again = keras_graph.rebuild(this.model)
+    assert difference(toys.outputs(again, this.inputs), toys.outputs(this.model, this.inputs)) <= 1e-6
 
 
 def test_rebuilding_with_other_weights(keras_module) -> None:

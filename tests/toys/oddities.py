@@ -157,6 +157,16 @@ def not_trainable(keras):
     return ended(keras, image, x, "not_trainable")
 
 
+@toy("encoder/conv1 encoder/conv2")
+def partly_trainable_nested(keras):
+    """Frozen as a whole, and its last layer thawed again."""
+    image = image_input(keras)
+    held = encoder(keras)
+    held.trainable = False
+    held.get_layer("conv2").trainable = True
+    return ended(keras, image, held(image), "partly_trainable_nested")
+
+
 @toy("encoder/conv1 encoder/conv2 conv")
 def not_trainable_nested(keras):
     image = image_input(keras)

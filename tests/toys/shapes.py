@@ -93,3 +93,17 @@ def flattened_from_channels_first(keras):
     x = layers.Flatten(data_format="channels_first")(x)
     x = layers.Dense(6, name="dense")(x)
     return ended(keras, image, x, "flattened_from_channels_first")
+
+
+@toy("d after wide")
+def channels_on_two_axes(keras):
+    """An outer product has channels on both axes: flattened, none can be followed; a layer reads those on the last."""
+    layers = keras.layers
+    features = keras.Input((4,))
+    parts = {name: layers.Dense(width, name=name)(features) for name, width in zip("abcd", (6, 5, 6, 5), strict=True)}
+    first = layers.Multiply()([layers.Reshape((6, 1))(parts["a"]), layers.Reshape((1, 5))(parts["b"])])
+    second = layers.Multiply()([layers.Reshape((6, 1))(parts["c"]), layers.Reshape((1, 5))(parts["d"])])
+    flat = layers.Flatten(name="flat")(first)
+    x = layers.GlobalAveragePooling1D()(layers.Dense(6, name="after")(second))
+    x = layers.Concatenate()([layers.Dense(5, name="wide")(flat), x])
+    return keras.Model(features, layers.Dense(5, name="head")(x), name="channels_on_two_axes")
