@@ -109,6 +109,13 @@ def test_the_most_important_channels_stay(keras_module) -> None:
     assert np.flatnonzero(plan["conv1"]).tolist() == [2, 4] and plan["conv2"].all()
 
 
+def test_of_equal_scores_the_first_stay(keras_module) -> None:
+    """On every machine: the sort is a stable one."""
+    pruning = ChannelPruning(chain(keras_module, 96), importance=lambda group, weights: np.arange(96) % 2)
+    (unit,) = pruning.units
+    assert np.flatnonzero(pruning.mask(unit, 0.25)).tolist() == list(range(1, 49, 2))
+
+
 def test_wider_masks_hold_narrower_ones(keras_module) -> None:
     pruning = ChannelPruning(chain(keras_module, 12), round_to=1)
     (unit,) = pruning.units
