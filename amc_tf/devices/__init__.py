@@ -1,0 +1,1 @@
+"""Where time is measured: an Android phone at the end of an adb cable, or this computer."""

@@ -1,0 +1,1 @@
+"""Tests of amc_tf.devices."""
