@@ -1,0 +1,242 @@
+"""This computer as a device: the runtime in a clean process, timed as the official program times it on a phone."""
+
+import contextlib
+import json
+import os
+import platform
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any
+
+from amc_tf.devices.timing import Operator, Timing
+from amc_tf.errors import DeviceError
+
+RUNTIMES = {"litert": "ai-edge-litert", "tflite": "tflite-runtime"}
+DELEGATES = ("xnnpack", "none")
+_PACKAGE = Path(__file__).parents[2]
+_WARMUP_RUNS, _WARMUP_SECONDS = 1, 0.5  # benchmark_model's own; many small models want less
+_START_SECONDS = 60.0  # what loading a runtime and a model may take beside the measurement
+
+
+class HostDevice:
+    """Measures on this computer, each process fresh and without TensorFlow.
+
+    Args:
+        runtime: "litert" (ai-edge-litert) or "tflite" (tflite-runtime). Their times are not comparable.
+        num_threads: threads of the runtime.
+        cpu_mask: "all" or a hex mask of the cores to use, as for taskset.
+        delegate: "xnnpack" or "none" (the runtime's own kernels).
+        timeout: seconds after which a process counts as hung, beside what the measurement itself is to take.
+
+    Raises:
+        ValueError: an argument is out of range.
+        DeviceError: the runtime is not installed.
+    """
+
+    name = "host"
+    supports_profile = False  # the Python packages of the runtimes have no profiler
+
+    def __init__(
+        self,
+        runtime: str = "litert",
+        num_threads: int = 1,
+        *,
+        cpu_mask: str = "all",
+        delegate: str = "xnnpack",
+        timeout: float = 120.0,
+    ):
+        if runtime not in RUNTIMES:
+            raise ValueError(f"runtime is {runtime!r}; expected one of {', '.join(RUNTIMES)}.")
+        if isinstance(num_threads, bool) or not isinstance(num_threads, int) or num_threads < 1:
+            raise ValueError(f"num_threads is {num_threads!r}; a whole number of 1 or more is expected.")
+        if delegate not in DELEGATES:
+            raise ValueError(f"delegate is {delegate!r}; on this computer it is one of {', '.join(DELEGATES)}.")
+        self._cpus = _cpus(cpu_mask)
+        if self._cpus is not None and num_threads > len(self._cpus):
+            raise ValueError(f"num_threads is {num_threads}, but cpu_mask {cpu_mask!r} has {len(self._cpus)} cores.")
+        try:
+            version = metadata.version(RUNTIMES[runtime])
+        except metadata.PackageNotFoundError:
+            raise DeviceError(
+                f"The runtime {RUNTIMES[runtime]} is not installed: run `pip install {RUNTIMES[runtime]}` or give "
+                f"another runtime ({', '.join(RUNTIMES)})."
+            ) from None
+        self._settings = {
+            "runtime": runtime, "threads": num_threads, "xnnpack": delegate == "xnnpack", "cpus": self._cpus,
+        }  # fmt: skip
+        self._timeout = timeout
+        self.identity = {
+            "device": "host",
+            "cpu": _processor(),
+            "runtime": f"{RUNTIMES[runtime]} {version}",
+            "threads": str(num_threads),
+            "cpu_mask": cpu_mask,
+            "delegate": delegate,
+        }
+
+    def benchmark(self, path: str | Path, *, min_runs: int = 50, min_seconds: float = 1.0) -> Timing:
+        """Times one model in one new process.
+
+        Raises:
+            DeviceError: the file is missing or the runtime cannot run it, or its process died or hung.
+        """
+        with _Process(self._settings) as process:
+            return self._timed(process, path, min_runs, min_seconds, _WARMUP_RUNS, _WARMUP_SECONDS)
+
+    def benchmark_many(
+        self, paths: Sequence[str | Path], *, min_runs: int = 10, min_seconds: float = 0.1
+    ) -> list[Timing]:
+        """Times many small models briefly, all in one new process.
+
+        Raises:
+            DeviceError: as `benchmark`.
+        """
+        with _Process(self._settings) as process:
+            return [self._timed(process, path, min_runs, min_seconds, 2, min_seconds / 4) for path in paths]
+
+    def profile(self, path: str | Path) -> tuple[Operator, ...]:
+        """Not to be had here.
+
+        Raises:
+            DeviceError: always.
+        """
+        raise DeviceError(
+            f"{self.identity['runtime']} has no profiler in Python, so operators cannot be timed on this computer: "
+            f"profile on a phone."
+        )
+
+    def close(self) -> None:
+        """Nothing to remove: every process ends with its measurement."""
+
+    def __enter__(self) -> "HostDevice":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def _timed(self, process, path, min_runs, min_seconds, warmup_runs, warmup_seconds) -> Timing:
+        path = Path(path).absolute()
+        if not path.is_file():
+            raise DeviceError(f"There is no file {str(path)!r} to measure; give the path of a .tflite.")
+        before = _state()
+        request = {
+            "path": str(path), "min_runs": min_runs, "min_seconds": min_seconds,
+            "warmup_runs": warmup_runs, "warmup_seconds": warmup_seconds,
+        }  # fmt: skip
+        reply = process.ask(request, self._timeout + min_seconds + warmup_seconds)
+        if "error" in reply:
+            raise DeviceError(
+                f"{self.identity['runtime']} cannot run {path.name} ({reply['error']}); check the file with "
+                f"amc_tf.tflite.convert.check or make it anew."
+            )
+        return Timing(
+            processes=(reply["median"],),
+            min_us=reply["min"],
+            runs=reply["runs"],
+            p95_us=reply["p95"],
+            init_us=reply["init"],
+            memory_mb=reply["memory_mb"],
+            environment={**self.identity, "before": before, "after": _state()},
+        )
+
+
+class _Process:
+    """A process of host_process.py; a reader thread keeps its replies, so that waiting for one can have a limit."""
+
+    def __init__(self, settings: dict[str, Any]):
+        path = [str(_PACKAGE), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+        # A pipe that nobody reads would stop the process when it is full.
+        self._words = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "amc_tf.devices.host_process", json.dumps(settings)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._words,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(path), "OMP_NUM_THREADS": "1"},
+                cwd=os.sep,
+                start_new_session=True,  # Ctrl-C is for the caller
+                text=True,
+            )
+        except OSError as error:
+            self._words.close()
+            raise DeviceError(f"No process to measure in could be started ({error}): free some memory.") from error
+        self._replies: queue.SimpleQueue[str] = queue.SimpleQueue()
+        threading.Thread(target=_read, args=(self._process.stdout, self._replies), daemon=True).start()
+
+    def __enter__(self) -> "_Process":
+        return self
+
+    def __exit__(self, *_) -> None:
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        self._process.kill()  # nothing in it is worth a wait
+        self._process.wait()
+        self._words.close()
+
+    def ask(self, request: dict, seconds: float) -> dict:
+        """The reply to one request."""
+        with contextlib.suppress(OSError):  # a dead process shows in its missing reply
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+        name = Path(request["path"]).name
+        try:
+            line = self._replies.get(timeout=seconds + _START_SECONDS)
+        except queue.Empty:
+            raise DeviceError(
+                f"Measuring {name} took more than {seconds + _START_SECONDS:.0f} s, so its process was killed; give "
+                f"the device a larger timeout if the model is that slow."
+            ) from None
+        if not line:
+            raise DeviceError(
+                f"The process that measured {name} died with exit status {self._process.wait()} ({self._last_words()})."
+            )
+        return json.loads(line)
+
+    def _last_words(self) -> str:
+        self._words.seek(0)
+        lines = [line.strip() for line in self._words.read().decode(errors="replace").splitlines() if line.strip()]
+        return lines[-1] if lines else "it said nothing"
+
+
+def _read(pipe: IO[str], replies: "queue.SimpleQueue[str]") -> None:
+    with pipe:
+        for line in pipe:
+            replies.put(line)
+    replies.put("")
+
+
+def _cpus(mask: str) -> list[int] | None:
+    """The cores of a hex mask, None for all."""
+    if mask == "all":
+        return None
+    try:
+        bits = int(mask, 16)
+    except (TypeError, ValueError):
+        raise ValueError(f"cpu_mask is {mask!r}; expected 'all' or a hex mask such as '3' for the first two.") from None
+    cpus = [core for core in range(bits.bit_length()) if bits >> core & 1]
+    missing = sorted(set(cpus) - os.sched_getaffinity(0))
+    if not cpus or missing:
+        raise ValueError(f"cpu_mask is {mask!r}, whose cores {missing or 'are none'} this process may not use.")
+    return cpus
+
+
+def _state() -> dict[str, Any]:
+    """What else may have had a hand in a measurement."""
+    return {"load": round(os.getloadavg()[0], 2)}
+
+
+def _processor() -> str:
+    """What the processor calls itself; a latency measured on another one means nothing here."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return f"{value.strip()} x{os.cpu_count()}"
+    return f"{platform.machine()} x{os.cpu_count()}"

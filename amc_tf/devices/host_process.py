@@ -1,0 +1,97 @@
+"""Times .tflite files in a process that has loaded nothing but one runtime: requests in, replies out, JSON lines.
+
+It follows the protocol of the official benchmark_model: random inputs, a warm-up, then at least so many inferences and
+at least so many seconds, wall time of the inference alone.
+
+    python -m amc_tf.devices.host_process '{"runtime": "litert", "threads": 1, "xnnpack": true, "cpus": null}'
+"""
+
+import importlib
+import json
+import os
+import resource
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+MODULES = {"litert": "ai_edge_litert.interpreter", "tflite": "tflite_runtime.interpreter"}
+_MAX_SECONDS = 150.0  # of the warm-up and of the measurement, as benchmark_model's max_secs
+
+
+def main() -> None:
+    """Answers requests until there are no more."""
+    settings = json.loads(sys.argv[1])
+    replies = os.fdopen(os.dup(1), "w")  # the runtimes print to file descriptor 1 and 2 as they please
+    os.dup2(2, 1)
+    if settings["cpus"] is not None:
+        os.sched_setaffinity(0, settings["cpus"])
+    runtime = importlib.import_module(MODULES[settings["runtime"]])
+    for line in sys.stdin:
+        try:
+            reply = measure(runtime, json.loads(line), settings)
+        except (RuntimeError, ValueError, OSError, MemoryError) as error:  # what the runtimes raise on a bad file
+            reply = {"error": next(iter(str(error).splitlines()), type(error).__name__)}
+        print(json.dumps(reply), file=replies, flush=True)
+
+
+def measure(runtime: Any, request: dict, settings: dict) -> dict:
+    """Loads and times one model; times in microseconds."""
+    before = _resident_mb()
+    started = time.perf_counter()
+    interpreter = _interpreter(runtime, request["path"], settings)
+    interpreter.allocate_tensors()
+    init = time.perf_counter() - started
+    rng = np.random.default_rng(0)
+    for detail in interpreter.get_input_details():
+        interpreter.set_tensor(detail["index"], _example(rng, detail["shape"], detail["dtype"]))
+    _repeat(interpreter.invoke, request["warmup_runs"], request["warmup_seconds"])
+    times = _repeat(interpreter.invoke, request["min_runs"], request["min_seconds"])
+    return {
+        "runs": len(times),
+        "median": float(np.median(times)),
+        "mean": float(np.mean(times)),
+        "min": float(np.min(times)),
+        "p95": float(np.percentile(times, 95)),
+        "init": init * 1e6,
+        "memory_mb": _resident_mb() - before,
+    }
+
+
+def _interpreter(runtime: Any, path: str, settings: dict) -> Any:
+    arguments = {"model_path": path, "num_threads": settings["threads"]}
+    if not settings["xnnpack"]:
+        resolvers = runtime.OpResolverType
+        arguments["experimental_op_resolver_type"] = resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    return runtime.Interpreter(**arguments)
+
+
+def _repeat(invoke, min_runs: int, min_seconds: float) -> np.ndarray:
+    """Time of each inference in microseconds."""
+    times: list[int] = []
+    begun = time.perf_counter_ns()
+    while True:
+        start = time.perf_counter_ns()
+        spent = (start - begun) / 1e9
+        if (len(times) >= min_runs and spent >= min_seconds) or spent > _MAX_SECONDS:
+            return np.array(times) / 1e3
+        invoke()
+        times.append(time.perf_counter_ns() - start)
+
+
+def _example(rng: np.random.Generator, shape: np.ndarray, dtype: type) -> np.ndarray:
+    if np.issubdtype(dtype, np.floating):
+        return rng.uniform(-1, 1, shape).astype(dtype)
+    if dtype is np.bool_:
+        return rng.integers(0, 2, shape).astype(dtype)
+    return rng.integers(0, 100, shape).astype(dtype)  # within any small integer type, and a plausible index
+
+
+def _resident_mb() -> float:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize() / 1e6
+
+
+if __name__ == "__main__":
+    main()
