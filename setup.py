@@ -6,9 +6,12 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 
+ADB = ["adbutils>=2.12"]  # only for the adb binary that its wheels carry, for computers without one
+
 # Every extra by what it is for; [all] is their union.
 EXTRAS = {
-    "test": ["pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "ruff>=0.6"],
+    "adb": ADB,
+    "test": [*ADB, "pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "ruff>=0.6"],
 }
 
 setup(
