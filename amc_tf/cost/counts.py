@@ -8,8 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from amc_tf.graph.atoms import FIXED
 from amc_tf.graph.groups import ChannelGroups
 from amc_tf.pruning.channel import Unit
+from amc_tf.pruning.lengths import Lengths
 
 BYTES = 4  # of one float32
 
@@ -28,26 +30,18 @@ class Counts:
     def __init__(self, groups: ChannelGroups, units: Sequence[Unit], products, unit: str, offset: float = 0.0):
         self.unit = unit
         self.offset = offset
-        self.full = np.array([u.channels for u in units], dtype=np.int64)
-        owner = np.full(groups.channels + 1, -1)  # channel -> unit; the last entry answers for FIXED
-        for index, unit_ in enumerate(units):
-            group = groups[unit_.name]
-            owner[group.start : group.start + group.channels] = index
         products = list(products)
         depth = max((len(axes) for _, axes in products), default=0)
         self._coefficients = np.array([c for c, _ in products], dtype=np.int64)
-        self._fixed = np.ones((depth, len(products)), dtype=np.int64)
-        self._copies = np.zeros((depth, len(products), len(units)), dtype=np.int64)
-        for term, (_, axes) in enumerate(products):
-            for level, atoms in enumerate(axes):
-                owners = owner[atoms]
-                self._fixed[level, term] = np.count_nonzero(owners == -1)
-                lengths = np.bincount(owners[owners >= 0], minlength=len(units))
-                self._copies[level, term] = lengths // self.full  # each channel of a unit lies there equally often
+        one = np.array([FIXED])  # an axis of length 1, so that all products have equally many
+        padded = [axes[level] if level < len(axes) else one for level in range(depth) for _, axes in products]
+        self._lengths = Lengths(groups, units, padded)
+        self._shape = (depth, len(products))
+        self.full = self._lengths.full
 
     def __call__(self, widths) -> float:
         """The cost when unit i keeps `widths[i]` channels: int array (units,) -> number in `unit`."""
-        lengths = self._fixed + self._copies @ np.asarray(widths, dtype=np.int64)
+        lengths = self._lengths(widths).reshape(self._shape)
         return float(np.dot(self._coefficients, lengths.prod(axis=0)) + self.offset)
 
 
