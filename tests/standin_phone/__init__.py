@@ -1,0 +1,1 @@
+"""What stands behind the stand-in phone's adbd: wire protocol, services, file system, commands, benchmark programs."""
