@@ -1,0 +1,311 @@
+"""What the two programs called benchmark_model are told and what they answer: pure functions of text.
+
+"tflite" is the older one (tflite/tools/benchmark, the Interpreter), "litert" the newer (benchmark_litert_model, the
+CompiledModel). They share the line `count=… first=… …` in whole microseconds, printed once for the warm-up and once for
+the measurement; hardly anything else. Both carry on after an unknown flag and after a delegate that they could not use,
+and print results of runs that failed, so what they print is believed only where nothing in it speaks against it.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from amc_tf.devices.timing import Operator
+from amc_tf.errors import DeviceError
+
+TFLITE, LITERT = "tflite", "litert"
+DELEGATES = {TFLITE: ("xnnpack", "gpu", "nnapi", "none"), LITERT: ("xnnpack", "gpu")}
+
+# Each program warns about the flag that only the other one knows, whatever else it is told.
+PROBE = ("--use_npu=false", "--use_xnnpack=true")
+
+_LINE = r"(?m)^(?:INFO: )?"
+_COUNT = re.compile(_LINE + r"count=(\d+)([^\n]*)$")
+_NUMBER = r"[-+\d.e]+"
+_STATISTICS = re.compile(
+    rf" first=(?P<first>{_NUMBER}) curr={_NUMBER} min=(?P<min>{_NUMBER}) max={_NUMBER} avg=(?P<avg>{_NUMBER}) "
+    rf"std={_NUMBER}"
+)
+_SAME = re.compile(rf" curr=(?P<curr>{_NUMBER})(?:\(all same\))?")
+_PERCENTILES = re.compile(rf" p5={_NUMBER} median=(?P<median>{_NUMBER}) p95=(?P<p95>{_NUMBER})")
+_END = re.compile(r"Inference timings in us: |inference timings in us: |=+ BENCHMARK RESULTS =+")
+_INIT = re.compile(_LINE + r"Initialized session in ([\d.e+]+)ms\.")
+_MEMORY = re.compile(
+    r"(?:Memory footprint delta from the start of the tool|Peak memory footprint) \(MB\): init=\S+ overall=([\d.]+)"
+    r"|Overall footprint:\s+([\d.]+) MB"
+)
+_REPLACED = re.compile(
+    r"Replacing (?P<taken>\d+)(?: out of (?P<all>\d+))? node\(s\) with delegate \((?P<delegate>[^)]*)\)"
+    r"(?:[^\n]*? for (?P<graph>subgraph \d+|the whole graph))?"
+)
+_FALLBACK = re.compile(
+    r"[^\n]*acceleration is unsupported on this platform[^\n]*"
+    r"|[^\n]*the model graph will not be executed by the delegate[^\n]*"
+)
+_REFUSED = re.compile(
+    r"[^\n]*(?:Restored original execution plan after delegate application failure|Failed to apply \S+ delegate"
+    r"|Disallowed CPU fallback detected)[^\n]*"
+)
+_APPLIED = re.compile(r"Explicitly applied \S+ delegate, and the model graph will be")
+_COMPLAINT = re.compile(r"(?m)^(?:ERROR|FATAL): (?!Benchmarking failed)(?:\[[^\]]*\] ?)?(\S[^\n]*)$")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one process measured; times in microseconds.
+
+    Attributes:
+        runs: inferences.
+        median_us: of them; their mean where the program prints no percentiles.
+        mean_us, min_us, p95_us: of them; p95_us is None where the program prints none.
+        init_us: time to load the model, None where it is not printed.
+        memory_mb: what the process had grown by, None where it is not printed.
+        delegated: (operators that the delegate took, all of them), None where it is not printed.
+    """
+
+    runs: int
+    median_us: float
+    mean_us: float
+    min_us: float
+    p95_us: float | None
+    init_us: float | None
+    memory_mb: float | None
+    delegated: tuple[int, int] | None
+
+
+def program(output: str, status: int) -> str:
+    """Which of the two it is, from what it prints when it is run with PROBE.
+
+    Raises:
+        DeviceError: the phone cannot run it, or it is neither.
+    """
+    cannot = _cannot_run(output, status)
+    if cannot:
+        raise DeviceError(cannot)
+    warned = " ".join(line for line in output.splitlines() if "Unconsumed cmdline flags" in line)
+    if ("--use_npu" in warned) != ("--use_xnnpack" in warned):
+        return TFLITE if "--use_npu" in warned else LITERT
+    raise DeviceError(
+        f"The binary is no benchmark_model that is known here (exit status {status}, it said {_tail(output)!r}): give "
+        f"the official benchmark_model of TensorFlow Lite or LiteRT."
+    )
+
+
+def flags(
+    program: str,
+    graph: str,
+    *,
+    num_threads: int,
+    delegate: str,
+    min_runs: int,
+    min_seconds: float,
+    max_seconds: float,
+    warmup_runs: int = 1,
+    warmup_seconds: float = 0.5,
+    profile: bool = False,
+) -> list[str]:
+    """The command line; everything that bears on time is said, since defaults differ by version.
+
+    Args:
+        program: TFLITE or LITERT.
+        graph: the model on the phone.
+        num_threads: threads on the CPU.
+        delegate: one of DELEGATES[program]. The tflite program runs what "gpu" and "nnapi" leave over on its own
+            kernels, so that a number has one meaning.
+        min_runs, min_seconds: the measurement ends when both are reached,
+        max_seconds: or when this has passed.
+        warmup_runs, warmup_seconds: both are reached first.
+        profile: print times of operators as well, which makes everything slower.
+
+    Raises:
+        ValueError: the program has no such delegate.
+    """
+    if delegate not in DELEGATES[program]:
+        raise ValueError(
+            f"delegate is {delegate!r}, but this benchmark_model is the {program} program, which offers "
+            f"{', '.join(DELEGATES[program])}: choose one of these, or give the other program as binary."
+        )
+    if program == TFLITE:
+        chosen = {"use_xnnpack": delegate == "xnnpack", "use_gpu": delegate == "gpu", "use_nnapi": delegate == "nnapi"}
+    else:
+        chosen = {"use_cpu": True, "use_gpu": delegate == "gpu"}
+    profiling = {"enable_op_profiling" if program == TFLITE else "use_profiler": True} if profile else {}
+    values = {
+        "graph": graph,
+        "num_threads": num_threads,
+        "num_runs": min_runs,
+        "min_secs": min_seconds,
+        "max_secs": max_seconds,
+        "warmup_runs": warmup_runs,
+        "warmup_min_secs": warmup_seconds,
+        **chosen,
+        **profiling,
+    }
+    return [f"--{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in values.items()]
+
+
+def parse(output: str, status: int, delegate: str) -> Measured:
+    """What was measured.
+
+    Args:
+        output: all that the program printed, stdout before stderr.
+        status: its exit status.
+        delegate: the one that was asked for.
+
+    Raises:
+        DeviceError: it failed, measured something else than it was asked to, or its output is not whole.
+    """
+    trouble = _trouble(output, status, delegate)
+    if trouble:
+        raise DeviceError(trouble)
+    counts = list(_COUNT.finditer(output))
+    if len(counts) != 2 or not _END.search(output):
+        raise DeviceError(
+            f"benchmark_model printed {len(counts)} lines of counts and {'an' if _END.search(output) else 'no'} end of "
+            f"results, where a line for the warm-up, one for the measurement and an end are expected: its output was "
+            f"cut short or it is of an unknown version; measure again, and see that the phone has space left."
+        )
+    runs, statistics = int(counts[1].group(1)), counts[1].group(2)
+    init, memory = _INIT.search(output), _MEMORY.search(output)
+    return Measured(
+        runs=runs,
+        **_statistics(runs, statistics),
+        init_us=float(init.group(1)) * 1e3 if init else None,
+        memory_mb=float(memory.group(1) or memory.group(2)) if memory else None,
+        delegated=_delegated(output, delegate),
+    )
+
+
+def operators(output: str) -> tuple[Operator, ...]:
+    """The operators in execution order with their mean times, from the tables of a profiled run, or from its CSV.
+
+    Where the delegate has a table of its own, its operators stand in for the one that it is in the main table.
+
+    Raises:
+        DeviceError: there is no such table.
+    """
+    _, _, regular = output.rpartition("Profiling Info for Regular Benchmark Runs:")
+    main, _, inner = (regular or output).partition("Delegate internal:")
+    rows, internal = list(_rows(main)), list(_rows(inner))
+    if internal:
+        rows = [row for row in rows if "Delegate" not in row.kind] + internal
+    if not rows:
+        raise DeviceError(
+            "benchmark_model printed no profile of operators: it was built without one, or failed; try the official "
+            "program of another version."
+        )
+    return tuple(rows)
+
+
+def _statistics(runs: int, text: str) -> dict[str, float | None]:
+    """The fields of Measured that a line of counts holds, in any of its forms."""
+    several, same = _STATISTICS.match(text), _SAME.match(text)
+    found = several or same
+    percentiles = _PERCENTILES.fullmatch(text, found.end()) if found else None
+    if not found or runs < 1 or not (percentiles or found.end() == len(text.rstrip())):
+        raise DeviceError(
+            f"benchmark_model printed count={runs}{text!r} for its measurement, which is cut short or of an unknown "
+            f"form: measure again, with an official program."
+        )
+    mean = float(several["avg"] if several else same["curr"])
+    return {
+        "mean_us": mean,
+        "min_us": float(several["min"] if several else same["curr"]),
+        "median_us": float(percentiles["median"]) if percentiles else mean,
+        "p95_us": float(percentiles["p95"]) if percentiles else None,
+    }
+
+
+def _trouble(output: str, status: int, delegate: str) -> str | None:
+    """The sentence for what went wrong, if anything did; the most telling first."""
+    cannot = _cannot_run(output, status)
+    if cannot:
+        return cannot
+    unknown = re.search(r"Unconsumed cmdline flags: ([^\n]*)", output)
+    if unknown:
+        return (
+            f"This benchmark_model does not know {unknown.group(1).strip()} and measured without it: give an official "
+            f"program of a newer version."
+        )
+    refused = _REFUSED.search(output)
+    if refused:
+        return f"The delegate {delegate!r} cannot run this model ({refused.group().strip()}): choose another delegate."
+    fallback = _FALLBACK.search(output)
+    if fallback and (delegate in ("gpu", "nnapi") or "unsupported on this platform" in fallback.group()):
+        return (
+            f"The delegate {delegate!r} was not used, the CPU ran the model instead ({fallback.group().strip()}): "
+            f"choose another delegate."
+        )
+    complaint = next(iter(_COMPLAINT.findall(output)), None)
+    if status == 134 or "\nFATAL: " in "\n" + output:
+        return f"benchmark_model aborted ({complaint or _tail(output)}): try an official program of another version."
+    if status or "Benchmarking failed." in output:
+        return (
+            f"benchmark_model failed with exit status {status} ({complaint or _tail(output)}): check that the runtime "
+            f"of this program supports the model, or give a newer program."
+        )
+    if delegate in ("gpu", "nnapi") and not _APPLIED.search(output) and not list(_replaced(output, delegate)):
+        return (
+            f"benchmark_model gave no sign that it used the delegate {delegate!r}, so the CPU may have run the model: "
+            f"choose another delegate or program."
+        )
+    return None
+
+
+def _cannot_run(output: str, status: int) -> str | None:
+    """Why the phone could not even start the program."""
+    if status == 126 or any(words in output for words in ("not executable:", "Exec format error")):
+        return f"The phone cannot execute this binary ({_tail(output)}): give one that is built for its ABI."
+    if "CANNOT LINK EXECUTABLE" in output:
+        return f"The binary lacks a library on the phone ({_tail(output)}): give one that is linked statically."
+    if status == 127:
+        return f"The phone lacks the binary or its loader ({_tail(output)}): give one that is built for Android."
+    return None
+
+
+def _replaced(output: str, delegate: str) -> Iterator[re.Match]:
+    """The first line of each subgraph on what the asked delegate took; older programs applied it a second time."""
+    seen = set()
+    for line in _REPLACED.finditer(output):
+        if ("xnnpack" in line["delegate"].lower()) == (delegate == "xnnpack") and line["graph"] not in seen:
+            seen.add(line["graph"])
+            yield line
+
+
+def _delegated(output: str, delegate: str) -> tuple[int, int] | None:
+    if delegate == "none":
+        return None
+    lines = list(_replaced(output, delegate))
+    if not lines:
+        return None
+    if any(line["all"] is None for line in lines):
+        return None
+    return sum(int(line["taken"]) for line in lines), sum(int(line["all"]) for line in lines)
+
+
+def _rows(text: str) -> Iterator[Operator]:
+    """The rows of the tables in execution order; the same operators come again in tables in other orders."""
+    columns: list[str] | None = None
+    separator, in_order = "\t", False
+    for line in text.splitlines():
+        lower = line.lower().removeprefix("info: ").lstrip()
+        if line.startswith("=="):
+            columns, in_order = None, "Run Order" in line
+        elif lower.startswith("[node type]"):
+            separator, columns = "\t", [cell.strip(" []") for cell in lower.split("\t")] if in_order else None
+        elif lower.startswith("node type,"):
+            separator, columns = ",", [cell.strip().replace("_", " ") for cell in lower.split(",")]
+        elif columns:
+            # A node type may hold commas, so a line of CSV is read from its end.
+            cells = line.lstrip().rsplit(separator, len(columns) - 1)
+            if len(cells) != len(columns):
+                columns = None
+                continue
+            row = dict(zip(columns, (cell.strip() for cell in cells), strict=True))
+            calls = round(float(row["times called"]))
+            yield Operator(row["node type"], row["name"], float(row["avg ms"]) * 1e3 * calls, calls)
+
+
+def _tail(output: str) -> str:
+    """The last line that says something."""
+    return next((line.strip() for line in reversed(output.splitlines()) if line.strip()), "it printed nothing")
