@@ -56,7 +56,7 @@ class Measured:
 
     Attributes:
         runs: inferences.
-        median_us: of them; their mean where the program prints no percentiles.
+        median_us: of them; their mean where the program prints no percentiles, or 0.
         mean_us, min_us, p95_us: of them; p95_us is None where the program prints none.
         init_us: time to load the model, None where it is not printed.
         memory_mb: what the process had grown by, None where it is not printed.
@@ -208,10 +208,16 @@ def _statistics(runs: int, text: str) -> dict[str, float | None]:
             f"form: measure again, with an official program."
         )
     mean = float(several["avg"] if several else same["curr"])
+    if mean <= 0:
+        raise DeviceError(
+            f"benchmark_model printed count={runs}{text!r}: the model takes less than the microsecond that the program "
+            f"counts in; finer than that nothing can be measured."
+        )
     return {
         "mean_us": mean,
         "min_us": float(several["min"] if several else same["curr"]),
-        "median_us": float(percentiles["median"]) if percentiles else mean,
+        "median_us": (float(percentiles["median"]) if percentiles else 0.0)
+        or mean,  # whole microseconds, 0 of a tiny one
         "p95_us": float(percentiles["p95"]) if percentiles else None,
     }
 
