@@ -28,7 +28,7 @@ from tests.standin_phone.wire import Connection, Gone, Stream
 
 __all__ = ["Crash", "Event", "Hot", "Next", "StandIn", "Truncate", "Vanish"]
 
-PROGRAM = Path(__file__).parent / "standin_phone/benchmark_model.py"
+ROOT = Path(__file__).parents[1]
 PROGRAMS = ("tflite", "tflite_old", "litert")
 FEATURES = "shell_v2,cmd,stat_v2,ls_v2,fixed_push_mkdir,sendrecv_v2"
 EMULATORS = range(5554, 5586)  # ports at which every adb server looks for emulators by itself
@@ -132,7 +132,8 @@ class StandIn:
         if program not in PROGRAMS:
             raise ValueError(f"program is {program!r}; one of {', '.join(PROGRAMS)} is expected.")
         path = self.folder / f"{program}_benchmark_model"
-        path.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{PROGRAM}" {program} "$0" "$@"\n', encoding="utf-8")
+        start = f'PYTHONPATH="{ROOT}" exec "{sys.executable}" -m tests.standin_phone.benchmark_model'
+        path.write_text(f'#!/bin/sh\n{start} {program} "$0" "$@"\n', encoding="utf-8")
         path.chmod(0o755)
         return path
 
@@ -365,8 +366,8 @@ class StandIn:
             "HOME": str(home),
             "TMPDIR": str(home),
             "ANDROID_ADB_SERVER_PORT": str(self._server_port),
-            # Look for no emulator, no USB and no Wi-Fi phone: it might be the developer's. Old clients know the first only.
-            # A server without USB also starts 3 s earlier.
+            # Look for no emulator, no USB and no Wi-Fi phone, which might be the developer's. Old clients know the
+            # first only. A server without USB also starts 3 s earlier.
             "ADB_LOCAL_TRANSPORT_MAX_PORT": "5553",
             "ADB_EMU": "0",
             "ADB_USB": "0",
