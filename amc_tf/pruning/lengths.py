@@ -33,6 +33,13 @@ class Lengths:
         held = [np.bincount(of_axis[of_axis >= 0], minlength=len(units)) for of_axis in owners]
         self.copies = np.array(held, dtype=np.int64).reshape(len(owners), len(units)) // self.full
 
+    @classmethod
+    def of(cls, full: np.ndarray, fixed: np.ndarray, copies: np.ndarray) -> "Lengths":
+        """From its attributes."""
+        lengths = cls.__new__(cls)
+        lengths.full, lengths.fixed, lengths.copies = full, fixed, copies
+        return lengths
+
     def __call__(self, widths) -> np.ndarray:
         """The lengths when unit i keeps `widths[i]` channels: int array (units,) -> (axes,)."""
         return self.fixed + self.copies @ np.asarray(widths, dtype=np.int64)
@@ -48,5 +55,4 @@ def varying(groups: ChannelGroups, units: Sequence[Unit]) -> Lengths:
     lengths = Lengths(groups, units, axes)
     rows = np.unique(np.column_stack([lengths.fixed, lengths.copies]), axis=0)
     rows = rows[rows[:, 1:].any(axis=1)]
-    lengths.fixed, lengths.copies = rows[:, 0], rows[:, 1:]
-    return lengths
+    return Lengths.of(lengths.full, rows[:, 0], rows[:, 1:])

@@ -32,18 +32,22 @@ class Outcome:
 
     Attributes:
         accuracy: Of the candidate on the reward data, in [0, 1] for a classifier.
-        cost: Of the candidate, in the unit of the target (MACs, params, bytes, ms).
+        cost: Of the candidate, in the unit of the target (MACs, params, bytes, microseconds).
         base_accuracy: Of the unpruned network on the same data.
         base_cost: Of the unpruned network, in the same unit.
+        predicted: What the cost had been foretold to be, where `cost` was measured on a device; else None.
     """
 
     accuracy: float
     cost: float
     base_accuracy: float
     base_cost: float
+    predicted: float | None = None
 
     def __post_init__(self):
         for name, value in asdict(self).items():
+            if value is None and name == "predicted":
+                continue
             if not math.isfinite(value):
                 raise ValueError(
                     f"An Outcome has {name} = {value!r}, expected a finite number: look for NaN in the data or in the "

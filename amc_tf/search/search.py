@@ -39,6 +39,8 @@ class Search:
         journal: Open; the trials in it are not done again.
         limit: What a plan may cost, in the cost's unit; None for no budget.
         floor: See Budget.
+        correction: Trials so far -> what a candidate costs for each unit of `cost`, where `cost` only foretells what a
+            device will say; the next proposal's limit is divided by it. None where `cost` is exact.
         reward: See rewards.choose.
         episodes: How many the agent gets in all.
         digest: Widths -> digest of their plan, for the journal; by default of the widths alone.
@@ -58,6 +60,7 @@ class Search:
         *,
         limit: float | None = None,
         floor: float = FLOOR,
+        correction: Callable[[Sequence[Trial]], float] | None = None,
         reward: str | Reward | None = None,
         episodes: int = 400,
         digest: Callable[[tuple[int, ...]], str] | None = None,
@@ -65,6 +68,7 @@ class Search:
     ):
         self.units, self.cost, self.evaluate, self.agent, self.journal = tuple(units), cost, evaluate, agent, journal
         self.limit, self.episodes, self.on_episode_end = limit, episodes, on_episode_end
+        self._correction = correction
         self.interrupted = False  # whether Ctrl-C ended run()
         self._environment = Environment(units, cost, None if limit is None else Budget(units, cost, limit, floor))
         self._reward = choose(reward, limit)
@@ -129,15 +133,27 @@ class Search:
             episode = number - _FIRST_EPISODE
             if not self._agent_is_current:
                 self._bring_agent_up()
+            self._correct(number)
             states, actions = self._environment.run(lambda t, state: self.agent.act(state, episode))
             return Proposal(number, "agent", self._environment.widths, states, actions)
-        kind, widths, limit = "base", widest, self.limit
+        kind, widths, limit = "base", widest, self._limit(number)
         if number == _UNIFORM:
             if limit is None:
                 narrowest = np.array([unit.widths[0] for unit in self.units])
                 limit = max(_UNIFORM_SHARE * self.cost(np.array(widest)), self.cost(narrowest))
             kind, widths = "uniform", uniform(self.units, self.cost, limit)
         return Proposal(number, kind, widths, np.zeros((0, len(NAMES)), np.float32), np.zeros(0))
+
+    def _limit(self, number: int) -> float | None:
+        """What the proposal of that number may cost by `cost`: a pure function of the trials before it."""
+        if self.limit is None or self._correction is None:
+            return self.limit
+        least = self.cost(np.array([unit.widths[0] for unit in self.units]))
+        return max(least, self.limit / self._correction(self.trials[:number]))
+
+    def _correct(self, number: int) -> None:
+        if self._environment.budget is not None:
+            self._environment.budget.limit = self._limit(number)
 
     def tell(self, proposal: Proposal, result: Outcome | AmcError) -> Trial:
         """Records what came of a proposal, its outcome or why it failed: on disk first, then in the agent."""
@@ -186,6 +202,7 @@ class Search:
             )
         for trial in episodes[self.agent.last_episode + 1 :]:
             ratios = list(trial.keep_ratios.values())
+            self._correct(trial.number)
             states, actions = self._environment.run(lambda t, state, ratios=ratios: ratios[t])
             if self._environment.widths != trial.widths:
                 raise RunDirError(

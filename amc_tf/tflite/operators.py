@@ -71,11 +71,21 @@ def read(tflite: bytes | str | Path) -> tuple[Subgraph, ...]:
     )
 
 
-def _operator(code: Any, op: Any) -> Operator:
+def names(model: Any) -> list[str]:
+    """What the operators of the first subgraph of a ModelT are called, in the order in which they run."""
+    return [_name(model.operatorCodes[operator.opcodeIndex])[0] for operator in model.subgraphs[0].operators]
+
+
+def _name(code: Any) -> tuple[str, bool]:
+    """The name of an operator code, and whether it is a custom one."""
     name = _names()[max(code.builtinCode, code.deprecatedBuiltinCode)]  # old files fill only the deprecated field
-    custom = name == "CUSTOM"
+    return (code.customCode.decode(), True) if name == "CUSTOM" else (name, False)
+
+
+def _operator(code: Any, op: Any) -> Operator:
+    name, custom = _name(code)
     return Operator(
-        name=code.customCode.decode() if custom else name,
+        name=name,
         custom=custom,
         activation=bool(getattr(op.builtinOptions, "fusedActivationFunction", 0)),  # 0 is NONE
         inputs=tuple(map(int, op.inputs)) if op.inputs is not None else (),

@@ -1,0 +1,78 @@
+"""Stopwatch: what candidates really take on a device, beside what the base network takes there at the same time."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from amc_tf.devices.interleave import Comparison, interleave
+from amc_tf.tflite.shapes import Shapes
+
+BASE_ROUNDS = 5  # the time that all others are shares of
+_MIN_RUNS, _MIN_SECONDS = 30, 0.5  # of one process in the search; the final measurement takes the device's own
+
+
+class Stopwatch:
+    """Measures candidates in turns with the base network.
+
+    A phone warms up and its clock falls; base and candidate slow down alike, so their ratio stays. The latency of a
+    candidate is that ratio times the base network's latency, which is measured once, at the start.
+
+    Args:
+        device: see devices.
+        base: the base .tflite.
+        shapes: of the network; None where only finished files are measured.
+        base_us: what the base takes, where that is known from an earlier start of the same search.
+
+    Raises:
+        DeviceError: the base cannot be measured.
+    """
+
+    def __init__(self, device: Any, base: bytes, shapes: Shapes | None = None, base_us: float | None = None):
+        self.device, self._shapes = device, shapes
+        self._folder = tempfile.TemporaryDirectory(prefix="amc_tf-")
+        self._base = Path(self._folder.name) / "base.tflite"
+        self._base.write_bytes(base)
+        self.base_us = base_us
+        if base_us is None:
+            try:
+                (timing,) = interleave(device, [self._base], rounds=BASE_ROUNDS).timings
+            except BaseException:
+                self.close()
+                raise
+            self.base_us = timing.median_us
+
+    def candidate(self, widths: Sequence[int], rounds: int = 1) -> float:
+        """Microseconds of the network of these widths; its shapes are the candidate's, its weights do not matter.
+
+        Raises:
+            DeviceError: the measurement failed.
+        """
+        path = Path(self._folder.name) / "candidate.tflite"
+        path.write_bytes(self._shapes.hollow(widths))
+        found = interleave(
+            self.device, [self._base, path], rounds=rounds, min_runs=_MIN_RUNS, min_seconds=_MIN_SECONDS
+        )
+        return found.ratios[1].value * self.base_us
+
+    def compare(self, tflite: bytes, rounds: int = BASE_ROUNDS) -> Comparison:
+        """The base and a finished file in turns.
+
+        Raises:
+            DeviceError: the measurement failed.
+        """
+        path = Path(self._folder.name) / "model.tflite"
+        path.write_bytes(tflite)
+        return interleave(self.device, [self._base, path], rounds=rounds)
+
+    def close(self) -> None:
+        """Removes its files; the device is the caller's."""
+        self._folder.cleanup()
+
+    def __enter__(self) -> "Stopwatch":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+

@@ -1,0 +1,216 @@
+"""Shapes: every number in a .tflite that follows the widths, so that any plan's shapes are known without converting.
+
+The converter folds, fuses and renames, so nothing in its file says which channel an axis came from. But every length in
+a network is affine in the widths of its units (`pruning.lengths`). So two narrower networks with odd widths are
+converted once: a number that differs between their files must follow the one length that takes those very values.
+"""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from amc_tf.errors import ConversionError
+from amc_tf.pruning.channel import ChannelPruning
+from amc_tf.pruning.lengths import Lengths, varying
+from amc_tf.tflite import flatbuffer
+from amc_tf.tflite.convert import convert
+
+# Where a number stands: ("dim", tensor, axis), ("element", tensor, position) or ("option", operator, field, position).
+Place = tuple[str | int, ...]
+
+_PROBES = 2
+_DRAWS = 1000  # of widths that tell all lengths apart
+_LEAST_SHARE = 0.5  # of the channels that a probe keeps; a network of single channels might be converted differently
+
+
+class Shapes:
+    """The shapes of one network's .tflite at any widths.
+
+    Args:
+        pruning: of the network.
+        base: the .tflite that the whole network converts to.
+        seed: of the widths of the probes.
+
+    Attributes:
+        lengths: every different length that varies.
+        places: place -> index of the length that the number there follows.
+
+    Raises:
+        ConversionError: the converter makes files of another structure at other widths, or a number follows no length.
+    """
+
+    def __init__(self, pruning: ChannelPruning, base: bytes, seed: int = 0):
+        self.lengths = varying(pruning.groups, pruning.units)
+        widths = _telling(self.lengths, np.random.default_rng(seed))
+        files = [flatbuffer.unpack(base)]
+        files += [flatbuffer.unpack(convert(pruning.apply(pruning.plan(tuple(row))))) for row in widths]
+        for file in files:
+            _unshare(file)
+        self._base = files[0]
+        self.places = _places(files, np.stack([self.lengths(row) for row in (self.lengths.full, *widths)]))
+
+    @property
+    def model(self) -> Any:
+        """The base file as a ModelT of the schema in which no two operators share a constant; not to be changed."""
+        return self._base
+
+    def numbers(self, widths: Sequence[int]) -> dict[Place, int]:
+        """The numbers that follow the widths, at these widths."""
+        lengths = self.lengths(widths).tolist()
+        return {place: lengths[row] for place, row in self.places.items()}
+
+    def hollow(self, widths: Sequence[int]) -> bytes:
+        """A .tflite of the shapes that these widths give, for timing only: of each weight the leading channels stay."""
+        return hollow(self._base, self.numbers(widths))
+
+
+def hollow(model: Any, numbers: dict[Place, int]) -> bytes:
+    """A .tflite with other numbers at some places; of constants that shrink the leading part of each axis stays.
+
+    Args:
+        model: ModelT in which no two operators share a constant; not changed.
+        numbers: place -> number.
+    """
+    file = copy.copy(model)
+    graph = copy.copy(model.subgraphs[0])
+    file.subgraphs, file.buffers = [graph, *model.subgraphs[1:]], list(model.buffers)
+    graph.tensors, graph.operators = list(graph.tensors), list(graph.operators)
+    for tensor in {place[1] for place in numbers if place[0] != "option"}:
+        new = graph.tensors[tensor] = copy.copy(graph.tensors[tensor])
+        old = [int(side) for side in new.shape]
+        new.shape = np.array([numbers.get(("dim", tensor, axis), side) for axis, side in enumerate(old)], np.int32)
+        if new.shapeSignature is not None:
+            new.shapeSignature = new.shape
+        data = file.buffers[new.buffer].data
+        if data is None:
+            continue
+        values = np.frombuffer(np.ascontiguousarray(data), _dtype(len(data), old)).reshape(old)
+        values = np.ascontiguousarray(values[tuple(slice(side) for side in new.shape)])
+        elements = {place[2]: number for place, number in numbers.items() if place[:2] == ("element", tensor)}
+        if elements:
+            values = values.copy()
+            values.reshape(-1)[list(elements)] = list(elements.values())
+        buffer = copy.copy(file.buffers[new.buffer])
+        buffer.data = np.frombuffer(values.tobytes(), np.uint8)
+        new.buffer = len(file.buffers)
+        file.buffers.append(buffer)
+    for _, operator, field, position in (place for place in numbers if place[0] == "option"):
+        new = graph.operators[operator] = copy.copy(graph.operators[operator])
+        new.builtinOptions = options = copy.copy(new.builtinOptions)
+        value = getattr(options, field)
+        if position is None:
+            setattr(options, field, numbers["option", operator, field, None])
+        else:
+            values = np.array(value)
+            values[position] = numbers["option", operator, field, position]
+            setattr(options, field, values)
+    used = {tensor.buffer for subgraph in file.subgraphs for tensor in subgraph.tensors}
+    empty = copy.copy(model.buffers[0])
+    file.buffers = [buffer if index in used or not index else empty for index, buffer in enumerate(file.buffers)]
+    return flatbuffer.pack(file)
+
+
+def _telling(lengths: Lengths, rng: np.random.Generator) -> np.ndarray:
+    """Widths (probes, units) at which, and at full width, no two lengths take the same values."""
+    least = np.maximum(1, np.ceil(lengths.full * _LEAST_SHARE)).astype(int)
+    most = np.maximum(least, lengths.full - 1)
+    best, fewest = None, None
+    for _ in range(_DRAWS):
+        widths = rng.integers(least, most + 1, size=(_PROBES, len(lengths.full)))
+        seen = {tuple(column) for column in np.stack([lengths(row) for row in (lengths.full, *widths)]).T}
+        alike = len(lengths.fixed) - len(seen)
+        if fewest is None or alike < fewest:
+            best, fewest = widths, alike
+        if not alike:
+            break
+    return best
+
+
+def _places(files: list[Any], values: np.ndarray) -> dict[Place, int]:
+    """Which length each number follows that is not the same in all files; `values` is (files, lengths)."""
+    found = [dict(_numbers(file)) for file in files]
+    structure = [_structure(file) for file in files]
+    if any(other != structure[0] for other in structure) or any(f.keys() != found[0].keys() for f in found):
+        raise ConversionError(
+            "The converter makes a .tflite of other operators when the network is narrower, so that the shapes of a "
+            "candidate cannot be foretold; freeze the layers in question."
+        )
+    rows = {tuple(column): row for row, column in enumerate(values.T.tolist())}
+    places = {}
+    for place, first in found[0].items():
+        taken = tuple(file[place] for file in found)
+        if any(number != first for number in taken):
+            if taken not in rows:
+                raise ConversionError(
+                    f"A number in the .tflite ({' '.join(map(str, place))}) is {taken} at three sets of widths, which "
+                    f"no channel axis of the network explains; freeze the layers in question."
+                )
+            places[place] = rows[taken]
+    return places
+
+
+def _structure(file: Any) -> list[tuple]:
+    """What must be the same in all files: operators and what they are wired to."""
+    graph = file.subgraphs[0]
+    codes = [(max(c.builtinCode, c.deprecatedBuiltinCode), c.customCode) for c in file.operatorCodes]
+    return [(codes[op.opcodeIndex], tuple(op.inputs), tuple(op.outputs)) for op in graph.operators]
+
+
+def _numbers(file: Any):
+    """(place, number) of every number that might follow the widths."""
+    graph = file.subgraphs[0]
+    for index, tensor in enumerate(graph.tensors):
+        shape = [] if tensor.shape is None else tensor.shape
+        yield from ((("dim", index, axis), int(side)) for axis, side in enumerate(shape))
+        data = file.buffers[tensor.buffer].data
+        if data is not None and tensor.type == _int32():
+            values = np.frombuffer(np.ascontiguousarray(data), np.int32)
+            yield from ((("element", index, position), int(value)) for position, value in enumerate(values))
+    for index, operator in enumerate(graph.operators):
+        for field, value in vars(operator.builtinOptions).items() if operator.builtinOptions is not None else ():
+            if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+                yield ("option", index, field, None), int(value)
+            elif isinstance(value, (list, np.ndarray)):
+                yield from ((("option", index, field, position), int(v)) for position, v in enumerate(value))
+
+
+def _unshare(file: Any) -> None:
+    """Gives each operator its own constants, and numbers the tensors in the order of their use.
+
+    The converter lets operators share constants that happen to be equal, which they are not at other widths.
+    """
+    graph, buffers = file.subgraphs[0], file.buffers
+    order: list[int] = []
+    numbers: dict[int, int] = {}
+
+    def number(tensor: int) -> int:
+        if tensor < 0:
+            return tensor
+        if buffers[graph.tensors[tensor].buffer].data is not None or tensor not in numbers:
+            order.append(tensor)
+            numbers[tensor] = len(order) - 1
+            return len(order) - 1
+        return numbers[tensor]
+
+    graph.inputs = [number(int(tensor)) for tensor in graph.inputs]
+    for operator in graph.operators:
+        operator.inputs = [number(int(tensor)) for tensor in operator.inputs]
+        operator.outputs = [number(int(tensor)) for tensor in operator.outputs]
+    graph.outputs = [numbers[int(tensor)] for tensor in graph.outputs]
+    graph.tensors = [copy.copy(graph.tensors[tensor]) for tensor in order]
+    for signature in file.signatureDefs or ():
+        for named in (*signature.inputs, *signature.outputs):
+            named.tensorIndex = numbers[int(named.tensorIndex)]
+
+
+def _int32() -> int:
+    from ai_edge_litert.schema_py_generated import TensorType
+
+    return TensorType.INT32
+
+
+def _dtype(size: int, shape: list[int]) -> np.dtype:
+    """An unsigned type as wide as one element: slicing need not know what the bytes mean."""
+    return np.dtype(f"u{size // max(1, int(np.prod(shape)))}")
