@@ -17,13 +17,15 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tests.standin_phone import shell, sync
+from tests.standin_phone.door import Door
 from tests.standin_phone.faults import Crash, Faults, Hot, Next, Truncate, Vanish
-from tests.standin_phone.tree import PARTITION, Tree
+from tests.standin_phone.server import AdbServer
+from tests.standin_phone.tree import PARTITION, Tree, properties
 from tests.standin_phone.wire import Connection, Gone, Stream
 
 __all__ = ["Crash", "Event", "Hot", "Next", "StandIn", "Truncate", "Vanish"]
@@ -31,7 +33,6 @@ __all__ = ["Crash", "Event", "Hot", "Next", "StandIn", "Truncate", "Vanish"]
 ROOT = Path(__file__).parents[1]
 PROGRAMS = ("tflite", "tflite_old", "litert")
 FEATURES = "shell_v2,cmd,stat_v2,ls_v2,fixed_push_mkdir,sendrecv_v2"
-EMULATORS = range(5554, 5586)  # ports at which every adb server looks for emulators by itself
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class StandIn:
         abi: What ro.product.cpu.abi says.
         sdk: Android's API level.
         model: What ro.product.model says.
+        beside: Another one whose adb server shall see this one too.
 
     Attributes:
         serial: What adb calls it, "127.0.0.1:PORT".
@@ -77,33 +79,28 @@ class StandIn:
         abi: str = "arm64-v8a",
         sdk: int = 33,
         model: str = "Stand_In",
+        beside: "StandIn | None" = None,
     ):
         self.folder = folder = Path(folder).resolve() / "standin"
         folder.mkdir(parents=True)
         self._model = model
-        self._tree = Tree(folder, _properties(model, abi, sdk))
+        self._tree = Tree(folder, properties(model, abi, sdk))
         self._sdk = sdk
         self.root = self._tree.root
         self.log: list[Event] = []
         self._lock = threading.RLock()
-        self._connections: set[Connection] = set()
         self._timers: list[threading.Timer] = []
         self._authorized = threading.Event()
         self._authorized.set()
         self._closed = False
         self._full_at = 0
         self.faults = Faults(self._fault_changed)
-        # Bound for good but never listening: keeps the port while the phone is away.
-        self._place = _bound(0)
-        while self._place.getsockname()[1] in EMULATORS:
-            self._place = _bound(0)
-        self._port = self._place.getsockname()[1]
-        self._door: socket.socket | None = None
-        self.serial = f"127.0.0.1:{self._port}"
+        self._door = Door(self._connect)
+        self.serial = f"127.0.0.1:{self._door.port}"
         self.binary = self.make_binary(program)
-        self._server_port = _free_port()
-        self.env = self._environment()
-        self._listen()
+        self._server = AdbServer(folder / "home")
+        self.env = self._server.env if beside is None else beside.env
+        self._door.open()
 
     def __enter__(self) -> "StandIn":
         return self
@@ -117,9 +114,8 @@ class StandIn:
             self._closed = True
             for timer in self._timers:
                 timer.cancel()
-        self._leave()
-        self._place.close()
-        _end_server(self._server_port)
+        self._door.remove()
+        self._server.end()
         until = time.monotonic() + 5
         while (left := self.leftovers()) and time.monotonic() < until:
             for pid in left:
@@ -178,46 +174,9 @@ class StandIn:
 
     # The way in.
 
-    def _listen(self) -> None:
-        with self._lock:
-            if self._closed or self._door is not None or self.faults.offline:
-                return
-            door = self._door = _bound(self._port)
-            door.listen()
-        threading.Thread(target=self._accept, args=(door,), daemon=True).start()
-
-    def _accept(self, door: socket.socket) -> None:
-        while True:
-            try:
-                link, _ = door.accept()
-            except OSError:
-                return
-            link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection = Connection(link, self._authorized, self._banner, self._serve)
-            with self._lock:
-                if self._door is not door:
-                    link.close()
-                    return
-                self._connections.add(connection)
-            self.log.append(Event("connect", self.serial))
-            threading.Thread(target=self._attend, args=(connection,), daemon=True).start()
-
-    def _attend(self, connection: Connection) -> None:
-        connection.serve()
-        with self._lock:
-            self._connections.discard(connection)
-
-    def _leave(self) -> None:
-        """Be gone from the network at once."""
-        with self._lock:
-            door, self._door = self._door, None
-            connections = list(self._connections)
-        if door is not None:
-            with contextlib.suppress(OSError):
-                door.shutdown(socket.SHUT_RDWR)  # wakes the thread in accept
-            door.close()
-        for connection in connections:
-            connection.drop()
+    def _connect(self, link: socket.socket) -> Connection:
+        self.log.append(Event("connect", self.serial))
+        return Connection(link, self._authorized, self._banner, self._serve)
 
     def _banner(self) -> str:
         product = f"ro.product.name=standin;ro.product.model={self._model};ro.product.device=standin;"
@@ -227,24 +186,18 @@ class StandIn:
         if name == "unauthorized":
             if self.faults.unauthorized:
                 self._authorized.clear()
-                self._drop()
+                self._door.drop()
             else:
                 self._authorized.set()
         elif name == "offline":
             if self.faults.offline:
-                self._leave()
+                self._door.shut()
             else:
-                self._listen()
+                self._door.open()
         elif name == "old":
-            self._drop()  # what the phone can do is said when a connection begins
+            self._door.drop()  # what the phone can do is said when a connection begins
         elif name == "full":
             self._full_at = self._tree.used()
-
-    def _drop(self) -> None:
-        with self._lock:
-            connections = list(self._connections)
-        for connection in connections:
-            connection.drop()
 
     # What is asked of it.
 
@@ -271,7 +224,7 @@ class StandIn:
                 json.loads(environment["STANDIN_PROGRAM"]) | {"lines": cut.lines, "size": cut.size}
             )
             cut = None
-        sieve = _Sieve(cut or Truncate())
+        sieve = shell.Sieve(cut or Truncate())
         command = shell.Command(
             text=self._tree.local(text),
             folder=str(self.root),
@@ -280,8 +233,8 @@ class StandIn:
             terminal=not packets and kind.startswith("shell") and bool(self.faults.old),
             filtered=lambda data: sieve.pass_on(self._tree.remote(data)),
         )
-        timer = self._vanish_later(vanish) if vanish else None
-        shell.serve(stream, command, ended=lambda: self._vanish_now(timer) if timer else None)
+        # A command that is quicker than its fault is struck before its exit code is sent.
+        shell.serve(stream, command, ended=self._vanish_later(vanish) if vanish else lambda: None)
 
     def _strike(self, text: str, stream: Stream) -> Vanish | None:
         """The faults of any service, before it begins."""
@@ -294,25 +247,27 @@ class StandIn:
             stream.gone.wait(seconds)
         return self.faults.take("vanish", text)
 
-    def _vanish_later(self, vanish: Vanish) -> threading.Timer:
-        timer = threading.Timer(vanish.seconds, self._vanish, args=(vanish,))
-        self._start(timer)
-        return timer
+    def _vanish_later(self, vanish: Vanish) -> Callable[[], None]:
+        """What it returns makes the phone vanish earlier, once."""
+        struck = threading.Lock()
 
-    def _vanish_now(self, timer: threading.Timer) -> None:
-        """The command was quicker than its fault: then it strikes before the exit code is sent."""
-        timer.cancel()
-        if not timer.finished.is_set() or self._door is not None:
-            self._vanish(timer.args[0])
+        def strike() -> None:
+            if struck.acquire(blocking=False):
+                self._door.shut()
+                if math.isfinite(vanish.away):
+                    self._after(vanish.away, self._come_back)
 
-    def _vanish(self, vanish: Vanish) -> None:
-        self._leave()
-        if math.isfinite(vanish.away):
-            self._start(threading.Timer(vanish.away, self._listen))
+        self._after(vanish.seconds, strike)
+        return strike
 
-    def _start(self, timer: threading.Timer) -> None:
+    def _come_back(self) -> None:
+        if not self.faults.offline:
+            self._door.open()
+
+    def _after(self, seconds: float, do: Callable[[], None]) -> None:
         with self._lock:
             if not self._closed:
+                timer = threading.Timer(seconds, do)
                 timer.daemon = True
                 self._timers.append(timer)
                 timer.start()
@@ -358,22 +313,6 @@ class StandIn:
         used = self._tree.used()
         return PARTITION / 2 - used if full is None else max(0, full - (used - self._full_at))
 
-    def _environment(self) -> dict[str, str]:
-        home = self.folder / "home"
-        home.mkdir()
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("ANDROID_", "ADB_"))}
-        return kept | {
-            "HOME": str(home),
-            "TMPDIR": str(home),
-            "ANDROID_ADB_SERVER_PORT": str(self._server_port),
-            # Look for no emulator, no USB and no Wi-Fi phone, which might be the developer's. Old clients know the
-            # first only. A server without USB also starts 3 s earlier.
-            "ADB_LOCAL_TRANSPORT_MAX_PORT": "5553",
-            "ADB_EMU": "0",
-            "ADB_USB": "0",
-            "ADB_MDNS": "0",
-        }
-
 
 class _Storage:
     """The phone as its sync service sees it from one stream."""
@@ -392,73 +331,7 @@ class _Storage:
 
     def begins(self, transfer: str) -> Callable[[], None]:
         vanish = self._phone._strike(transfer, self._stream)
-        if vanish is None:
-            return lambda: None
-        if vanish.seconds > 0:
-            self._phone._vanish_later(vanish)
-            return lambda: None
-        return lambda: self._phone._vanish(vanish)
+        return self._phone._vanish_later(vanish) if vanish else lambda: None
 
     def record(self, kind: str, name: str, size: int) -> None:
         self._phone.log.append(Event(kind, name, size))
-
-
-class _Sieve:
-    """Lets the beginning of a command's output through."""
-
-    def __init__(self, cut: Truncate):
-        self._lines, self._size = cut.lines, cut.size
-
-    def pass_on(self, data: bytes) -> bytes:
-        if math.isfinite(self._lines):
-            kept = data.splitlines(keepends=True)[: int(self._lines)]
-            self._lines -= len(kept)
-            data = b"".join(kept)
-        if math.isfinite(self._size):
-            data = data[: int(self._size)]
-            self._size -= len(data)
-        return data
-
-
-def _properties(model: str, abi: str, sdk: int) -> Mapping[str, str]:
-    release = {23: "6.0.1", 28: "9", 29: "10", 30: "11", 31: "12", 33: "13"}.get(sdk, str(sdk - 20))
-    return {
-        "ro.product.manufacturer": "amc",
-        "ro.product.brand": "amc",
-        "ro.product.model": model,
-        "ro.product.name": "standin",
-        "ro.product.device": "standin",
-        "ro.product.cpu.abi": abi,
-        "ro.product.cpu.abilist": abi,
-        "ro.soc.manufacturer": "amc",
-        "ro.soc.model": "SI8000",
-        "ro.board.platform": "standin",
-        "ro.hardware": "standin",
-        "ro.build.version.sdk": str(sdk),
-        "ro.build.version.release": release,
-        "ro.build.fingerprint": f"amc/standin/standin:{release}/SI.230101.001/1234567:user/release-keys",
-        "ro.build.type": "user",
-        "ro.serialno": "STANDIN0001",
-        "sys.boot_completed": "1",
-    }
-
-
-def _bound(port: int) -> socket.socket:
-    found = socket.socket()
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    found.bind(("127.0.0.1", port))
-    return found
-
-
-def _free_port() -> int:
-    while True:
-        with _bound(0) as found:
-            if (port := found.getsockname()[1]) not in EMULATORS:
-                return port
-
-
-def _end_server(port: int) -> None:
-    """What `adb kill-server` says to a server that is there."""
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=2) as server:
-        server.sendall(b"0009host:kill")
-        server.recv(4)

@@ -44,7 +44,8 @@ class Vanish:
     """The phone drops off in the middle of a service.
 
     Attributes:
-        seconds: After the service began, or, for a push, after its first bytes.
+        seconds: After the service began, but at the latest when the command has ended or the first bytes of a push or
+            pull were taken.
         away: Seconds until it listens again; infinite: until `faults.offline` is set to False.
     """
 

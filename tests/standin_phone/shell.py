@@ -4,6 +4,7 @@ Source: Android's packages/modules/adb, shell_protocol.h and daemon/shell_servic
 """
 
 import contextlib
+import math
 import os
 import select
 import signal
@@ -14,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from tests.standin_phone.faults import Truncate
 from tests.standin_phone.wire import Gone, Stream
 
 STDIN, STDOUT, STDERR, EXIT, CLOSE_STDIN = range(5)
@@ -39,6 +41,23 @@ class Command:
     packets: bool
     terminal: bool
     filtered: Callable[[bytes], bytes]
+
+
+class Sieve:
+    """Lets the beginning of a command's output through."""
+
+    def __init__(self, cut: Truncate):
+        self._lines, self._size = cut.lines, cut.size
+
+    def pass_on(self, data: bytes) -> bytes:
+        if math.isfinite(self._lines):
+            kept = data.splitlines(keepends=True)[: int(self._lines)]
+            self._lines -= len(kept)
+            data = b"".join(kept)
+        if math.isfinite(self._size):
+            data = data[: int(self._size)]
+            self._size -= len(data)
+        return data
 
 
 def serve(stream: Stream, command: Command, ended: Callable[[], None]) -> None:

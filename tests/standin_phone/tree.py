@@ -152,6 +152,30 @@ class Tree:
         self._known[path] = text
 
 
+def properties(model: str, abi: str, sdk: int) -> dict[str, str]:
+    """What getprop knows of a phone with Android of that API level."""
+    release = {23: "6.0.1", 28: "9", 29: "10", 30: "11", 31: "12", 33: "13"}.get(sdk, str(sdk - 20))
+    return {
+        "ro.product.manufacturer": "amc",
+        "ro.product.brand": "amc",
+        "ro.product.model": model,
+        "ro.product.name": "standin",
+        "ro.product.device": "standin",
+        "ro.product.cpu.abi": abi,
+        "ro.product.cpu.abilist": abi,
+        "ro.soc.manufacturer": "amc",
+        "ro.soc.model": "SI8000",
+        "ro.board.platform": "standin",
+        "ro.hardware": "standin",
+        "ro.build.version.sdk": str(sdk),
+        "ro.build.version.release": release,
+        "ro.build.fingerprint": f"amc/standin/standin:{release}/SI.230101.001/1234567:user/release-keys",
+        "ro.build.type": "user",
+        "ro.serialno": "STANDIN0001",
+        "sys.boot_completed": "1",
+    }
+
+
 def _df(room: float) -> str:
     available = int(min(room, PARTITION)) >> 10
     used = (PARTITION >> 10) - available
