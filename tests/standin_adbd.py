@@ -294,7 +294,7 @@ class StandIn:
                 self._tree.forget()
         crash: Crash | None = faults.take("crash", text)
         program = {
-            "heats": {str(path): text for path, text in self._tree.heat(heats).items()} if heats else {},
+            "heats": {str(path): said for path, said in self._tree.heat(heats).items()} if heats else {},
             "crash": asdict(crash) if crash else None,
             **{name: bool(faults.take(name, text)) for name in ("fallback", "stuck", "fails")},
         }

@@ -10,7 +10,6 @@ NAME is the name it was called by, which its process then bears. The environment
 
 import contextlib
 import json
-import math
 import os
 import resource
 import signal
@@ -24,9 +23,9 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from tests.standin_phone import benchmark_flags
+from tests.standin_phone.benchmark_output import Printer, Results, end_litert, end_tflite, mean, statistics
 from tests.standin_phone.operator_tables import Row, tables
 
-HERE = "benchmark_litert_model.h"
 XNNPACK = "TfLiteXNNPackDelegate"
 DELEGATES = {"": XNNPACK, "GPU": "TfLiteGpuDelegateV2", "NNAPI": "TfLiteNnapiDelegate"}
 KERNELS = {
@@ -44,43 +43,6 @@ KERNELS = {
 
 class Failed(Exception):
     """The program ends with exit code 1; the text, if any, is printed as an error."""
-
-
-class Printer:
-    """Where lines go: the tool's own to stdout, errors and the runtime's to stderr."""
-
-    def __init__(self, program: str, faults: dict[str, Any]):
-        self._old = program == "tflite_old"
-        self._lines, self._size = faults.get("lines", math.inf), faults.get("size", math.inf)
-
-    def say(self, text: str = "", level: str = "INFO") -> None:
-        """A line of the tool's own."""
-        prefix = "" if self._old else f"{level}: "
-        self._put(sys.stderr if level in ("ERROR", "FATAL") else sys.stdout, prefix + text)
-
-    def raw(self, text: str) -> None:
-        """Lines as they are, to stdout."""
-        self._put(sys.stdout, text)
-
-    def runtime(self, text: str) -> None:
-        """A line of the runtime."""
-        self._put(sys.stderr, text)
-
-    def litert(self, line: int, text: str) -> None:
-        """A line of the newer program's own log."""
-        self._put(sys.stderr, f"INFO: [{HERE}:{line}] {text}")
-
-    def _put(self, stream: Any, text: str) -> None:
-        kept = (text + "\n").splitlines(keepends=True)
-        if math.isfinite(self._lines):
-            kept = kept[: int(self._lines)]
-            self._lines -= len(kept)
-        data = "".join(kept)
-        if math.isfinite(self._size):
-            data = data[: int(self._size)]
-            self._size -= len(data)
-        stream.write(data)
-        stream.flush()
 
 
 class Benchmark:
@@ -129,11 +91,21 @@ class Benchmark:
             while True:
                 signal.pause()
         regular = self._measure(self.flags["num_runs"], self.flags["min_secs"], fails=self.faults.get("fails"))
-        overall_mb = _memory() - before
+        signatures = list(self.model.get_signature_list())
+        results = Results(
+            init_us=init_us,
+            warmup=warmup,
+            regular=regular,
+            init_mb=init_mb,
+            overall_mb=_memory() - before,
+            peak_mb=_memory() if self.flags["report_peak_memory_footprint"] else None,
+            input_bytes=sum(self.model.get_tensor(each["index"]).nbytes for each in self.model.get_input_details()),
+            signature=signatures[0] if signatures else "<placeholder signature>",
+        )
         if self.litert:
-            self._end_litert(init_us, warmup, regular, init_mb, overall_mb)
+            end_litert(self.out, results)
         else:
-            self._end_tflite(init_us, warmup, regular, init_mb, overall_mb)
+            end_tflite(self.out, results, old=self.program == "tflite_old")
         self._profile(regular)
         if self.faults.get("fails"):
             raise Failed
@@ -254,7 +226,7 @@ class Benchmark:
         times = [] if self.flags["dry_run"] else list(self._inferences(runs, seconds))
         if fails:
             self.out.runtime(f"ERROR: Node number {len(self.nodes)} ({self.delegate}) failed to invoke.")
-        self.out.say(_statistics(times, percentiles=self.program != "tflite_old"))
+        self.out.say(statistics(times, percentiles=self.program != "tflite_old"))
         self.out.raw("")
         return times
 
@@ -267,52 +239,6 @@ class Benchmark:
             done += 1
             if self.flags["run_delay"] > 0:
                 time.sleep(self.flags["run_delay"])
-
-    def _end_tflite(self, init_us: int, warmup: list[int], regular: list[int], init_mb: float, all_mb: float) -> None:
-        first = (warmup or regular or [0])[0]
-        self.out.say(
-            f"Inference timings in us: Init: {init_us}, First inference: {first}, Warmup (avg): {_mean(warmup):g}, "
-            f"Inference (avg): {_mean(regular):g}"
-        )
-        self.out.say(
-            "Note: as the benchmark tool itself affects memory footprint, the following is only APPROXIMATE to the "
-            "actual memory footprint of the model at runtime. Take the information at your discretion."
-        )
-        old = self.program == "tflite_old"
-        title = "Peak memory footprint (MB)" if old else "Memory footprint delta from the start of the tool (MB)"
-        self.out.say(f"{title}: init={init_mb:g} overall={all_mb:g}")
-        if self.flags["report_peak_memory_footprint"]:
-            self.out.say(f"Overall peak memory footprint (MB) via periodic monitoring: {_memory():g}")
-
-    def _end_litert(self, init_us: int, warmup: list[int], regular: list[int], init_mb: float, all_mb: float) -> None:
-        say = self.out.litert
-        say(300, "\n========== BENCHMARK RESULTS ==========")
-        signatures = list(self.model.get_signature_list())
-        say(301, f"Signature name:       {signatures[0] if signatures else '<placeholder signature>'}")
-        say(302, f"Model initialization: {init_us / 1e3:.2f} ms")
-        if warmup:
-            say(305, f"Warmup (first):       {warmup[0] / 1e3:.2f} ms")
-            say(307, f"Warmup (avg):         {_mean(warmup) / 1e3:.2f} ms ({len(warmup)} runs)")
-        mean = _mean(regular)
-        deviation = float(np.std(regular)) if regular else 0.0
-        size = sum(int(np.prod(tensor["shape"])) * np.dtype(tensor["dtype"]).itemsize for tensor in self._inputs())
-        say(310, f"Inference (avg):      {mean / 1e3:.2f} ms ({len(regular)} runs)")
-        say(312, f"Inference (min):      {min(regular, default=0) / 1e3:.2f} ms")
-        say(313, f"Inference (max):      {max(regular, default=0) / 1e3:.2f} ms")
-        say(314, f"Inference (std):      {deviation / 1e3:.2f}")
-        if mean:
-            say(317, f"Throughput:           {size / mean:.2f} MB/s")
-        say(320, "\nMemory Usage:")
-        say(321, f"Init footprint:       {init_mb:.2f} MB")
-        say(323, f"Overall footprint:    {all_mb:.2f} MB")
-        if self.flags["report_peak_memory_footprint"]:
-            say(326, f"Peak memory:          {_memory():.2f} MB")
-        else:
-            say(328, "Peak memory usage not available. (peak_mem_mb <= 0)")
-        say(332, "======================================")
-
-    def _inputs(self) -> list[dict[str, Any]]:
-        return self.model.get_input_details()
 
     def _profile(self, regular: list[int]) -> None:
         flags, old = self.flags, self.program == "tflite_old"
@@ -345,44 +271,23 @@ class Benchmark:
 
         weights = {node["index"]: weight(node) for node in self.nodes}
         whole = sum(weights.values())
-        first, mean = regular[0] / whole, _mean(regular) / whole
+        first, usual = regular[0] / whole, mean(regular) / whole
         main, inside, in_delegate = [], [], 0.0
         for node in self.nodes:
             index, kind = node["index"], node["op_name"]
             share = weights[index]
             if index in self.delegated:
                 kernel = KERNELS.get(kind, f"{kind.title()} (ND, F32)")
-                inside.append(Row(kernel, f"Delegate/{kernel}:{len(inside)}", first * share, mean * share))
+                inside.append(Row(kernel, f"Delegate/{kernel}:{len(inside)}", first * share, usual * share))
                 in_delegate += share
             else:
                 names = ", ".join(tensors[int(tensor)]["name"] for tensor in node["outputs"])
-                main.append(Row(kind, f"[{names}]:{index}", first * share, mean * share))
+                main.append(Row(kind, f"[{names}]:{index}", first * share, usual * share))
         if inside:
             names = ", ".join(tensor["name"] for tensor in self.model.get_output_details())
             name = f"[{names}]:{len(self.nodes)}"
-            main.append(Row(self.delegate, name, first * in_delegate, mean * in_delegate))
+            main.append(Row(self.delegate, name, first * in_delegate, usual * in_delegate))
         return main, inside
-
-
-def _statistics(times: list[int], percentiles: bool) -> str:
-    if not times:
-        text = "count=0"
-    elif min(times) == max(times):
-        text = f"count={len(times)} curr={times[-1]}" + ("(all same)" if len(times) > 1 else "")
-    else:
-        text = (
-            f"count={len(times)} first={times[0]} curr={times[-1]} min={min(times)} max={max(times)} "
-            f"avg={_mean(times):g} std={int(np.std(times))}"
-        )
-    if percentiles:
-        ordered = sorted(times) or [0]
-        low, middle, high = (ordered[len(ordered) * percent // 100] for percent in (5, 50, 95))
-        text += f" p5={low} median={middle} p95={high}"
-    return text
-
-
-def _mean(times: list[int]) -> float:
-    return sum(times) / len(times) if times else 0.0
 
 
 def _memory() -> float:
