@@ -32,7 +32,7 @@ class Stream:
         self._rest = b""
         self._taken = threading.Semaphore(0)
         self._writing = threading.Lock()
-        self._accepted = False
+        self._accepted = self._lost = False
         self.gone = threading.Event()
 
     def accept(self) -> None:
@@ -49,8 +49,13 @@ class Stream:
         """Called by the connection for every OKAY."""
         self._taken.release()
 
-    def lose(self) -> None:
-        """Called by the connection when the other end has closed the stream or has vanished."""
+    def lose(self, all_of_it: bool = False) -> None:
+        """Called by the connection when the other end has closed the stream.
+
+        Args:
+            all_of_it: It has vanished: what has come but was not read yet is lost as well.
+        """
+        self._lost = all_of_it
         self.gone.set()
         self._inbox.put(None)
         self._taken.release()
@@ -63,7 +68,7 @@ class Stream:
         """
         while len(self._rest) < (1 if size is None else size):
             data = self._inbox.get()
-            if data is None:
+            if data is None or self._lost:
                 self._inbox.put(None)  # for the next one who asks
                 raise Gone
             self._rest += data
@@ -145,7 +150,7 @@ class Connection:
         finally:
             self._ended.set()
             for stream in list(self._streams.values()):
-                stream.lose()
+                stream.lose(all_of_it=True)
             self._link.close()
 
     def _receive(self, size: int) -> bytes:
