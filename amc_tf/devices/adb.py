@@ -24,7 +24,7 @@ from amc_tf.devices.timing import Operator, Timing
 from amc_tf.errors import DeviceError
 
 DELEGATES = ("xnnpack", "gpu", "nnapi", "none")
-_KILL_SECONDS = 5  # between asking a program that is over its time to end and killing it
+_KILL_SECONDS = 2  # between asking a program that is over its time to end and killing it
 _ANSWER_SECONDS = 20.0  # what a phone may take to answer a short command
 _WARMUP_RUNS, _WARMUP_SECONDS = 1, 0.5  # benchmark_model's own; many small models want less
 _KILLED = (124, 137, 143)  # exit status of `timeout`, by version of toybox; 137 also of what Android killed itself
@@ -104,7 +104,7 @@ class AdbDevice:
         self._answer = min(_ANSWER_SECONDS, timeout)
         self._unfinished = self._closed = False
         self._process_id = os.getpid()
-        self._adb = Adb(serial, adb=adb, environment=environment)
+        self._adb = Adb(serial, adb=adb, environment=environment, patience=min(reconnect, 5.0))
         self.name = f"adb:{self._adb.serial}"
         self._heat = HeatGate(self.name, self._ask_state, max_celsius, cool_down, min_battery)
         self._folder = PhoneFolder(self._adb, timeout=self._answer)

@@ -122,13 +122,11 @@ class Adb:
         """
         until = time.monotonic() + seconds
         while True:
-            known = devices(self.program, self._environment)
+            known, trouble = devices(self.program, self._environment), None
             state = known.get(self.serial)
-            if state is None and _OVER_TCP.fullmatch(self.serial):
-                trouble = self._connect()
-                state = devices(self.program, self._environment).get(self.serial) if trouble is None else None
-            else:
-                trouble = None
+            if state in (None, "offline") and _OVER_TCP.fullmatch(self.serial):
+                trouble = self._connect(anew=state is not None)
+                state = devices(self.program, self._environment).get(self.serial)
             if state == "device":
                 return
             problem = _not_ready(self.serial, state, trouble, known)
@@ -173,10 +171,18 @@ class Adb:
             raise DeviceError(f"{str(local)!r} cannot be read ({error.strerror}); give a file that can.") from error
         done = self._call(["push", str(local), remote], timeout + size / _SLOWEST_PUSH)
         if done.returncode:
-            raise _why(self.serial, done.stderr + done.stdout, f"copying {Path(local).name}")
+            # Old clients complain on stdout; all of them sum up as if all were well.
+            said = [line for line in (done.stderr + done.stdout).splitlines() if " skipped. " not in line]
+            raise _why(self.serial, "\n".join(said), f"copying {Path(local).name}")
 
-    def _connect(self) -> str | None:
-        """Connects to a HOST:PORT; what stands in the way, None where nothing does (adb's exit status is always 0)."""
+    def _connect(self, anew: bool) -> str | None:
+        """Connects to a HOST:PORT; what stands in the way, None where nothing does (adb's exit status is always 0).
+
+        Args:
+            anew: forget the old connection first; a server of 2020 takes half a minute to find that it can be mended.
+        """
+        if anew:
+            _run(self.program, ["disconnect", self.serial], self._environment, 15.0, check=False)
         said = _run(self.program, ["connect", self.serial], self._environment, 15.0).stdout.strip()
         return None if said.startswith(("connected to", "already connected to")) else said or "no answer"
 
