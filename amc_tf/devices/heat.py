@@ -44,9 +44,10 @@ class HeatGate:
                     self._caps[policy] = max(khz, self._caps.get(policy, 0))
                 return state
             if time.monotonic() >= until:
+                waited = f" even after {self._cool_down:.0f} s" if self._cool_down else ""
                 raise Throttled(
-                    f"{self._name} is too hot to measure even after {self._cool_down:.0f} s ({heat}): put it where it "
-                    f"is cooler, take it out of its case, or allow a longer cool_down."
+                    f"{self._name} is too hot to measure{waited} ({heat}): put it where it is cooler, take it out of "
+                    f"its case, or allow a longer cool_down."
                 )
             time.sleep(min(5.0, self._cool_down / 20))
 

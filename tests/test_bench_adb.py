@@ -1,0 +1,167 @@
+"""The command line that measures: what it prints, what it leaves, and how it ends."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.devices import models
+from tests.devices.clients import CLIENTS
+from tests.standin_adbd import Crash, Hot, StandIn
+from tools import bench_adb
+
+pytestmark = pytest.mark.timeout(120)
+
+BRIEF = ("--rounds", "2", "--runs", "10", "--seconds", "0.02", "--timeout", "10", "--cool-down", "0.1")
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory) -> tuple[Path, Path]:
+    """A model, and one of a sixteenth of its work."""
+    folder = tmp_path_factory.mktemp("models")
+    return models.write(folder / "slow.tflite", 64, 32), models.write(folder / "fast.tflite", 16, 32)
+
+
+@pytest.fixture
+def phone(tmp_path) -> Iterator[StandIn]:
+    with StandIn(tmp_path) as standin:
+        yield standin
+        assert standin.files == []
+
+
+def run(phone: StandIn, *arguments) -> Result:
+    given = [*map(str, arguments), "--adb", CLIENTS[-1], "--serial", phone.serial, "--binary", str(phone.binary)]
+    return CliRunner(env=phone.env).invoke(bench_adb.main, given)
+
+
+def test_the_table(phone, pair) -> None:
+    done = run(phone, *pair, *BRIEF, "--profile")
+    assert done.exit_code == 0, done.output
+    header, slow, fast = (line.split() for line in done.stdout.splitlines()[:3])
+    assert header[:5] == ["model", "median", "ms", "p90", "ms"]
+    assert (slow[0], slow[4:7], fast[0]) == ("slow.tflite", ["1.00", "[1.00,", "1.00]"], "fast.tflite")
+    assert float(slow[1]) > 4 * float(fast[1])
+    assert float(fast[4]) == pytest.approx(float(slow[1]) / float(fast[1]), rel=0.5)
+    assert float(fast[5].strip("[,")) <= float(fast[4]) <= float(fast[6].strip("]"))
+    assert ("1 of 1" in done.stdout, "0, 31.0 °C" in done.stdout) == (True, True)
+    assert "slow.tflite, by operator" in done.stdout and "Conv" in done.stdout.partition("by operator")[2]
+
+
+def test_json(phone, pair) -> None:
+    done = run(phone, *pair, *BRIEF, "--json", "--threads", "2", "--cpu-mask", "c0")
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout)
+    assert (said["device"]["threads"], said["device"]["cpu_mask"]) == ("2", "c0")
+    slow, fast = said["models"]
+    assert len(slow["processes"]) == 2 and slow["runs"] >= 20
+    assert fast["speed_up"]["low"] <= fast["speed_up"]["value"] <= fast["speed_up"]["high"]
+    assert fast["speed_up"]["value"] == pytest.approx(slow["median_us"] / fast["median_us"], rel=0.5)
+    assert "operators" not in slow
+    assert fast["environment"]["after"]["thermal_status"] == 0
+
+
+def test_this_computer(pair) -> None:
+    done = CliRunner().invoke(bench_adb.main, [*map(str, pair), *BRIEF, "--host", "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["device"]["device"] == "host"
+    shown = CliRunner().invoke(bench_adb.main, [str(pair[1]), *BRIEF, "--host"])
+    assert shown.exit_code == 0 and "load" in shown.stdout and "device host" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "nothing to measure"),
+        (["none.tflite"], "does not exist"),
+        (["--doctor", "--host"], "the phone alone"),
+        (["MODEL", "--host", "--profile"], "--profile is for phones"),
+        (["MODEL", "--host", "--fixed-performance"], "--fixed-performance is for phones"),
+        (["MODEL", "--host", "--delegate", "gpu"], "delegate is 'gpu'"),
+        (["MODEL", "--threads", "0"], "threads"),
+    ],
+)
+def test_wrong_usage_ends_with_2(pair, arguments, words) -> None:
+    given = [str(pair[0]) if word == "MODEL" else word for word in arguments]
+    done = CliRunner().invoke(bench_adb.main, given)
+    assert done.exit_code == 2 and words in done.output
+
+
+def test_arguments_that_do_not_fit_the_phone_end_with_2(phone, pair) -> None:
+    done = run(phone, pair[0], "--threads", "7")
+    assert done.exit_code == 2 and "num_threads is 7" in done.stderr
+
+
+def test_no_usable_phone_ends_with_3(phone, pair) -> None:
+    phone.faults.unauthorized = True
+    done = run(phone, pair[0], "--json")
+    assert (done.exit_code, done.stdout) == (3, "")
+    assert "has not authorised this computer" in done.stderr
+
+
+@pytest.mark.parametrize("fault", [{"hot": Hot(status=3)}, {"crash": Crash(134)}], ids=["hot", "crash"])
+def test_a_failed_measurement_ends_with_4(phone, pair, monkeypatch, fault) -> None:
+    opened = bench_adb.open_phone
+
+    def then_faulty(**given):
+        device = opened(**given)
+        for name, value in fault.items():
+            setattr(phone.faults, name, value)
+        return device
+
+    monkeypatch.setattr(bench_adb, "open_phone", then_faulty)
+    done = run(phone, pair[0], *BRIEF)
+    assert (done.exit_code, done.stdout) == (4, "")
+    assert ("too hot" if "hot" in fault else "aborted") in done.stderr
+
+
+def test_ctrl_c_ends_with_130_and_leaves_nothing(phone, pair, monkeypatch) -> None:
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench_adb, "interleave", interrupted)
+    done = run(phone, pair[0])
+    assert done.exit_code == 130 and "stopped" in done.stderr
+    assert phone.pushes and phone.files == []
+
+
+def test_the_doctor_of_a_healthy_phone(phone) -> None:
+    done = run(phone, "--doctor", "--json")
+    steps = json.loads(done.stdout)
+    assert (done.exit_code, [step["ok"] for step in steps]) == (0, [True] * 10)
+    assert "mask f0" in done.stdout and "tflite program" in steps[-1]["said"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "value", "words"),
+    [
+        ("unauthorized", True, "NO  authorisation: .*unlock it"),
+        ("hot", Hot(status=2), "NO  heat, battery and clocks: .*is too hot to measure .its thermal"),
+        ("low_power", True, "NO  heat, battery and clocks: .*switch it off"),
+        ("full", 50 << 20, "NO  space: .* has 50 MB left"),
+        ("crash", Crash(126), "NO  running it: .*built for its ABI"),
+    ],
+)
+def test_the_doctor_says_what_to_fix(phone, fault, value, words) -> None:
+    setattr(phone.faults, fault, value)
+    done = run(phone, "--doctor")
+    assert done.exit_code == 3
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("NO ")]
+    assert re.match(words, line), line
+
+
+def test_the_doctor_without_a_phone(tmp_path) -> None:
+    with StandIn(tmp_path) as phone:
+        done = CliRunner(env=phone.env).invoke(bench_adb.main, ["--doctor", "--adb", CLIENTS[0]])
+    assert done.exit_code == 3 and "NO  authorisation: adb sees no phone" in done.stdout
+
+
+def test_the_doctor_without_the_program(phone, tmp_path) -> None:
+    env = phone.env | {"XDG_CACHE_HOME": str(tmp_path), "https_proxy": "http://127.0.0.1:9"}  # where nobody listens
+    given = ["--doctor", "--adb", CLIENTS[-1], "--serial", phone.serial]
+    done = CliRunner(env=env).invoke(bench_adb.main, given)
+    assert done.exit_code == 3
+    assert "NO  benchmark_model: benchmark_model cannot be fetched" in done.stdout
+    assert str(tmp_path) in done.stdout and "https://storage.googleapis.com/litert/binaries/" in done.stdout
