@@ -92,7 +92,7 @@ class StandIn:
         self._timers: list[threading.Timer] = []
         self._authorized = threading.Event()
         self._authorized.set()
-        self._closed = False
+        self._closed = self._heated = False
         self._full_at = 0
         self.faults = Faults(self._fault_changed)
         self._door = Door(self._connect)
@@ -210,7 +210,7 @@ class StandIn:
         elif kind.split(",")[0] in ("shell", "exec") and not (self.faults.old and kind.startswith("shell,v2")):
             self.log.append(Event(kind.split(",")[0], rest))
             self._run(kind, rest, stream)
-        else:
+        else:  # returns without having accepted: "error: closed"
             self.log.append(Event("other", service))
 
     def _run(self, kind: str, text: str, stream: Stream) -> None:
@@ -282,6 +282,9 @@ class StandIn:
         heats: Hot | None = faults.take("heats", text)
         level = faults.take("battery", text)
         with self._lock:
+            if self._heated:
+                self._tree.forget()  # a benchmark program may have changed what was written last
+            self._heated |= heats is not None
             self._tree.show(
                 hot,
                 low_power=bool(faults.take("low_power", text)),
@@ -290,8 +293,6 @@ class StandIn:
                 timeout=not (old or faults.take("no_timeout_tool", text)),
                 thermalservice=not old and self._sdk >= 29,
             )
-            if heats is not None:
-                self._tree.forget()
         crash: Crash | None = faults.take("crash", text)
         program = {
             "heats": {str(path): said for path, said in self._tree.heat(heats).items()} if heats else {},

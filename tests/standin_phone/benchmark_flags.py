@@ -1,5 +1,7 @@
 """The flags of the programs called benchmark_model, by which official version knows them.
 
+All are taken, although many change nothing here: what counts is which ones a program does not know.
+
 Source: LiteRT 2.2.0, tflite/tools/benchmark and litert/tools/benchmark_litert_model.h; TensorFlow 2.4 for the old one.
 """
 
@@ -62,7 +64,6 @@ _TFLITE_OLD = _BASE | {
 }
 _TFLITE = _TFLITE_OLD | {
     "signature_to_run_for": ("", "Signature to run"),
-    "list_signatures": (False, "List signatures and exit"),
     "op_profiling_output_mode": ("stdout", "Op profiling output mode"),
     "op_profiling_output_file": ("", "Op profiling output file"),
     "allow_dynamic_profiling_buffer_increase": (False, "Allow dynamic increase on profiling buffer entries"),
