@@ -217,6 +217,8 @@ def _run(adb, arguments, environment, timeout, check=True) -> "subprocess.Comple
         raise DeviceError(f"{adb} cannot be run ({error.strerror}); install adb for this computer.") from error
     if check and done.returncode:
         said = done.stderr + done.stdout
+        if "protocol fault" in said:
+            raise _port_taken(said)
         raise _server_trouble(said) or DeviceError(
             f"adb {arguments[0]} failed ({_last(said) or done.returncode}): run `adb kill-server` and try again."
         )
@@ -307,16 +309,20 @@ def _why(serial: str, said: str, doing: str) -> DeviceError:
 def _server_trouble(said: str) -> DeviceError | None:
     """What is wrong with the adb server itself, if that is it."""
     if "failed to check server version" in said:
-        return DeviceError(
-            f"The port of the adb server is taken by another program ({_last(said)}): stop that program, or set "
-            f"ANDROID_ADB_SERVER_PORT to a free port."
-        )
+        return _port_taken(said)
     if any(words in said for words in ("failed to start daemon", "cannot connect to daemon", "smartsocket listener")):
         return DeviceError(
             f"The adb server cannot be started ({_last(said)}): see what `adb kill-server; adb start-server` says in a "
             f"shell, or set ANDROID_ADB_SERVER_PORT to a free port."
         )
     return None
+
+
+def _port_taken(said: str) -> DeviceError:
+    return DeviceError(
+        f"The port of the adb server is taken by another program ({_last(said)}): stop that program, or set "
+        f"ANDROID_ADB_SERVER_PORT to a free port."
+    )
 
 
 def _last(said: str) -> str:
