@@ -39,9 +39,11 @@ def _surgery_options(command):
 @main.command()
 @click.argument("model", type=click.Path(exists=True, path_type=Path))
 @click.option("--target", type=click.Choice(["latency", "macs", "flops", "params", "size"]), default="latency",
-              show_default=True, help="What the budget is about; latency cannot be measured yet.")
+              show_default=True, help="What the budget is about.")
 @click.option("--budget", default="0.5", show_default=True,
-              help="What may be kept: 0.5, 50%, '280 MMAC', '2 MB'; 'none': the reward weighs accuracy against cost.")
+              help="What may be kept: 0.5, 50%, '30 ms', '280 MMAC', '2 MB'; 'none' weighs accuracy and cost.")
+@click.option("--device", metavar="DEVICE",
+              help="Where latency is measured: adb, adb:SERIAL or host; default: the connected phone, else the host.")
 @click.option("--data", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="An .npz with x and y (also x_train, y_train; x_reward, y_reward; x_test, y_test).")
 @click.option("--episodes", default=400, show_default=True, help="How many networks the agent tries.")

@@ -1,10 +1,10 @@
 """compress(): the whole way from a trained Keras model to the .tflite that ships."""
 
-import hashlib
+import contextlib
 import os
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,17 @@ from amc_tf.data import Split
 from amc_tf.errors import RunDirError
 from amc_tf.graph import keras_graph
 from amc_tf.graph.graph import digest
+from amc_tf.latency import Latency, missed
 from amc_tf.pruning.channel import ChannelPruning
 from amc_tf.pruning.importance import Importance
-from amc_tf.report.progress import SearchProgress
+from amc_tf.report.progress import SearchProgress, TableProgress
+from amc_tf.request import fingerprint, named, run_name
 from amc_tf.result import Figures, Result, replace
 from amc_tf.search.agent import DdpgAgent
 from amc_tf.search.budget import Budget, parse_budget
 from amc_tf.search.evaluate import Evaluator
 from amc_tf.search.journal import Journal, header
+from amc_tf.search.measured import correction
 from amc_tf.search.metrics import Metric
 from amc_tf.search.outcome import Trial
 from amc_tf.search.rewards import Reward, choose
@@ -45,6 +48,7 @@ def compress(
     validation_data: Any = None,
     episodes: int = 400,
     seed: int = 0,
+    device: Any = None,
     method: str = "channel",
     metric: Metric | None = None,
     reward: str | Reward | None = None,
@@ -65,15 +69,18 @@ def compress(
 
     Args:
         model: trained keras.Model (Keras 3) or tf_keras.Model, functional or Sequential; it is not changed.
-        target: what the budget is about: "macs" (also "flops"), "params" or "size".
-        budget: what may be kept: a fraction (0.5, "50%") or absolute ("280 MMAC", "1.5 M", "2 MB"); None for no bound,
-            where the reward weighs accuracy against cost instead (the paper's accuracy-guaranteed protocol).
+        target: what the budget is about: "latency", "macs" (also "flops"), "params" or "size".
+        budget: what may be kept: a fraction (0.5, "50%") or absolute ("30 ms", "280 MMAC", "1.5 M", "2 MB"); None for
+            no bound, where the reward weighs accuracy against cost instead (the paper's accuracy-guaranteed protocol).
         train_data: (x, y) arrays, tf.data.Dataset or keras PyDataset; BatchNorm is recalibrated on a part of it.
         reward_data: what candidates are scored on; default: another part of train_data. Without labels the score is
             agreement with the original model.
         validation_data: never seen by the search, only reported.
         episodes: how many networks the agent tries.
         seed: of the agent and of the choice of examples. Same seed, same data: same plan.
+        device: where latency is measured: "adb" (the one connected phone), "adb:SERIAL", "host" (this computer) or a
+            device object. Default: for target "latency" the connected phone, else this computer with a warning; for the
+            others nothing is measured.
         method: "channel".
         metric: (labels, predictions) -> number, the larger the better; default: accuracy.
         reward: "negative_error", "negative_error_log_cost" or a function Outcome -> number; default: the first under a
@@ -97,6 +104,7 @@ def compress(
         UnsupportedModel: the model cannot be read, or nothing in it can shrink.
         BudgetError: the budget cannot be reached; the sentence gives the range.
         ConversionError: the .tflite cannot be made or is not fit to ship.
+        DeviceError: the device cannot be used, or fails where the search cannot go on without it.
         RunDirError: the run directory cannot be written, or holds a search of another model or other arguments.
         AgentError: the agent's process failed.
     """
@@ -114,53 +122,70 @@ def compress(
         validation_data = data.load(validation_data, model, "validation_data")
 
     base_tflite = convert.convert(model)
-    costs = {
+    costs: dict[str, Any] = {
         "macs": counts.macs(pruning.groups, pruning.units),
         "params": counts.params(pruning.groups, pruning.units),
         "size": counts.size(pruning.groups, pruning.units, len(base_tflite)),
     }
-    cost = costs[target]
-    limit = None if budget is None else parse_budget(budget, cost(cost.full), cost.unit, target)
-    if limit is not None:
-        Budget(pruning.units, cost, limit)  # raises where it cannot be reached
-    evaluator = Evaluator(pruning, cost, calibration, reward_split, metric, batch_size)
-    reported, scored_on = _reported(reward_split, train_data, reward_data, validation_data)
-    labels, base_accuracy = evaluator.base(reported)  # now: labels that do not fit must not wait for the search to end
+    timed, priced = target == "latency" or device is not None, target == "latency"
+    with contextlib.ExitStack() as stack:
+        latency = stack.enter_context(Latency(device, pruning, base_tflite)) if timed else None
+        asked_for = header(
+            digest(pruning.graph, pruning.weights),
+            seed,
+            {
+                "target": target, "budget": budget, "episodes": episodes, "method": method, "metric": named(metric),
+                "reward": named(reward), "round_to": round_to, "min_keep": min_keep, "importance": named(importance),
+                "frozen": list(frozen), "calibration": fingerprint(calibration),
+                "reward_data": fingerprint(reward_split), "batch_size": batch_size,
+                **({"device": latency.identity} if priced else {}),
+            },
+        )  # fmt: skip
+        run_dir = Path(run_dir) if run_dir is not None else Path("runs") / run_name(model.name, asked_for)
+        if timed:
+            with TableProgress(latency.device, verbose) as progress:
+                latency.prepare(run_dir, priced, progress.update)
+        cost = costs.get(target) or latency.table
+        limit = None if budget is None else parse_budget(budget, cost(cost.full), cost.unit, target)
+        if limit is not None:
+            Budget(pruning.units, cost, limit)  # raises where it cannot be reached
+        evaluator = Evaluator(pruning, cost, calibration, reward_split, metric, batch_size)
+        reported, scored_on = _reported(reward_split, train_data, reward_data, validation_data)
+        labels, base_accuracy = evaluator.base(reported)  # now: labels that do not fit must not wait for the end
 
-    asked_for = header(
-        digest(pruning.graph, pruning.weights),
-        seed,
-        {
-            "target": target, "budget": budget, "episodes": episodes, "method": method, "metric": _name(metric),
-            "reward": _name(reward), "round_to": round_to, "min_keep": min_keep, "importance": _name(importance),
-            "frozen": list(frozen), "calibration": _fingerprint(calibration), "reward_data": _fingerprint(reward_split),
-            "batch_size": batch_size,
-        },
-    )  # fmt: skip
-    run_dir = Path(run_dir) if run_dir is not None else Path("runs") / _run_name(model.name, asked_for)
-    with Journal(run_dir, asked_for) as journal:
+        journal = stack.enter_context(Journal(run_dir, asked_for))
+        if priced:
+            latency.save(run_dir)
         with (
             DdpgAgent(episodes=episodes, low=min_keep, seed=seed) as agent,
             SearchProgress(episodes + 2, len(journal.trials), verbose) as progress,
         ):
             search = Search(
-                pruning.units, cost, evaluator, agent, journal, limit=limit, reward=reward, episodes=episodes,
+                pruning.units, cost, latency.evaluator(evaluator, journal.trials) if priced else evaluator, agent,
+                journal, limit=limit, correction=correction if priced else None, reward=reward, episodes=episodes,
                 digest=lambda widths: pruning.plan(widths).digest,
                 on_episode_end=_both(progress.update, on_episode_end),
             ).run()  # fmt: skip
-        best = _best(search)
-        plan = pruning.plan(best.widths)
-        compressed = pruning.apply(plan, evaluator.weights(plan))
-        tflite = convert.convert(compressed)
+        comparison = None
+        for widths in _finalists(search, latency if priced else None, choose(reward, limit)):
+            plan = pruning.plan(widths)
+            compressed = pruning.apply(plan, evaluator.weights(plan))
+            tflite = convert.convert(compressed)
+            comparison = latency.stopwatch.compare(tflite) if timed else None
+            if not priced or latency.holds(comparison, limit):
+                break
+        else:
+            raise missed(limit)
         accuracy = evaluator.score(labels, _outputs(compressed, reported, batch_size))
+        base_us, us = (latency.stopwatch.base_us, latency.us(comparison)) if timed else (None, None)
         result = Result(
             model=compressed,
             tflite=run_dir / "model.tflite",
             plan=plan,
             run_dir=run_dir,
             trials=search.trials,
-            base=_figures(costs, cost.full, base_accuracy, len(base_tflite)),
-            compressed=_figures(costs, best.widths, accuracy, len(tflite)),
+            base=_figures(costs, pruning.full, base_accuracy, len(base_tflite), base_us),
+            compressed=_figures(costs, widths, accuracy, len(tflite), us),
             target=target,
             budget=budget,
             limit=limit,
@@ -169,6 +194,7 @@ def compress(
             interrupted=search.interrupted,
             scored_on=scored_on,
             scored_by="metric" if metric is not None else "agreement" if reported.labels is None else "accuracy",
+            latency=latency.record(comparison) if timed else None,
         )
         _save(result, base_tflite, tflite)
     return result
@@ -178,11 +204,6 @@ def _check(target, method, metric, on_episode_end, run_dir) -> str:
     target = "macs" if target == "flops" else target
     if target not in TARGETS:
         raise ValueError(f"target is {target!r}; expected one of {', '.join(TARGETS)} or 'flops'.")
-    if target == "latency":
-        raise ValueError(
-            "target is 'latency', for which this version cannot measure devices yet; give target='macs', 'params' or "
-            "'size'."
-        )
     if method != "channel":
         raise ValueError(f"method is {method!r}; expected 'channel'.")
     for name, value in (("metric", metric), ("on_episode_end", on_episode_end)):
@@ -220,9 +241,12 @@ def _splits(model, train_data, reward_data, calibration_size, reward_size, seed)
     return train, data.load(reward_data, model, "reward_data")
 
 
-def _best(search: Search) -> Trial:
-    if search.best is not None:
-        return search.best
+def _finalists(search: Search, latency: Latency | None, reward: Reward) -> Iterable[tuple[int, ...]]:
+    """Widths to build, best first; only a latency can turn out another than was foretold."""
+    if latency is not None and any(t.state == "complete" and t.kind != "base" for t in search.trials):
+        return latency.finalists(search.trials, search.limit, reward)
+    if latency is None and search.best is not None:
+        return [search.best.widths]
     if search.interrupted:
         raise KeyboardInterrupt
     raise RunDirError(f"All trials in {search.journal.path} failed; the reasons stand there.")
@@ -237,8 +261,9 @@ def _reported(reward_split: Split, train_data: Any, reward_data: Any, validation
     return reward_split, "train_data" if reward_data is None else "reward_data"
 
 
-def _figures(costs: Mapping[str, counts.Counts], widths, accuracy: float, size: int) -> Figures:
-    return Figures(accuracy, int(costs["macs"](widths)), int(costs["params"](widths)), size)
+def _figures(costs: Mapping[str, counts.Counts], widths, accuracy: float, size: int, us: float | None) -> Figures:
+    ms = None if us is None else us / 1e3
+    return Figures(accuracy, int(costs["macs"](widths)), int(costs["params"](widths)), size, ms)
 
 
 def _outputs(model, split: Split, batch_size: int) -> list[np.ndarray]:
@@ -283,30 +308,3 @@ def _both(first: Callable, second: Callable | None) -> Callable:
             second(trial, best)
 
     return call
-
-
-def _name(argument) -> Any:
-    """An argument as it stands in the journal: another function of the same name is another argument."""
-    if not callable(argument):
-        return argument
-    name = getattr(argument, "__qualname__", type(argument).__qualname__)
-    code = getattr(argument, "__code__", None)
-    if code is None:
-        return name
-    cells = [repr(cell.cell_contents) for cell in argument.__closure__ or ()]
-    body = repr((code.co_code, [c for c in code.co_consts if not hasattr(c, "co_code")], code.co_names, cells))
-    return f"{name} {hashlib.sha256(body.encode()).hexdigest()[:8]}"
-
-
-def _fingerprint(split: Split) -> str:
-    state = hashlib.sha256()
-    for array in (*split.inputs, split.labels):
-        state.update(b"" if array is None else np.ascontiguousarray(array).data)
-    return state.hexdigest()[:16]
-
-
-def _run_name(model_name: str, asked_for: Mapping) -> str:
-    """The same for the same search, also when it is prolonged or the versions have changed, which a journal allows."""
-    lasting = {name: value for name, value in asked_for["arguments"].items() if name != "episodes"}
-    key = repr((asked_for["model"], asked_for["seed"], sorted(lasting.items(), key=lambda item: item[0])))
-    return f"{model_name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"

@@ -18,7 +18,8 @@ class Figures:
         macs: multiplications of one inference.
         params: number of weights.
         size_bytes: of the .tflite.
-        latency_ms: median, or None where it was not measured.
+        latency_ms: median on the device; of the compressed network its share of the base network's, measured in turns.
+            None where it was not measured.
     """
 
     accuracy: float
@@ -46,6 +47,7 @@ class Result:
         interrupted: whether Ctrl-C ended the search early.
         scored_on: "validation_data", "reward_data", "train_data" or "generated noise": what the accuracies are of.
         scored_by: "accuracy", "metric" (the caller's) or "agreement" (with the original, where there are no labels).
+        latency: where and how latency was measured, in plain types, or None.
     """
 
     model: Any
@@ -63,6 +65,7 @@ class Result:
     interrupted: bool
     scored_on: str
     scored_by: str
+    latency: dict[str, Any] | None = None
 
     def summary(self) -> dict[str, Any]:
         """The figures as plain types, as they stand in result.json."""
@@ -78,6 +81,7 @@ class Result:
             "interrupted": self.interrupted,
             "scored_on": self.scored_on,
             "scored_by": self.scored_by,
+            "latency": self.latency,
         }
 
     def save_summary(self) -> None:
@@ -93,10 +97,13 @@ class Result:
             ("MACs", base.macs, small.macs, "{:,}"),
             ("params", base.params, small.params, "{:,}"),
             ("size", base.size_bytes, small.size_bytes, "{:,} B"),
-            ("latency", base.latency_ms, small.latency_ms, "{:.2f} ms"),
+            ("latency", base.latency_ms, small.latency_ms, "{:.3g} ms"),
         ):
             if before is not None and after is not None:
                 rows.append((name, form.format(before), form.format(after), f"{after / before:.1%} kept"))
+        if self.latency is not None:
+            low, high = self.latency["ratio_low"], self.latency["ratio_high"]
+            rows[-1] = (*rows[-1][:3], f"{rows[-1][3]} ({low:.1%} to {high:.1%})")
         return rows
 
 

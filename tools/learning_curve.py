@@ -19,20 +19,23 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 @click.option("--network", default="resnet56_cifar10", show_default=True)
 @click.option("--episodes", default=150, show_default=True)
 @click.option("--seeds", default=3, show_default=True, help="How many, counted from 0.")
+@click.option("--target", default="macs", show_default=True)
+@click.option("--device", help="For target latency: adb, adb:SERIAL or host.")
 @click.option("--budget", default=0.5, show_default=True)
 @click.option("--block", default=30, show_default=True, help="Episodes a mean is taken over.")
 @click.option("--reward-size", default=1000, show_default=True)
 @click.option("--calibration-size", default=256, show_default=True)
 @click.option("--run-dir", type=click.Path(path_type=Path), default=Path("runs/learning"), show_default=True)
-def main(network, episodes, seeds, budget, block, reward_size, calibration_size, run_dir) -> None:
+def main(network, episodes, seeds, target, device, budget, block, reward_size, calibration_size, run_dir) -> None:
+    asked_for = {"target": target, "device": device, "budget": budget, "episodes": episodes}
     results = [
-        search(network, seed, run_dir / f"{network}-{seed}", episodes, budget, reward_size, calibration_size)
+        search(network, seed, reward_size, calibration_size, run_dir=run_dir / f"{network}-{seed}", **asked_for)
         for seed in range(seeds)
     ]
     print(report(network, results, block))
 
 
-def search(network: str, seed: int, run_dir: Path, episodes: int, budget: float, reward_size: int, calibration: int):
+def search(network: str, seed: int, reward_size: int, calibration: int, **asked_for):
     """One search on the network and data of the benchmarks: a Result."""
     import keras
 
@@ -48,15 +51,12 @@ def search(network: str, seed: int, run_dir: Path, episodes: int, budget: float,
         reward_data = x[:reward_size], y[:reward_size]
     return amc_tf.compress(
         models.load(network, keras),
-        target="macs",
-        budget=budget,
         train_data=data.sample("train", calibration),
         reward_data=reward_data,
         validation_data=validation_data,
         calibration_size=calibration,
-        episodes=episodes,
         seed=seed,
-        run_dir=run_dir,
+        **asked_for,
     )
 
 
@@ -76,11 +76,17 @@ def report(network: str, results: list, block: int) -> str:
         means = [f"{np.mean(values[s : s + block]):.3f}" for s in starts]
         lines.append(
             f"| {seed} | " + " | ".join(means) + f" | {uniform:.3f} | {max(values):.3f} | "
-            f"{result.compressed.macs / result.base.macs:.3f} (all: {min(kept):.3f} to {max(kept):.3f}) | "
+            f"{_kept(result):.3f} (all: {min(kept):.3f} to {max(kept):.3f}) | "
             f"{result.compressed.accuracy:.3f} of {result.base.accuracy:.3f} | "
             f"{np.median([t.seconds for t in episodes]):.1f} |"
         )
     return "\n".join(lines)
+
+
+def _kept(result) -> float:
+    """The share of the base network that is left of what the target counts."""
+    figure = {"macs": "macs", "params": "params", "size": "size_bytes", "latency": "latency_ms"}[result.target]
+    return getattr(result.compressed, figure) / getattr(result.base, figure)
 
 
 if __name__ == "__main__":

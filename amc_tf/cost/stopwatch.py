@@ -42,18 +42,21 @@ class Stopwatch:
                 raise
             self.base_us = timing.median_us
 
-    def candidate(self, widths: Sequence[int], rounds: int = 1) -> float:
-        """Microseconds of the network of these widths; its shapes are the candidate's, its weights do not matter.
+    def candidates(self, plans: Sequence[Sequence[int]], rounds: int = 1) -> list[float]:
+        """Microseconds of the networks of these widths, measured in turns with the base and each other.
+
+        Their shapes are those of candidates; their weights, which do not matter, are whatever came first.
 
         Raises:
-            DeviceError: the measurement failed.
+            DeviceError: a measurement failed.
         """
-        path = Path(self._folder.name) / "candidate.tflite"
-        path.write_bytes(self._shapes.hollow(widths))
+        paths = [Path(self._folder.name) / f"candidate_{number}.tflite" for number in range(len(plans))]
+        for path, widths in zip(paths, plans, strict=True):
+            path.write_bytes(self._shapes.hollow(widths))
         found = interleave(
-            self.device, [self._base, path], rounds=rounds, min_runs=_MIN_RUNS, min_seconds=_MIN_SECONDS
+            self.device, [self._base, *paths], rounds=rounds, min_runs=_MIN_RUNS, min_seconds=_MIN_SECONDS
         )
-        return found.ratios[1].value * self.base_us
+        return [ratio.value * self.base_us for ratio in found.ratios[1:]]
 
     def compare(self, tflite: bytes, rounds: int = BASE_ROUNDS) -> Comparison:
         """The base and a finished file in turns.

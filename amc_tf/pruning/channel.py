@@ -76,6 +76,11 @@ class ChannelPruning:
         self.units: tuple[Unit, ...] = tuple(unit for _, unit in chosen)
         self._unit_groups: tuple[Group, ...] = tuple(group for group, _ in chosen)
 
+    @property
+    def full(self) -> tuple[int, ...]:
+        """The widths of the whole network."""
+        return tuple(unit.channels for unit in self.units)
+
     def mask(self, unit: Unit, keep: float) -> np.ndarray:
         """The most important channels of a unit.
 

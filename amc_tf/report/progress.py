@@ -3,6 +3,7 @@
 import contextlib
 import sys
 import time
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -64,6 +65,40 @@ class SearchProgress(contextlib.AbstractContextManager):
         return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02}:{int(seconds) % 60:02} left"
 
 
+class TableProgress(contextlib.AbstractContextManager):
+    """Shows how far the operators of a network have been measured.
+
+    Args:
+        device: that measures them.
+        verbose: False shows nothing.
+    """
+
+    def __init__(self, device: Any, verbose: bool = True, console: Console | None = None):
+        console = console or Console(file=sys.stderr)
+        self._where = f"operators on {getattr(device, 'name', 'the device')}"
+        self._bar = Progress(
+            TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(), TimeRemainingColumn(),
+            console=console, disable=not (verbose and console.is_terminal),
+        )  # fmt: skip
+        self._plain = console if verbose and not console.is_terminal else None
+        self._task = None
+
+    def __enter__(self):
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_):
+        self._bar.stop()
+
+    def update(self, done: int, total: int) -> None:
+        """Shows that `done` of `total` small models have been timed."""
+        if self._task is None:
+            self._task = self._bar.add_task(self._where, total=total)
+            if self._plain is not None:
+                self._plain.print(f"timing {total} {self._where}", soft_wrap=True, highlight=False)
+        self._bar.update(self._task, completed=done)
+
+
 def print_result(result: Result, console: Console | None = None) -> None:
     """Prints the before/after table and where the files are."""
     console = console or Console()
@@ -72,6 +107,9 @@ def print_result(result: Result, console: Console | None = None) -> None:
         table.add_row(*row)
     console.print(table)
     console.print(f"{result.scored_by} on {result.scored_on}, before fine-tuning", highlight=False)
+    if result.latency is not None:
+        where = ", ".join(f"{key} {value}" for key, value in result.latency["device"].items())
+        console.print(f"latency: {where}", highlight=False, soft_wrap=True)
     if result.interrupted:
         episodes = result.summary()["episodes"]
         console.print(f"stopped after {episodes} episodes: the same call goes on from there", highlight=False)

@@ -25,7 +25,7 @@ _UNITS = {
     "params": {p + word: s for p, s in _PREFIXES.items() for word in ("", "param", "params", "parameters")},
     "size": {p + word: s for p, s in _PREFIXES.items() for word in ("b", "byte", "bytes")}
     | {"kib": 1024.0, "mib": 1024.0**2, "gib": 1024.0**3},
-    "latency": {"ms": 1.0, "us": 1e-3, "s": 1e3},
+    "latency": {"us": 1.0, "ms": 1e3, "s": 1e6},
 }
 _EXAMPLES = {"macs": "280 MMAC", "params": "1.5 M", "size": "2 MB", "latency": "30 ms"}
 _NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*(%\s*|[a-z\s]*)", re.IGNORECASE)
@@ -41,7 +41,7 @@ def parse_budget(budget: float | str, base_cost: float, unit: str, target: str) 
     Args:
         budget: 0.5, "50%", "280 MMAC", 280e6, "2 MB", "1.5 M", "30 ms".
         base_cost: Cost of the unpruned network, in `unit`.
-        unit: What the cost counts, for messages: "MACs", "params", "bytes", "ms".
+        unit: What the cost counts, for messages: "MACs", "params", "bytes", "us".
         target: "macs", "params", "size" or "latency".
 
     Returns:
@@ -64,6 +64,8 @@ def parse_budget(budget: float | str, base_cost: float, unit: str, target: str) 
     if word == "%":
         return number / 100 * base_cost
     if word == "":
+        if number > 1 and target == "latency":  # who writes 30 hardly means microseconds
+            raise ValueError(f"budget {budget!r} has no unit of time: {how}.")
         return number * base_cost if number <= 1 else number
     if word not in accepted:
         owners = [name for name, units in _UNITS.items() if word in units]
@@ -171,6 +173,23 @@ def uniform(units: Sequence["Unit"], cost: Callable[[np.ndarray], float], limit:
         if cost(wider) <= limit:
             widths = wider
     return tuple(map(int, widths))
+
+
+def narrowed(
+    units: Sequence["Unit"], cost: Callable[[np.ndarray], float], widths: Sequence[int], limit: float
+) -> tuple[int, ...]:
+    """Widths narrowed until they cost no more than the limit, one rounding step of the widest-kept unit at a time.
+
+    Where even the narrowest plan costs more, that one.
+    """
+    found = np.array(widths)
+    while cost(found) > limit:
+        able = [i for i, unit in enumerate(units) if found[i] > unit.widths[0]]
+        if not able:
+            break
+        i = max(able, key=lambda i: found[i] / units[i].channels)
+        found[i] = units[i].widths[bisect_left(units[i].widths, found[i]) - 1]
+    return tuple(map(int, found))
 
 
 def _extremes(units: Sequence["Unit"]) -> tuple[np.ndarray, np.ndarray]:

@@ -45,8 +45,7 @@ class Evaluator:
         self._outcomes: dict[str, Outcome] = {}
         self._yes_above: float | None = None  # decided once, by what the original says to the reward examples
         self._labels, self.base_accuracy = self.base(reward)
-        self._full = tuple(unit.channels for unit in pruning.units)
-        self.base_cost = float(cost(self._full))
+        self.base_cost = float(cost(pruning.full))
 
     def __call__(self, widths: Sequence[int]) -> Outcome:
         """The outcome of keeping `widths[i]` channels of unit i.
@@ -55,7 +54,7 @@ class Evaluator:
             BadPredictions: the candidate's predictions hold NaN or infinity.
         """
         widths = tuple(int(w) for w in widths)
-        if widths == self._full:  # nothing pruned: the network as it came, with its own statistics
+        if widths == self.pruning.full:  # nothing pruned: the network as it came, with its own statistics
             return Outcome(self.base_accuracy, self.base_cost, self.base_accuracy, self.base_cost)
         plan = self.pruning.plan(widths)
         if plan.digest not in self._outcomes:

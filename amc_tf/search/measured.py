@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from amc_tf.errors import DeviceError
 from amc_tf.search.outcome import Outcome, Trial
 from amc_tf.search.rewards import Reward
 
@@ -14,7 +13,7 @@ EVERY = 10  # at the latest each tenth candidate is measured, so that the correc
 _LATEST = 15  # measured candidates that the correction is taken from
 _LEAST = 3  # one or two measurements are noise
 FINALISTS = 5
-FINAL_ROUNDS = 5
+FINAL_ROUNDS = 3  # the one that is chosen is measured again, as the file that ships
 
 
 class Measured:
@@ -26,11 +25,18 @@ class Measured:
     Args:
         evaluate: widths -> Outcome whose cost is foretold.
         stopwatch: see cost.stopwatch.
+        full: widths of the whole network.
         trials: those of an earlier start of the same search.
     """
 
-    def __init__(self, evaluate: Callable[[Sequence[int]], Outcome], stopwatch: Any, trials: Sequence[Trial] = ()):
-        self._evaluate, self._stopwatch = evaluate, stopwatch
+    def __init__(
+        self,
+        evaluate: Callable[[Sequence[int]], Outcome],
+        stopwatch: Any,
+        full: Sequence[int],
+        trials: Sequence[Trial] = (),
+    ):
+        self._evaluate, self._stopwatch, self._full = evaluate, stopwatch, tuple(full)
         self._outcomes = [trial.outcome for trial in trials if trial.outcome is not None]
 
     def __call__(self, widths: Sequence[int]) -> Outcome:
@@ -41,10 +47,10 @@ class Measured:
         """
         outcome = self._evaluate(widths)
         base_us, predicted = self._stopwatch.base_us, outcome.cost
-        if predicted == outcome.base_cost:  # nothing pruned
+        if tuple(widths) == self._full:
             cost, foretold = base_us, None
         elif self._matters(outcome):
-            cost, foretold = self._stopwatch.candidate(widths), predicted
+            cost, foretold = self._stopwatch.candidates([widths])[0], predicted
         else:
             cost, foretold = predicted * measured_share(self._outcomes), None
         outcome = Outcome(outcome.accuracy, cost, outcome.base_accuracy, base_us, foretold)
@@ -86,7 +92,7 @@ def finalists(
         count: how many are measured at a time.
 
     Raises:
-        DeviceError: a whole lot of them could not be measured.
+        DeviceError: they cannot be measured.
     """
     best_of: dict[tuple[int, ...], Trial] = {}
     for trial in trials:
@@ -94,17 +100,11 @@ def finalists(
             best_of.setdefault(trial.widths, trial)
     ranked = sorted(best_of.values(), key=lambda trial: (-trial.reward, trial.outcome.cost))
     for start in range(0, len(ranked), count):
-        measured, failure = [], None
-        for trial in ranked[start : start + count]:
-            try:
-                us = stopwatch.candidate(trial.widths, FINAL_ROUNDS)
-            except DeviceError as error:
-                failure = error
-                continue
+        few = ranked[start : start + count]
+        measured = []
+        for trial, us in zip(few, stopwatch.candidates([trial.widths for trial in few], FINAL_ROUNDS), strict=True):
             outcome = Outcome(trial.outcome.accuracy, us, trial.outcome.base_accuracy, trial.outcome.base_cost)
             measured.append((reward(outcome), trial, us))
-        if failure is not None and not measured:
-            raise failure
         for _, trial, us in sorted(measured, key=lambda found: -found[0]):
             if limit is None or us <= limit:
                 yield trial, us

@@ -11,7 +11,7 @@ from amc_tf.errors import BudgetError
 from amc_tf.search.budget import Budget, nearest_width, parse_budget, uniform
 from tests.search.fakes import FakeUnit, ProductCost, chain_cost, unit, units
 
-UNIT_OF = {"macs": "MACs", "params": "params", "size": "bytes", "latency": "ms"}
+UNIT_OF = {"macs": "MACs", "params": "params", "size": "bytes", "latency": "us"}
 
 
 @pytest.mark.parametrize(
@@ -36,10 +36,10 @@ UNIT_OF = {"macs": "MACs", "params": "params", "size": "bytes", "latency": "ms"}
         ("2 MiB", "size", 2 * 1024**2),
         ("300kb", "size", 3e5),
         ("2000000 bytes", "size", 2e6),
-        ("30 ms", "latency", 30),
-        ("0.8 ms", "latency", 0.8),
-        ("1.2 s", "latency", 1200),
-        (30, "latency", 30),
+        ("30 ms", "latency", 30_000),
+        ("0.8 ms", "latency", 800),
+        ("1.2 s", "latency", 1_200_000),
+        ("250 us", "latency", 250),
     ],
 )
 def test_parse_budget(budget, target: str, limit: float) -> None:
@@ -51,6 +51,7 @@ def test_parse_budget(budget, target: str, limit: float) -> None:
     [
         ("2 MB", "macs", "The unit 'MB' of budget '2 MB' is a unit of size, but the target is 'macs'.*280 MMAC"),
         ("280 MMAC", "size", "'MMAC'.*is a unit of macs, but the target is 'size'.*2 MB"),
+        (30, "latency", "no unit of time"),
         ("30 ms", "params", "is a unit of latency, but the target is 'params'"),
         ("2 M", "size", "is a unit of macs and params, but"),
         ("3 furlongs", "macs", "'furlongs' .* is not known"),

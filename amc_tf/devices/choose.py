@@ -1,0 +1,52 @@
+"""Which device a caller means: the phone on the cable, one by its serial, this computer, or an object of their own."""
+
+import warnings
+from typing import Any
+
+from amc_tf.devices import adb
+from amc_tf.devices.host import HostDevice
+from amc_tf.errors import DeviceError
+
+
+def choose(device: Any = None) -> tuple[Any, bool]:
+    """The device, and whether it was opened here, so that it has to be closed here.
+
+    Args:
+        device: "adb" (the one connected phone), "adb:SERIAL", "host", an object with benchmark(path) -> Timing, or None
+            for the one connected phone, else this computer with a warning.
+
+    Raises:
+        ValueError, TypeError: it is none of these.
+        DeviceError: the phone cannot be used.
+    """
+    if device is None:
+        return _one_phone_or_host(), True
+    if isinstance(device, str):
+        if device == "host":
+            return HostDevice(), True
+        kind, _, serial = device.partition(":")
+        if kind == "adb" and (serial or device == "adb"):
+            return adb.AdbDevice(serial or None), True
+        raise ValueError(f"device is {device!r}; expected 'adb', 'adb:SERIAL', 'host' or a device object.")
+    if not callable(getattr(device, "benchmark", None)):
+        raise TypeError(
+            f"device is {device!r}; expected 'adb', 'host' or an object with benchmark(path)."
+        )
+    return device, False
+
+
+def _one_phone_or_host() -> Any:
+    try:
+        phones = adb.connected()
+    except DeviceError as error:
+        phones, why = [], str(error)
+    else:
+        why = "No Android device is connected."
+    if phones:
+        return adb.AdbDevice()
+    warnings.warn(
+        f"Latency is measured on this computer, which says little about a phone: {why} Connect one and see "
+        f"`python tools/bench_adb.py --doctor`, or give device='host' to mean it.",
+        stacklevel=4,
+    )
+    return HostDevice()

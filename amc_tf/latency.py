@@ -1,0 +1,146 @@
+"""Latency: one search's way to a device: the device itself, the table of prices, the stopwatch, the finalists."""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from amc_tf.cost.latency import LatencyTable, load_or_measure
+from amc_tf.cost.stopwatch import Stopwatch
+from amc_tf.devices.choose import choose
+from amc_tf.devices.interleave import Comparison
+from amc_tf.errors import BudgetError
+from amc_tf.pruning.channel import ChannelPruning
+from amc_tf.result import replace
+from amc_tf.search.budget import narrowed
+from amc_tf.search.measured import FINAL_ROUNDS, Measured, finalists
+from amc_tf.search.outcome import Outcome, Trial
+from amc_tf.search.rewards import Reward
+from amc_tf.tflite.shapes import Shapes
+
+_FILE = "latency.json"  # in the run directory: a search that goes on must go on with the same prices
+_NARROWINGS = 4  # of the best plan, where none of a search holds the budget when measured
+_SHARE = 0.98  # of what is then missing is taken away with a little more
+
+
+class Latency:
+    """What latency means for one search; closes the device where it opened it.
+
+    Args:
+        device: see compress().
+        pruning: of the network.
+        base: its .tflite.
+
+    Attributes:
+        identity: of the device; a search belongs to one.
+        table: prices of plans, or None before `prepare(priced=True)`.
+        stopwatch: None before `prepare`.
+
+    Raises:
+        TypeError, ValueError, DeviceError: the device is none, or cannot be used.
+    """
+
+    def __init__(self, device: Any, pruning: ChannelPruning, base: bytes):
+        self._pruning, self._base = pruning, base
+        self.device, self._opened = choose(device)
+        self.identity = dict(getattr(self.device, "identity", None) or {"device": str(self.device)})
+        self.table: LatencyTable | None = None
+        self.stopwatch: Stopwatch | None = None
+
+    def prepare(
+        self, run_dir: Path, priced: bool = True, on_progress: Callable[[int, int], None] | None = None
+    ) -> None:
+        """Measures the base network and, where plans are to be priced, the table; or takes what run_dir has of both.
+
+        Raises:
+            DeviceError: a measurement failed.
+            ConversionError: the shapes of candidates cannot be foretold.
+        """
+        stored = self._stored(run_dir)
+        shapes = Shapes(self._pruning, self._base) if priced else None
+        self.stopwatch = Stopwatch(self.device, self._base, shapes, stored.get("base_us"))
+        if priced:
+            self.table = stored.get("table") or load_or_measure(
+                self.device, shapes, self._pruning.units, on_progress
+            )
+            self.table.fit(self.stopwatch.base_us)
+
+    def save(self, run_dir: Path) -> None:
+        """Leaves what `prepare` found in the run directory, for the search that goes on there."""
+        stored = {"device": self.identity, "base_us": self.stopwatch.base_us, "table": self.table.to_dict()}
+        replace(run_dir / _FILE, json.dumps(stored).encode())
+
+    def evaluator(self, evaluate: Callable[[Sequence[int]], Outcome], trials: Sequence[Trial]) -> Measured:
+        """The evaluator of the search, see search.measured."""
+        return Measured(evaluate, self.stopwatch, self._pruning.full, trials)
+
+    def finalists(self, trials: Sequence[Trial], limit: float | None, reward: Reward) -> Iterator[tuple[int, ...]]:
+        """Widths to build, best first: trials that hold the limit when measured, then narrower versions of the best.
+
+        The caller takes the first whose finished file holds the limit too.
+
+        Raises:
+            DeviceError: they cannot be measured.
+        """
+        for trial, _ in finalists(trials, self.stopwatch, limit, reward):
+            yield trial.widths
+        able = [trial for trial in trials if trial.outcome is not None and trial.kind != "base"]
+        if limit is None or not able:
+            return
+        widths = max(able, key=lambda trial: trial.reward).widths
+        for _ in range(_NARROWINGS):
+            (us,) = self.stopwatch.candidates([widths], FINAL_ROUNDS)
+            if us <= limit:
+                yield widths
+            widths = narrowed(self._pruning.units, self.table, widths, self.table(widths) * min(1, limit / us) * _SHARE)
+
+    def holds(self, comparison: Comparison, limit: float | None) -> bool:
+        """Whether a finished file holds the limit."""
+        return limit is None or self.us(comparison) <= limit
+
+    def us(self, comparison: Comparison) -> float:
+        """What a finished file takes: its share of the base network's time, times what that takes on a cool device."""
+        return comparison.ratios[1].value * self.stopwatch.base_us
+
+    def record(self, comparison: Comparison) -> dict[str, Any]:
+        """The measurement in plain types."""
+        ratio = comparison.ratios[1]
+        return {
+            "device": self.identity,
+            "ratio": ratio.value,
+            "ratio_low": ratio.low,
+            "ratio_high": ratio.high,
+            "base": comparison.timings[0].to_dict(),
+            "compressed": comparison.timings[1].to_dict(),
+            "table_seconds": None if self.table is None else self.table.seconds,
+        }
+
+    def close(self) -> None:
+        """Removes what was left on the device and on disk."""
+        if self.stopwatch is not None:
+            self.stopwatch.close()
+        if self._opened:
+            self.device.close()
+
+    def __enter__(self) -> "Latency":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def _stored(self, run_dir: Path) -> dict[str, Any]:
+        """What an earlier start of the search left, if it is of the same device."""
+        with contextlib.suppress(OSError, KeyError, TypeError, ValueError):
+            stored = json.loads((run_dir / _FILE).read_text())
+            if stored["device"] == self.identity:
+                return {"base_us": float(stored["base_us"]), "table": LatencyTable.from_dict(stored["table"])}
+        return {}
+
+
+def missed(limit: float) -> BudgetError:
+    """What there is to say where nothing held the budget when it was measured."""
+    return BudgetError(
+        f"No network of the search takes at most {limit / 1e3:.4g} ms on the device, although the table foretold it: "
+        f"measure again on a cool and idle device, give a larger budget or more episodes."
+    )
