@@ -467,7 +467,10 @@ def test_the_profile_of_operators_adds_up(adb: Client, phone: StandIn, model: Pa
         assert rows[0][4].strip() == rows[0][5].strip() == "100.000%"
         mean = float(re.findall(r"Inference \(avg\): ([\d.e+]+)", out)[0])
         assert float(rows[0][3]) == pytest.approx(mean / 1e3, abs=1e-3)
-        assert ("Delegate internal:" in out) == (kind != "CONV_2D")
+        inside = out.partition("Delegate internal: \n")[2].splitlines()
+        assert bool(inside) == (kind != "CONV_2D")
+        if inside:
+            assert inside[2].split("\t")[1:4] == ["Convolution (NHWC, F32) IGEMM".rjust(40), *rows[0][2:4]]
     run("--enable_op_profiling=true", "--op_profiling_output_mode=csv", "--op_profiling_output_file=ops.csv")
     assert "node type, first, avg_ms, %, cdf%, mem KB, times called, name\n" in phone.path(f"{TMP}/ops.csv").read_text()
     newer = Program(adb, phone, model, "litert")("--use_profiler=true")
@@ -485,6 +488,9 @@ def test_faults_of_the_program(adb: Client, phone: StandIn, model: Path) -> None
     phone.faults.crash = Next(Crash(134, stdout="half"))
     done = run()
     assert (done.returncode, done.stdout) == (134, "half")
+    phone.faults.crash = Next(Crash(126, stderr="not executable: 64-bit ELF file\n"))
+    done = run()
+    assert (done.returncode, done.stderr) == (126, "not executable: 64-bit ELF file\n")
     phone.faults.truncate = Next(Truncate(lines=9, program=True))
     done = adb.shell(f"{run.command} 2>&1; echo __RC__=$?")
     assert "Inference timings" not in done.stdout and done.stdout.endswith("__RC__=0\n")
