@@ -36,8 +36,14 @@ class AdbServer:
         }
 
     def end(self) -> None:
-        """What `adb kill-server` says to a server that is there."""
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._port), timeout=2) as server:
-            server.sendall(b"0009host:kill")
-            while server.recv(64):
-                pass
+        """What `adb kill-server` says, until there is no server."""
+        for _ in range(3):
+            with contextlib.suppress(ConnectionResetError, TimeoutError):
+                try:
+                    server = socket.create_connection(("127.0.0.1", self._port), timeout=2)
+                except ConnectionRefusedError:
+                    return
+                with server:
+                    server.sendall(b"0009host:kill")
+                    while server.recv(64):
+                        pass
