@@ -66,6 +66,7 @@ class ChannelGroups:
         sizes: numbers in layers' settings that follow a channel axis.
         terms: multiplications of every call.
         unknown: layer -> why it is not understood (its channels are frozen, its MACs not counted).
+        activations: what lies on the axes of the tensors between layers, as int arrays (positions,) of channel numbers.
     """
 
     graph: Graph
@@ -74,6 +75,7 @@ class ChannelGroups:
     sizes: tuple[Size, ...]
     terms: tuple[Term, ...]
     unknown: dict[str, str]
+    activations: tuple[np.ndarray, ...]
 
     @property
     def prunable(self) -> tuple[Group, ...]:
@@ -128,7 +130,8 @@ class _Grouping:
             *(axis for term in tracer.terms for axis in term.axes),
         ]
         roots = np.array([tracer.find(atom) for atom in range(len(tracer.parent))] + [FIXED], dtype=np.int64)
-        self.roots = [roots[array] for array in self.arrays]  # FIXED is -1 and so picks the last entry
+        self.all_roots = roots  # FIXED is -1 and so picks the last entry
+        self.roots = [roots[array] for array in self.arrays]
 
     def result(self) -> ChannelGroups:
         members = self._members()
@@ -142,6 +145,8 @@ class _Grouping:
         axes = {key: next(renumbered) for key in self.axes}
         sizes = tuple(Size(size.layer, size.path, next(renumbered)) for size in self.tracer.sizes)
         terms = tuple(Term(t.layer, t.coefficient, tuple(next(renumbered) for _ in t.axes)) for t in self.tracer.terms)
+        labelled = (axis for labels in self.tracer.labels.values() for axis in labels if axis is not None)
+        activations = tuple(number[self.all_roots[axis]] for axis in labelled)
         slots = self._slots(axes, starts, [len(atoms) for atoms in members])
         groups, used = [], {}
         for atoms, first, places in zip(members, starts, slots, strict=True):
@@ -152,7 +157,7 @@ class _Grouping:
             if reason is None and len(atoms) == 1:
                 reason = "it is a single channel"
             groups.append(Group(name, first, len(atoms), tuple(places), reason))
-        return ChannelGroups(self.tracer.graph, tuple(groups), axes, sizes, terms, dict(self.tracer.unknown))
+        return ChannelGroups(self.tracer.graph, tuple(groups), axes, sizes, terms, dict(self.tracer.unknown), activations)
 
     def _members(self) -> list[list[int]]:
         """Root atoms that appear on the same axes equally often, in the order in which the network makes them."""

@@ -51,6 +51,7 @@ def varying(groups: ChannelGroups, units: Sequence[Unit]) -> Lengths:
         *groups.axes.values(),
         *(size.atoms for size in groups.sizes),
         *(axis for term in groups.terms for axis in term.axes),
+        *groups.activations,
     ]
     lengths = Lengths(groups, units, axes)
     rows = np.unique(np.column_stack([lengths.fixed, lengths.copies]), axis=0)

@@ -1,7 +1,7 @@
 """Shapes: every number in a .tflite that follows the widths, so that any plan's shapes are known without converting.
 
 The converter folds, fuses and renames, so nothing in its file says which channel an axis came from. But every length in
-a network is affine in the widths of its units (`pruning.lengths`). So two narrower networks with odd widths are
+a network is affine in the widths of its units (`pruning.lengths`). So a few narrower networks with odd widths are
 converted once: a number that differs between their files must follow the one length that takes those very values.
 """
 
@@ -20,8 +20,8 @@ from amc_tf.tflite.convert import convert
 # Where a number stands: ("dim", tensor, axis), ("element", tensor, position) or ("option", operator, field, position).
 Place = tuple[str | int, ...]
 
-_PROBES = 2
-_DRAWS = 1000  # of widths that tell all lengths apart
+_PROBES = (2, 3, 4, 6)  # narrower networks that are converted: as few as tell all lengths apart
+_DRAWS = 200  # of widths, for each number of probes
 _LEAST_SHARE = 0.5  # of the channels that a probe keeps; a network of single channels might be converted differently
 
 
@@ -113,19 +113,18 @@ def hollow(model: Any, numbers: dict[Place, int]) -> bytes:
 
 
 def _telling(lengths: Lengths, rng: np.random.Generator) -> np.ndarray:
-    """Widths (probes, units) at which, and at full width, no two lengths take the same values."""
+    """Widths (probes, units) at which, and at full width, every length varies and no two take the same values."""
     least = np.maximum(1, np.ceil(lengths.full * _LEAST_SHARE)).astype(int)
-    most = np.maximum(least, lengths.full - 1)
-    best, fewest = None, None
-    for _ in range(_DRAWS):
-        widths = rng.integers(least, most + 1, size=(_PROBES, len(lengths.full)))
-        seen = {tuple(column) for column in np.stack([lengths(row) for row in (lengths.full, *widths)]).T}
-        alike = len(lengths.fixed) - len(seen)
-        if fewest is None or alike < fewest:
-            best, fewest = widths, alike
-        if not alike:
-            break
-    return best
+    for probes in _PROBES:
+        for _ in range(_DRAWS):
+            widths = rng.integers(least, lengths.full + 1, size=(probes, len(lengths.full)))
+            values = np.stack([lengths(row) for row in (lengths.full, *widths)])
+            if len(np.unique(values.T, axis=0)) == values.shape[1] and (values != values[0]).any(axis=0).all():
+                return widths
+    raise ConversionError(
+        f"The {len(lengths.fixed)} lengths that vary in the network cannot be told apart by {_PROBES[-1]} conversions, "
+        f"so that the shapes of a candidate cannot be foretold; freeze some layers."
+    )
 
 
 def _places(files: list[Any], values: np.ndarray) -> dict[Place, int]:
@@ -144,7 +143,7 @@ def _places(files: list[Any], values: np.ndarray) -> dict[Place, int]:
         if any(number != first for number in taken):
             if taken not in rows:
                 raise ConversionError(
-                    f"A number in the .tflite ({' '.join(map(str, place))}) is {taken} at three sets of widths, which "
+                    f"A number in the .tflite ({' '.join(map(str, place))}) is {taken} at {len(taken)} sets of widths, which "
                     f"no channel axis of the network explains; freeze the layers in question."
                 )
             places[place] = rows[taken]
