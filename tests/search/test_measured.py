@@ -1,0 +1,114 @@
+import pytest
+
+from amc_tf.search.measured import EVERY, MARGIN, Measured, correction, finalists, measured_share
+from amc_tf.search.outcome import Outcome, Trial
+from amc_tf.search.rewards import negative_error, negative_error_log_cost
+
+FULL = (16, 16)
+BASE_US = 1000.0
+
+
+class Slower:
+    """A stopwatch on which candidates take `share` times what is foretold of them: 1000 us at full width."""
+
+    base_us = BASE_US
+
+    def __init__(self, share: float = 1.0):
+        self.share, self.measured = share, []
+
+    def candidates(self, plans, rounds=1):
+        self.measured += [(tuple(widths), rounds) for widths in plans]
+        return [price(widths) * self.share for widths in plans]
+
+
+def price(widths) -> float:
+    return BASE_US * sum(widths) / sum(FULL)
+
+
+def evaluator(accuracy):
+    """Widths -> outcome of that accuracy, priced by the table."""
+    return lambda widths: Outcome(accuracy(widths), price(widths), 0.9, BASE_US)
+
+
+def trial(number, widths, accuracy, cost=None, predicted=None, kind="agent") -> Trial:
+    outcome = Outcome(accuracy, price(widths) if cost is None else cost, 0.9, BASE_US, predicted)
+    ratios = {f"u{i}": w / 16 for i, w in enumerate(widths)}
+    return Trial(number, "complete", kind, tuple(widths), ratios, str(widths), outcome, negative_error(outcome), 1.0)
+
+
+def test_the_base_costs_what_it_took_without_being_measured_again():
+    stopwatch = Slower()
+    outcome = Measured(evaluator(lambda w: 0.9), stopwatch, FULL)(FULL)
+    assert (outcome.cost, outcome.predicted, stopwatch.measured) == (BASE_US, None, [])
+
+
+def test_better_candidates_are_measured_and_worse_ones_foretold():
+    stopwatch = Slower(share=1.1)
+    measured = Measured(evaluator(lambda w: w[0] / 100), stopwatch, FULL)
+    outcomes = [measured((w, 8)) for w in (4, 5, 6, 3, 7)]
+    assert [outcome.predicted is not None for outcome in outcomes] == [True, True, True, False, True]
+    assert outcomes[0].cost == pytest.approx(1.1 * price((4, 8)))
+    assert outcomes[3].cost == pytest.approx(1.1 * price((3, 8)))  # corrected by the three before it
+
+
+def test_at_the_latest_every_tenth_is_measured():
+    stopwatch = Slower()
+    measured = Measured(evaluator(lambda w: 0.8 if w[0] > 8 else 0.1), stopwatch, FULL)
+    for w in (9, 10, 11):
+        measured((w, 9))
+    before = len(stopwatch.measured)
+    for _ in range(3 * EVERY):
+        measured((4, 9))
+    assert len(stopwatch.measured) - before == 3
+
+
+def test_a_search_that_goes_on_knows_what_was_measured_before():
+    earlier = [trial(n, (8, 8), 0.5, cost=1.2 * price((8, 8)), predicted=price((8, 8))) for n in range(1, 4)]
+    stopwatch = Slower()
+    outcome = Measured(evaluator(lambda w: 0.4), stopwatch, FULL, earlier)((6, 6))
+    assert not stopwatch.measured and outcome.cost == pytest.approx(1.2 * price((6, 6)))
+
+
+def test_one_wild_measurement_does_not_move_the_share():
+    shares = [1.1, 1.1, 1.1, 1.1, 5.0]
+    assert measured_share([Outcome(0.5, s * 100, 0.9, 200, 100) for s in shares]) == pytest.approx(1.1)
+    assert measured_share([Outcome(0.5, 500, 0.9, 1000, 100)]) == 1.0  # too few to say
+
+
+def test_the_correction_keeps_its_distance_from_the_limit():
+    trials = [trial(n, (8, 8), 0.5, cost=0.9 * price((8, 8)), predicted=price((8, 8))) for n in range(4)]
+    assert correction([]) == pytest.approx(1 + MARGIN)
+    assert correction(trials) == pytest.approx(0.9 * (1 + MARGIN))
+
+
+def test_finalists_are_those_that_hold_the_limit_when_measured():
+    trials = [trial(0, FULL, 0.9, kind="base"), trial(1, (8, 8), 0.3), trial(2, (9, 8), 0.6), trial(3, (4, 4), 0.5)]
+    found = list(finalists(trials, Slower(share=1.05), limit=550.0, reward=negative_error))
+    assert [t.number for t, _ in found] == [3, 1]  # 9 + 8 channels take 557 us
+    assert [us for _, us in found] == pytest.approx([1.05 * 250, 1.05 * 500])
+
+
+def test_finalists_further_down_are_measured_only_when_wanted():
+    stopwatch = Slower()
+    trials = [trial(n, (n, 8), 0.9 - n / 100) for n in range(2, 14)]
+    found = finalists(trials, stopwatch, limit=1000.0, reward=negative_error, count=5)
+    next(found)
+    assert len(stopwatch.measured) == 5
+    assert len(list(found)) == 11 and len(stopwatch.measured) == 12
+
+
+def test_without_a_limit_the_measured_cost_decides():
+    """A candidate that was foretold to be cheap and is not."""
+
+    class Wrong(Slower):
+        def candidates(self, plans, rounds=1):
+            return [900.0 if tuple(widths) == (4, 4) else 300.0 for widths in plans]
+
+    trials = [trial(1, (4, 4), 0.50), trial(2, (6, 6), 0.49)]
+    (best, us), _ = finalists(trials, Wrong(), limit=None, reward=negative_error_log_cost)
+    assert (best.number, us) == (2, 300.0)
+
+
+def test_the_same_plan_is_no_two_finalists():
+    trials = [trial(n, (8, 8), 0.5) for n in range(1, 5)]
+    assert len(list(finalists(trials, Slower(), None, negative_error))) == 1
