@@ -103,6 +103,7 @@ class AdbDevice:
         self._retries, self._reconnect, self._fixed = retries, reconnect, fixed_performance
         self._answer = min(_ANSWER_SECONDS, timeout)
         self._unfinished = self._closed = False
+        self._runs = 0
         self._process_id = os.getpid()
         self._adb = Adb(serial, adb=adb, environment=environment, patience=min(reconnect, 5.0))
         self.name = f"adb:{self._adb.serial}"
@@ -278,11 +279,16 @@ class AdbDevice:
         program = self._folder.put(self._binary.path, program=True)
         if not self._binary.sha256.startswith(program.partition(".")[0]):
             raise DeviceError(f"{self._binary.path} was exchanged since {self.name} was opened: make a new AdbDevice.")
-        inner = f"echo $$ >pid; exec {shlex.join([*self._pin, f'./{program}', *flags])} >out 2>err </dev/null"
+        self._end_unfinished()
+        self._runs += 1
+        # Names of this run alone: a shell that outlived a lost link may still remove its own.
+        pid, out, err = (f"{name}{self._runs}" for name in ("pid", "out", "err"))
+        inner = f"echo $$ >{pid}; exec {shlex.join([*self._pin, f'./{program}', *flags])} >{out} 2>{err} </dev/null"
         guard = f"timeout -k {_KILL_SECONDS} {math.ceil(limit)} " if self._has_timeout else ""
         line = (
-            f"cd {self._folder.path} || exit 9; rm -f out err; {guard}sh -c {shlex.quote(inner)}; rc=$?; rm -f pid; "
-            f'echo "@@ran $rc"; cat out; echo; cat err; echo; echo @@after; {after or "true"}'
+            f"cd {self._folder.path} || exit 9; {guard}sh -c {shlex.quote(inner)}; rc=$?; "
+            f'echo "@@ran $rc"; cat {out}; echo; cat {err}; echo; rm -f {pid} {out} {err}; echo @@after; '
+            f"{after or 'true'}"
         )
         started, self._unfinished = time.monotonic(), True
         try:
@@ -291,7 +297,7 @@ class AdbDevice:
             raise  # it is stopped once the phone is back
         except BaseException:
             with contextlib.suppress(DeviceError):
-                self._adb.shell(self._stop(), timeout=self._answer)
+                self._end_unfinished()
             raise
         self._unfinished = False
         found = re.search(r"(?ms)^@@ran (\d+)$(.*)^@@after$(.*)\Z", reply.output)
@@ -316,10 +322,15 @@ class AdbDevice:
             f"out of memory; close its apps or try a smaller model."
         )
 
+    def _end_unfinished(self) -> None:
+        """Ends a process whose end was not seen."""
+        if self._unfinished:
+            self._shell(self._stop())
+            self._unfinished = False
+
     def _stop(self) -> str:
-        """The command that ends a process that was left behind."""
-        pid = f"{self._folder.path}/pid"
-        return f"if [ -f {pid} ]; then kill -9 $(cat {pid}); rm -f {pid}; fi"
+        """The command that does."""
+        return f"for p in {self._folder.path}/pid*; do [ -f $p ] && kill -9 $(cat $p); rm -f $p; done"
 
     def _persist(self, action: Callable[[], _T]) -> _T:
         """Does it once more if the phone drops off meanwhile and comes back; its files are compared again before."""
@@ -327,9 +338,6 @@ class AdbDevice:
             return action()
         except LinkLost:
             self._adb.wait(self._reconnect)
-            if self._unfinished:
-                self._shell(self._stop())
-                self._unfinished = False
             self._folder.distrust()
             if self._fixed and hasattr(self, "identity"):
                 self._fix_performance()  # it may have restarted
@@ -348,6 +356,7 @@ class AdbDevice:
         """The phone's state, once it can be measured."""
         if self._closed:
             raise DeviceError(f"{self.name} was closed: make a new AdbDevice.")
+        self._persist(self._end_unfinished)
         return self._heat.wait()
 
     def _ask_state(self) -> phone.State:

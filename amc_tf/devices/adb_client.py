@@ -147,11 +147,10 @@ class Adb:
         # Echoed twice, so that the sentinel starts a line after output that does not end one.
         wrapped = f'( {line}\n) 2>&1; rc=$?; echo; echo "__RC__=$rc"'
         done = self._call(["shell", wrapped], timeout)
-        text = done.stdout.replace("\r\n", "\n")
-        found = _SENTINEL.search(text)
+        found = _SENTINEL.search(done.stdout)
         if found is None:
             raise _why(self.serial, done.stderr, "running a command")
-        return Reply(text[: found.start()].removesuffix("\n"), int(found.group(1)))
+        return Reply(done.stdout[: found.start()].removesuffix("\n"), int(found.group(1)))
 
     def push(self, local: str | Path, remote: str, *, timeout: float = 30.0) -> None:
         """Copies one file to the phone, always and as a whole.
@@ -205,7 +204,7 @@ def _run(adb, arguments, environment, timeout, check=True) -> "subprocess.Comple
             env=None if environment is None else dict(environment),
             timeout=timeout,
             start_new_session=True,  # Ctrl-C is for the caller, who still needs adb to clean up
-            encoding="utf-8",
+            encoding="utf-8",  # and "\r\n", which old phones send, becomes "\n"
             errors="replace",
         )
     except subprocess.TimeoutExpired:

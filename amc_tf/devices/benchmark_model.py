@@ -202,7 +202,7 @@ def _statistics(runs: int, text: str) -> dict[str, float | None]:
     several, same = _STATISTICS.match(text), _SAME.match(text)
     found = several or same
     percentiles = _PERCENTILES.fullmatch(text, found.end()) if found else None
-    if not found or runs < 1 or not (percentiles or found.end() == len(text.rstrip())):
+    if not found or not (percentiles or found.end() == len(text.rstrip())):
         raise DeviceError(
             f"benchmark_model printed count={runs}{text!r} for its measurement, which is cut short or of an unknown "
             f"form: measure again, with an official program."

@@ -40,8 +40,7 @@ class HeatGate:
             self._refuse(state)
             heat = throttled(state, self._caps) or self._warm(state)
             if heat is None:
-                for policy, khz in (state.caps or {}).items():
-                    self._caps[policy] = max(khz, self._caps.get(policy, 0))
+                self._caps.update(state.caps or {})  # none of them is lower than before
                 return state
             if time.monotonic() >= until:
                 waited = f" even after {self._cool_down:.0f} s" if self._cool_down else ""

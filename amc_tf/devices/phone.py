@@ -182,7 +182,8 @@ def cores(cpu_mask: str, clusters: Sequence[Cluster]) -> tuple[int, ...]:
                 "give cpu_mask as a hex mask, such as f0 for the cores 4 to 7, or 'all'."
             )
         return big_cores(clusters)
-    if not re.fullmatch(r"(0x)?[0-9a-fA-F]+", str(cpu_mask)) or int(cpu_mask, 16) == 0:
+    wrong = not isinstance(cpu_mask, str) or not re.fullmatch(r"(0x)?[0-9a-fA-F]+", cpu_mask)
+    if wrong or int(cpu_mask, 16) == 0:
         raise ValueError(f"cpu_mask is {cpu_mask!r}; expected 'big', 'all' or a hex mask of cores such as 'f0'.")
     bits = int(cpu_mask, 16)
     chosen = tuple(core for core in range(bits.bit_length()) if bits >> core & 1)

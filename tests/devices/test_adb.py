@@ -357,7 +357,26 @@ def test_a_missing_model_and_a_closed_device(phone, fast, tmp_path) -> None:
     device.close()
 
 
+def test_a_program_that_went_on_while_the_phone_was_away_is_ended_first(phone, fast) -> None:
+    with opened(phone) as device:
+        phone.faults.stuck = Next(True, when=RUN)
+        phone.faults.vanish = Next(Vanish(0.6, away=0.1), when=RUN)
+        measured(device, fast)
+        assert running(phone) == {}
+
+
 # What stays behind: nothing.
+
+
+def test_a_phone_that_comes_back_too_late_is_tidied_up_all_the_same(phone, fast) -> None:
+    device = opened(phone, reconnect=1.0)
+    phone.faults.stuck = Next(True, when=RUN)
+    phone.faults.vanish = Next(Vanish(0.6), when=RUN)
+    with pytest.raises(LinkLost):
+        measured(device, fast)
+    phone.faults.offline = False
+    assert phone.leftovers() and phone.files
+    device.close()
 
 
 def test_an_exception_leaves_nothing_behind(phone, fast) -> None:

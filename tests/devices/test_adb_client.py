@@ -1,8 +1,10 @@
 """One phone through the real clients, old and new; what the stand-in cannot do, through a program that says it."""
 
 import importlib.util
+import json
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -187,6 +189,17 @@ def test_output_and_status(phone, client, line, output, status) -> None:
         line = "sh -c 'kill -9 $$' 2>/dev/null"
     reply = opened(phone, client).shell(line)
     assert (reply.output.removesuffix("Killed").strip("\n"), reply.status) == (output, status)
+
+
+def test_the_callers_input_is_left_alone(phone, client) -> None:
+    code = (
+        "import json, sys; from amc_tf.devices.adb_client import Adb; serial, adb, env = json.loads(sys.argv[1]); "
+        "Adb(serial, adb=adb, environment=env).shell('cat'); print(sys.stdin.read())"
+    )
+    given = [sys.executable, "-c", code, json.dumps([phone.serial, client, phone.env])]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(given, input="mine", capture_output=True, text=True, cwd=root, check=True, timeout=30)
+    assert done.stdout == "mine\n"
 
 
 def test_an_old_phone_has_a_status_too(tmp_path, client) -> None:

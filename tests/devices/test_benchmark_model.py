@@ -203,6 +203,8 @@ FAILURES = {
         'CANNOT LINK EXECUTABLE "./x": library "libOpenCL.so" not found\n', 1, "xnnpack", "libOpenCL.so",
     ),
     "nothing at all": ("", 0, "xnnpack", "0 lines of counts"),
+    "no warm-up": (tflite().replace(WARMUP, ""), 0, "xnnpack", "1 lines of counts and an end"),
+    "a line too many": (tflite() + WARMUP + "\n", 0, "xnnpack", "3 lines of counts"),
     "no end": (tflite().partition("INFO: Inference timings")[0], 0, "xnnpack", "cut short"),
     "dry run": (tflite().replace(WARMUP, "count=0").replace(MEASURED, "count=0"), 0, "xnnpack", "count=0"),
 }  # fmt: skip

@@ -133,6 +133,7 @@ def clusters(*speeds: tuple[int, int] | tuple[int, int, int]) -> list[Cluster]:
         (clusters((4, 1900000), (4, 2457600)), "f0"),  # Pixel 2
         (clusters((6, 1708800), (2, 2208000)), "c0"),  # exactly two fast ones
         (clusters((4, 1803000), (2, 2253000), (2, 2802000)), "c0"),  # Pixel 6: two prime cores
+        (clusters((2, 2208000, 1000), (6, 1708800, 1000)), "3"),  # clocks go before capacities
         (clusters((8, 2000000)), "ff"),
         (clusters((2, 1500000)), "3"),
         (clusters((4, 2000000, 400), (4, 2000000, 1024)), "f0"),  # one clock, two kinds of core
@@ -149,7 +150,7 @@ def test_masks_that_are_given() -> None:
     assert phone.cores("all", chip) == tuple(range(8))
     assert phone.cores("all", []) == ()
     assert phone.cores("80", chip) == phone.cores("0x80", chip) == phone.cores("80", []) == (7,)
-    for wrong in ("", "0", "g", "-1", "f0 ", "big,4", "0x"):
+    for wrong in ("", "0", "g", "-1", "f0 ", "big,4", "0x", 0xF0, None):
         with pytest.raises(ValueError, match="expected 'big', 'all' or a hex mask"):
             phone.cores(wrong, chip)
     with pytest.raises(ValueError, match=r"has the cores \[8\], but the phone has"):
