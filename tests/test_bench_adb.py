@@ -1,5 +1,6 @@
 """The command line that measures: what it prints, what it leaves, and how it ends."""
 
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -7,7 +8,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 
+from amc_tf.devices.timing import Operator, Timing
 from tests.devices import models
 from tests.devices.clients import CLIENTS
 from tests.standin_adbd import Crash, Hot, StandIn
@@ -25,11 +28,19 @@ def pair(tmp_path_factory) -> tuple[Path, Path]:
     return models.write(folder / "slow.tflite", 64, 32), models.write(folder / "fast.tflite", 16, 32)
 
 
+@pytest.fixture(scope="module")
+def standin(tmp_path_factory) -> Iterator[StandIn]:
+    with StandIn(tmp_path_factory.mktemp("phone")) as phone:
+        yield phone
+
+
 @pytest.fixture
-def phone(tmp_path) -> Iterator[StandIn]:
-    with StandIn(tmp_path) as standin:
-        yield standin
-        assert standin.files == []
+def phone(standin) -> Iterator[StandIn]:
+    for name in ("unauthorized", "hot", "low_power", "full", "crash"):
+        setattr(standin.faults, name, None)
+    standin.log.clear()
+    yield standin
+    assert standin.files == []
 
 
 def run(phone: StandIn, *arguments) -> Result:
@@ -38,7 +49,7 @@ def run(phone: StandIn, *arguments) -> Result:
 
 
 def test_the_table(phone, pair) -> None:
-    done = run(phone, *pair, *BRIEF, "--profile")
+    done = run(phone, *pair, *BRIEF)
     assert done.exit_code == 0, done.output
     header, slow, fast = (line.split() for line in done.stdout.splitlines()[:3])
     assert header[:5] == ["model", "median", "ms", "p90", "ms"]
@@ -47,7 +58,43 @@ def test_the_table(phone, pair) -> None:
     assert float(fast[4]) == pytest.approx(float(slow[1]) / float(fast[1]), rel=0.5)
     assert float(fast[5].strip("[,")) <= float(fast[4]) <= float(fast[6].strip("]"))
     assert ("1 of 1" in done.stdout, "0, 31.0 °C" in done.stdout) == (True, True)
-    assert "slow.tflite, by operator" in done.stdout and "Conv" in done.stdout.partition("by operator")[2]
+
+
+def test_the_profile(phone, pair) -> None:
+    done = run(phone, pair[1], *BRIEF, "--rounds", "1", "--profile", "--json")
+    assert done.exit_code == 0, done.output
+    (fast,) = json.loads(done.stdout)["models"]
+    assert [("Conv" in each["kind"], each["us"] > 0, each["calls"]) for each in fast["operators"]] == [(True, True, 1)]
+
+
+def test_the_table_of_operators() -> None:
+    operators = (Operator("CONV_2D", "y", 300.0), Operator("SOFTMAX", "p", 100.0, 2))
+    lines = printed(bench_adb.profile_table(Path("a.tflite"), operators)).splitlines()
+    assert lines[0].strip() == "a.tflite, by operator"
+    assert [line.split() for line in lines[2:4]] == [
+        ["CONV_2D", "0.300", "75.0%", "1", "y"],
+        ["SOFTMAX", "0.100", "25.0%", "2", "p"],
+    ]
+    assert "0.000" in printed(bench_adb.profile_table(Path("a.tflite"), (Operator("RESHAPE", "", 0.0),)))
+
+
+def test_what_a_reader_should_know() -> None:
+    state = {"thermal_status": None, "battery_celsius": None, "capped": True, "charging": True}
+    timing = Timing((100.0, 150.0, 200.0), 90.0, 30, environment={"before": state, "after": state})
+    assert [line.split()[0:3] for line in bench_adb.remarks(timing)] == [
+        ["processes", "differ", "by"],
+        ["the", "phone", "held"],
+        ["the", "phone", "was"],
+    ]
+    assert bench_adb.heat(timing) == "-"
+    steady = Timing((100.0, 101.0), 90.0, 30, environment={"before": {"load": 0.1}, "after": {"load": 0.2}})
+    assert list(bench_adb.remarks(steady)) == [] and bench_adb.heat(steady) == "load 0.2"
+
+
+def printed(table) -> str:
+    console = Console(width=100, file=io.StringIO())
+    console.print(table)
+    return console.file.getvalue()
 
 
 def test_json(phone, pair) -> None:
@@ -64,10 +111,10 @@ def test_json(phone, pair) -> None:
 
 
 def test_this_computer(pair) -> None:
-    done = CliRunner().invoke(bench_adb.main, [*map(str, pair), *BRIEF, "--host", "--json"])
+    done = CliRunner().invoke(bench_adb.main, [str(pair[1]), *BRIEF, "--rounds", "1", "--host", "--json"])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["device"]["device"] == "host"
-    shown = CliRunner().invoke(bench_adb.main, [str(pair[1]), *BRIEF, "--host"])
+    shown = CliRunner().invoke(bench_adb.main, [str(pair[1]), *BRIEF, "--rounds", "1", "--host"])
     assert shown.exit_code == 0 and "load" in shown.stdout and "device host" in shown.stdout
 
 

@@ -187,7 +187,7 @@ def remarks(timing: Timing) -> Iterator[str]:
 
 
 def profile_table(path: Path, operators: tuple[Operator, ...]) -> Table:
-    total = sum(each.us for each in operators)
+    total = sum(each.us for each in operators) or 1.0  # whole microseconds may all be 0
     table = Table(title=f"{path.name}, by operator", title_justify="left", box=None, pad_edge=False)
     for name, justify in (("operator", "left"), ("ms", "right"), ("%", "right"), ("calls", "right"), ("name", "left")):
         table.add_column(name, justify=justify, overflow="fold")

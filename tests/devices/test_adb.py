@@ -96,7 +96,10 @@ def measured(device: AdbDevice, path: Path) -> Timing:
     return device.benchmark_many([path], min_runs=10, min_seconds=0.05)[0]
 
 
-@pytest.mark.parametrize("program", ["tflite", "tflite_old", "litert"])
+@pytest.mark.parametrize(
+    ("client", "program"),
+    [(CLIENTS[0], "tflite"), *((CLIENTS[-1], program) for program in ("tflite", "tflite_old", "litert"))],
+)
 def test_a_model_takes_on_the_phone_what_it_takes_here(tmp_path, slow, usual, client, program) -> None:
     with StandIn(tmp_path, program) as phone, opened(phone, client) as device:
         timing = device.benchmark(slow, min_runs=20, min_seconds=0.1)
@@ -121,10 +124,10 @@ def test_a_measurement_says_where_and_how_it_was_made(phone, fast) -> None:
     assert any("taskset f0 ./" in command for command in phone.commands)
 
 
-def test_models_of_equal_size_are_measured_as_themselves(phone, fast, slow, tmp_path, client) -> None:
+def test_models_of_equal_size_are_measured_as_themselves(phone, fast, slow, tmp_path) -> None:
     assert fast.stat().st_size == slow.stat().st_size
     one = tmp_path / "candidate.tflite"
-    with opened(phone, client) as device:
+    with opened(phone) as device:
         first, second, again = device.benchmark_many([fast, slow, fast], min_runs=10, min_seconds=0.05)
         shutil.copy(fast, one)
         as_fast = measured(device, one)
@@ -236,7 +239,7 @@ FAULTS = {
 @pytest.mark.parametrize("case", FAULTS)
 def test_a_fault_ends_in_its_own_error_and_the_phone_is_used_again(phone, fast, case) -> None:
     name, fault, error, words = FAULTS[case]
-    with opened(phone, timeout=2.0, reconnect=2.0 if case != "link always lost" else 8.0, retries=1) as device:
+    with opened(phone, timeout=2.0, reconnect=1.0 if case == "gone" else 8.0, retries=1) as device:
         setattr(phone.faults, name, fault)
         with pytest.raises(error, match=words) as raised:
             measured(device, fast)
@@ -260,10 +263,11 @@ AGAIN = {
 }
 
 
-@pytest.mark.parametrize("case", AGAIN)
+@pytest.mark.parametrize(
+    ("client", "case"),
+    [(client, case) for case in AGAIN for client in CLIENTS if client == CLIENTS[-1] or "vanish" in case],
+)
 def test_a_fault_that_passes_leaves_a_right_measurement(phone, slow, usual, client, case) -> None:
-    if client != CLIENTS[-1] and "vanish" not in case:
-        pytest.skip("the same to both clients")
     name, fault = AGAIN[case]
     if name == "no_timeout_tool":
         phone.faults.no_timeout_tool = True
