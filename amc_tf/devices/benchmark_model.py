@@ -125,10 +125,10 @@ def flags(
             f"delegate is {delegate!r}, but this benchmark_model is the {program} program, which offers "
             f"{', '.join(DELEGATES[program])}: choose one of these, or give the other program as binary."
         )
-    if program == TFLITE:
-        chosen = {"use_xnnpack": delegate == "xnnpack", "use_gpu": delegate == "gpu", "use_nnapi": delegate == "nnapi"}
-    else:
-        chosen = {"use_cpu": True, "use_gpu": delegate == "gpu"}
+    # Not to ask for a GPU or NNAPI goes without saying, and a program built without them does not know the flags.
+    chosen = {"use_xnnpack": delegate == "xnnpack"} if program == TFLITE else {"use_cpu": True}
+    if delegate in ("gpu", "nnapi"):
+        chosen[f"use_{delegate}"] = True
     profiling = {"enable_op_profiling" if program == TFLITE else "use_profiler": True} if profile else {}
     values = {
         "graph": graph,
