@@ -50,6 +50,7 @@ setup(
         "ai-edge-litert>=1.2",
         "numpy>=1.26,<2",  # tflite-runtime's wheels are compiled against NumPy 1
         "typing-extensions>=4.5",  # tf-agents holds it at 4.5.0
+        "scipy>=1.12",
         "pillow",
         "platformdirs",
         "click>=8",

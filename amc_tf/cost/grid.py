@@ -8,7 +8,6 @@ what lies between two runs is interpolated from the points that stand at the sam
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy.optimize import isotonic_regression
 
 _RUN = 4  # neighbours: with widths in multiples of 8 they cover the widest tile, 32
 _RUNS = 4
@@ -89,6 +88,8 @@ def filled(axes: Sequence[Sequence[int]], at: Callable[[tuple[int, ...]], float]
 
 def rising(values: np.ndarray) -> np.ndarray:
     """The nearest function that never falls along an axis: a wider operator that took less was measured badly."""
+    from scipy.optimize import isotonic_regression  # takes a third of a second to import
+
     values = np.asarray(values, float)
     for axis in range(values.ndim):
         values = np.apply_along_axis(lambda line: isotonic_regression(line).x, axis, values)

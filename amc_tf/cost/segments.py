@@ -167,11 +167,12 @@ def _work(model: Any) -> float:
     graph = model.subgraphs[0]
     work = 0.0
     for operator in graph.operators:
-        made = float(np.prod(graph.tensors[operator.outputs[0]].shape))
+        shape = graph.tensors[operator.outputs[0]].shape
+        made = float(np.prod(shape))
         weights = [
             np.prod(t.shape) for t in (graph.tensors[i] for i in operator.inputs if i >= 0)
             if model.buffers[t.buffer].data is not None and t.shape is not None and len(t.shape) > 1
         ]  # fmt: skip
-        channels = max(1, int(graph.tensors[operator.outputs[0]].shape[-1]))
+        channels = max(1, int(shape[-1])) if len(shape) else 1
         work += made * max([_WORK_OF_AN_ELEMENT, *(float(w) / channels for w in weights)])
     return work

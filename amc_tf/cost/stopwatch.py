@@ -9,7 +9,8 @@ from amc_tf.devices.interleave import Comparison, interleave
 from amc_tf.tflite.shapes import Shapes
 
 BASE_ROUNDS = 5  # the time that all others are shares of
-_MIN_RUNS, _MIN_SECONDS = 30, 0.5  # of one process in the search; the final measurement takes the device's own
+_BRIEF = {"min_runs": 30, "min_seconds": 0.5}  # of one process in the search
+_THOROUGH = {"min_runs": 50, "min_seconds": 1.0}  # of what is reported: benchmark_model's own
 
 
 class Stopwatch:
@@ -36,7 +37,7 @@ class Stopwatch:
         self.base_us = base_us
         if base_us is None:
             try:
-                (timing,) = interleave(device, [self._base], rounds=BASE_ROUNDS).timings
+                (timing,) = interleave(device, [self._base], rounds=BASE_ROUNDS, **_THOROUGH).timings
             except BaseException:
                 self.close()
                 raise
@@ -53,9 +54,7 @@ class Stopwatch:
         paths = [Path(self._folder.name) / f"candidate_{number}.tflite" for number in range(len(plans))]
         for path, widths in zip(paths, plans, strict=True):
             path.write_bytes(self._shapes.hollow(widths))
-        found = interleave(
-            self.device, [self._base, *paths], rounds=rounds, min_runs=_MIN_RUNS, min_seconds=_MIN_SECONDS
-        )
+        found = interleave(self.device, [self._base, *paths], rounds=rounds, **_BRIEF)
         return [ratio.value * self.base_us for ratio in found.ratios[1:]]
 
     def compare(self, tflite: bytes, rounds: int = BASE_ROUNDS) -> Comparison:
@@ -66,7 +65,7 @@ class Stopwatch:
         """
         path = Path(self._folder.name) / "model.tflite"
         path.write_bytes(tflite)
-        return interleave(self.device, [self._base, path], rounds=rounds)
+        return interleave(self.device, [self._base, path], rounds=rounds, **_THOROUGH)
 
     def close(self) -> None:
         """Removes its files; the device is the caller's."""

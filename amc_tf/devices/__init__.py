@@ -1,1 +1,6 @@
 """Where time is measured: an Android phone at the end of an adb cable, or this computer."""
+
+from amc_tf.devices.adb import AdbDevice
+from amc_tf.devices.host import HostDevice
+
+__all__ = ["AdbDevice", "HostDevice"]

@@ -3,7 +3,8 @@
 import warnings
 from typing import Any
 
-from amc_tf.devices import adb
+from amc_tf.devices import adb_client
+from amc_tf.devices.adb import AdbDevice
 from amc_tf.devices.host import HostDevice
 from amc_tf.errors import DeviceError
 
@@ -26,7 +27,7 @@ def choose(device: Any = None) -> tuple[Any, bool]:
             return HostDevice(), True
         kind, _, serial = device.partition(":")
         if kind == "adb" and (serial or device == "adb"):
-            return adb.AdbDevice(serial or None), True
+            return AdbDevice(serial or None), True
         raise ValueError(f"device is {device!r}; expected 'adb', 'adb:SERIAL', 'host' or a device object.")
     if not callable(getattr(device, "benchmark", None)):
         raise TypeError(
@@ -37,13 +38,13 @@ def choose(device: Any = None) -> tuple[Any, bool]:
 
 def _one_phone_or_host() -> Any:
     try:
-        phones = adb.connected()
+        phones = adb_client.devices(adb_client.find_adb())
     except DeviceError as error:
-        phones, why = [], str(error)
+        phones, why = {}, str(error)
     else:
         why = "No Android device is connected."
-    if phones:
-        return adb.AdbDevice()
+    if phones:  # also one that is not authorised or offline, which AdbDevice says: it was put on the cable for this
+        return AdbDevice()
     warnings.warn(
         f"Latency is measured on this computer, which says little about a phone: {why} Connect one and see "
         f"`python tools/bench_adb.py --doctor`, or give device='host' to mean it.",

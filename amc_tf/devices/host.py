@@ -19,7 +19,9 @@ from amc_tf.errors import DeviceError
 
 RUNTIMES = {"litert": "ai-edge-litert", "tflite": "tflite-runtime"}
 DELEGATES = ("xnnpack", "none")
-_PACKAGE = Path(__file__).parents[2]
+_PROGRAM = Path(__file__).with_name("host_process.py")
+# As a file and not as a module of this package, which would import all of it; and without its folder on the path.
+_RUN = "import runpy, sys; runpy.run_path(sys.argv.pop(1), run_name='__main__')"
 _WARMUP_RUNS, _WARMUP_SECONDS = 1, 0.5  # benchmark_model's own; many small models want less
 _START_SECONDS = 60.0  # what loading a runtime and a model may take beside the measurement
 
@@ -150,16 +152,15 @@ class _Process:
     """A process of host_process.py; a reader thread keeps its replies, so that waiting for one can have a limit."""
 
     def __init__(self, settings: dict[str, Any]):
-        path = [str(_PACKAGE), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
         # A pipe that nobody reads would stop the process when it is full.
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "amc_tf.devices.host_process", json.dumps(settings)],
+                [sys.executable, "-c", _RUN, str(_PROGRAM), json.dumps(settings)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._words,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(path), "OMP_NUM_THREADS": "1"},
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
                 cwd=os.sep,
                 start_new_session=True,  # Ctrl-C is for the caller
                 text=True,

@@ -3,7 +3,7 @@
 It follows the protocol of the official benchmark_model: random inputs, a warm-up, then at least so many inferences and
 at least so many seconds, wall time of the inference alone.
 
-    python -m amc_tf.devices.host_process '{"runtime": "litert", "threads": 1, "xnnpack": true, "cpus": null}'
+    python host_process.py '{"runtime": "litert", "threads": 1, "xnnpack": true, "cpus": null}'
 """
 
 import importlib
@@ -83,9 +83,7 @@ def _repeat(invoke, min_runs: int, min_seconds: float) -> np.ndarray:
 def _example(rng: np.random.Generator, shape: np.ndarray, dtype: type) -> np.ndarray:
     if np.issubdtype(dtype, np.floating):
         return rng.uniform(-1, 1, shape).astype(dtype)
-    if dtype is np.bool_:
-        return rng.integers(0, 2, shape).astype(dtype)
-    return rng.integers(0, 100, shape).astype(dtype)  # within any small integer type, and a plausible index
+    return rng.integers(0, 2, shape).astype(dtype)  # an index into any table
 
 
 def _resident_mb() -> float:

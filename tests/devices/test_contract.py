@@ -1,0 +1,38 @@
+"""The contract of a device, on this computer with either runtime and on the stand-in phone."""
+
+from pathlib import Path
+
+import pytest
+
+from amc_tf.devices.adb import AdbDevice
+from amc_tf.devices.host import HostDevice
+from tests.contracts.device import DeviceContract
+from tests.devices import models
+from tests.standin_adbd import StandIn
+
+
+@pytest.fixture(scope="module", name="models")
+def two_models(tmp_path_factory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("models")
+    return [models.write(folder / "fast.tflite", 16, 32), models.write(folder / "slow.tflite", 64, 32)]
+
+
+class TestHost(DeviceContract):
+    @pytest.fixture(params=["litert", "tflite"])
+    def device(self, request):
+        return HostDevice(request.param)
+
+
+@pytest.fixture(scope="module")
+def on_phone(tmp_path_factory):
+    with (
+        StandIn(tmp_path_factory.mktemp("phone")) as phone,
+        AdbDevice(phone.serial, phone.binary, environment=phone.env) as device,
+    ):
+        yield device
+
+
+class TestPhone(DeviceContract):
+    @pytest.fixture
+    def device(self, on_phone):
+        return on_phone

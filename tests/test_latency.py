@@ -1,0 +1,221 @@
+"""Search under a latency budget: on a device whose time is computed, on the stand-in phone, and on this computer."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+
+import amc_tf
+from amc_tf.cost import stopwatch
+from amc_tf.devices import adb, host
+from amc_tf.devices.adb_client import find_adb
+from amc_tf.devices.timing import Timing
+from tests import small
+from tests.cost.test_latency import microseconds
+from tests.search.fakes import FakeAgent
+from tests.standin_adbd import Next, StandIn, Vanish
+
+pytestmark = pytest.mark.timeout(300)
+
+
+class Computed:
+    """Takes a known time for a file; of narrower networks as a whole `share` times what their operators take."""
+
+    name = "computed"
+
+    def __init__(self, share: float = 1.0, unit: float = 100.0):
+        self.identity = {"device": "computed"}
+        self.share, self.unit = share, unit
+        self.files: list[bytes] = []  # what was measured as a whole
+        self.fails = 0  # so many measurements of candidates
+
+    def benchmark(self, path, *, min_runs, min_seconds) -> Timing:
+        file, base = Path(path).read_bytes(), Path(path).name == "base.tflite"
+        self.files.append(file)
+        if not base and self.fails:
+            self.fails -= 1
+            raise amc_tf.DeviceError("The phone fell asleep: wake it.")
+        return self._timing(self.unit * microseconds(file) * (1 if base else self.share))
+
+    def benchmark_many(self, paths, *, min_runs, min_seconds) -> list[Timing]:
+        return [self._timing(self.unit * microseconds(Path(path).read_bytes())) for path in paths]
+
+    def _timing(self, us) -> Timing:
+        return Timing(processes=(us,), min_us=us, runs=1, environment={"before": {}, "after": {}})
+
+
+class Agent(FakeAgent):
+    """Random, and at once there."""
+
+    def __init__(self, **_):
+        super().__init__()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+@pytest.fixture(autouse=True)
+def apart(monkeypatch, tmp_path):
+    """Tables in a folder of the test, and no wait for TensorFlow Agents."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name in ("_BRIEF", "_THOROUGH"):
+        monkeypatch.setattr(stopwatch, name, {"min_runs": 10, "min_seconds": 0.02})
+    monkeypatch.setattr(host, "_WARMUP_SECONDS", 0.01)
+    monkeypatch.setattr(adb, "_WARMUP_SECONDS", 0.01)
+    monkeypatch.setattr(sys.modules["amc_tf.compress"], "DdpgAgent", Agent)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return small.network(keras, width=32)
+
+
+def run(model, run_dir, device, **changes):
+    arguments = {
+        "target": "latency", "budget": 0.6, "episodes": 12, "calibration_size": 32, "reward_size": 64, "round_to": 2,
+        "run_dir": run_dir, "verbose": False, "train_data": small.labelled(model, 96),
+    }  # fmt: skip
+    return amc_tf.compress(model, device=device, **(arguments | changes))
+
+
+def test_the_budget_is_held_by_what_was_measured(model, tmp_path):
+    device = Computed()
+    result = run(model, tmp_path / "run", device)
+    measured = microseconds(result.tflite.read_bytes()) / microseconds((tmp_path / "run/base.tflite").read_bytes())
+    assert measured <= 0.6
+    assert result.compressed.latency_ms / result.base.latency_ms == pytest.approx(measured)
+    assert result.tflite.read_bytes() in device.files  # the very file that ships
+    assert result.latency["ratio"] == pytest.approx(measured)
+    assert json.loads((tmp_path / "run/result.json").read_text())["latency"]["device"] == device.identity
+
+
+def test_the_budget_is_spent(model, tmp_path):
+    result = run(model, tmp_path / "run", Computed())
+    shares = [t.outcome.cost / t.outcome.base_cost for t in result.trials if t.kind == "agent"]
+    assert max(shares) <= 0.6 and min(shares) > 0.5
+
+
+@pytest.mark.parametrize("share", [0.8, 1.3])
+def test_measured_candidates_correct_the_table(model, tmp_path, share):
+    """A device on which whole networks take longer, or less long, than their operators promise."""
+    result = run(model, tmp_path / "run", Computed(share=share), episodes=20)
+    late = [t.outcome.cost / t.outcome.base_cost for t in result.trials if t.number > 8]
+    assert max(late) <= 0.6 and min(late) > 0.5
+    assert 0.4 < result.compressed.latency_ms / result.base.latency_ms <= 0.6
+
+
+def test_where_no_trial_holds_the_budget_the_best_is_narrowed(model, tmp_path):
+    """So few episodes that nothing was corrected yet."""
+    result = run(model, tmp_path / "run", Computed(share=1.3), episodes=1)
+    assert result.compressed.latency_ms / result.base.latency_ms <= 0.6
+    assert result.plan.digest not in {trial.plan for trial in result.trials}
+
+
+def test_a_budget_in_milliseconds(model, tmp_path):
+    device = Computed()
+    base_ms = device.unit * microseconds(amc_tf.tflite.convert.convert(model)) / 1e3
+    result = run(model, tmp_path / "run", device, budget=f"{0.6 * base_ms:.6f} ms")
+    assert result.limit == pytest.approx(600 * base_ms)
+    assert 0.5 * base_ms < result.compressed.latency_ms <= 0.6 * base_ms
+
+
+def test_without_a_budget_the_reward_weighs_accuracy_against_latency(model, tmp_path):
+    result = run(model, tmp_path / "run", Computed(), budget=None)
+    costs = {round(t.outcome.cost / t.outcome.base_cost, 1) for t in result.trials if t.kind == "agent"}
+    assert len(costs) > 2 and result.compressed.latency_ms < result.base.latency_ms
+
+
+@pytest.mark.parametrize("budget, says", [(30, "no unit of time"), ("2 MB", "unit of size"), ("1 us", "narrowest")])
+def test_wrong_budgets_get_one_sentence(model, tmp_path, budget, says):
+    with pytest.raises(ValueError, match=says) as raised:
+        run(model, tmp_path / "run", Computed(), budget=budget)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_failed_measurement_is_a_failed_trial_and_the_search_goes_on(model, tmp_path):
+    device = Computed()
+    device.fails = 2
+    result = run(model, tmp_path / "run", device)
+    failed = [trial for trial in result.trials if trial.state == "failed"]
+    assert [trial.reason for trial in failed] == ["DeviceError: The phone fell asleep: wake it."] * 2
+    assert len(result.trials) == 14 and result.compressed.latency_ms / result.base.latency_ms <= 0.6
+
+
+def test_a_phone_that_is_gone_at_the_end_costs_nothing_but_another_call(model, tmp_path):
+    device = Computed()
+
+    def leave(trial, best):
+        device.fails = 99 if trial.number == 13 else 0
+
+    with pytest.raises(amc_tf.DeviceError, match="asleep"):
+        run(model, tmp_path / "run", device, on_episode_end=leave)
+    device.fails = 0
+    result = run(model, tmp_path / "run", device, on_episode_end=leave)
+    assert len(result.trials) == 14 and result.tflite.exists()
+
+
+def test_a_search_that_goes_on_ends_as_one_that_was_not_stopped(model, tmp_path):
+    whole = run(model, tmp_path / "whole", Computed(share=1.2))
+
+    def stop(trial, best):
+        if trial.number == 7:
+            raise KeyboardInterrupt
+
+    run(model, tmp_path / "parts", Computed(share=1.2), on_episode_end=stop)
+    (tmp_path / "parts/agent.npz").unlink()  # every lesson is replayed, within the limits of its day
+    shutil.rmtree(tmp_path / "cache")
+    rest = run(model, tmp_path / "parts", Computed(share=1.2))
+    assert [t.widths for t in rest.trials] == [t.widths for t in whole.trials]
+    assert [t.outcome for t in rest.trials] == [t.outcome for t in whole.trials]
+
+
+def test_a_search_belongs_to_one_device(model, tmp_path):
+    run(model, tmp_path / "run", Computed(), episodes=2)
+    other = Computed()
+    other.identity = {"device": "another"}
+    with pytest.raises(amc_tf.RunDirError, match="device"):
+        run(model, tmp_path / "run", other, episodes=2)
+
+
+def test_a_device_beside_another_target_is_only_measured_on(model, tmp_path):
+    result = run(model, tmp_path / "run", Computed(), target="macs", episodes=2)
+    measured = microseconds(result.tflite.read_bytes()) / microseconds((tmp_path / "run/base.tflite").read_bytes())
+    assert result.compressed.latency_ms / result.base.latency_ms == pytest.approx(measured)
+    assert result.compressed.macs <= 0.6 * result.base.macs
+
+
+def test_the_table_shows_milliseconds_and_how_sure_they_are(model, tmp_path):
+    rows = {row[0]: row for row in run(model, tmp_path / "run", Computed(), episodes=2).rows()}
+    assert rows["latency"][1].endswith(" ms") and " to " in rows["latency"][3]
+
+
+def test_on_this_computer(model, tmp_path):
+    """Real times: a budget that noise cannot miss."""
+    result = run(small.network(keras, width=128), tmp_path / "run", "host", budget=0.8, episodes=2, round_to=32)
+    assert 0 < result.compressed.latency_ms < result.base.latency_ms
+    assert result.latency["device"]["runtime"].startswith("ai-edge-litert")
+
+
+def test_on_the_phone_on_the_cable_and_nothing_is_left_behind(tmp_path, monkeypatch):
+    """The real adb, the stand-in phone, the program where the user was told to put it."""
+    with StandIn(tmp_path / "phone") as phone:
+        for name, value in phone.env.items():
+            monkeypatch.setenv(name, value)
+        cache = tmp_path / "cache/amc_tf"
+        cache.mkdir(parents=True)
+        shutil.copy(phone.binary, cache / "benchmark_model-2.2.0-arm64-v8a")
+        subprocess.run([find_adb(), "connect", phone.serial], check=True, capture_output=True, timeout=60)
+        phone.faults.vanish = lost = Next(Vanish(seconds=0.1, away=0.3), when="@@ran", after=20)
+        model = small.network(keras, width=128)
+        result = run(model, tmp_path / "run", "adb", budget=0.8, episodes=2, round_to=64)
+        assert lost.times == 0 and all(trial.state == "complete" for trial in result.trials)
+        assert 0 < result.compressed.latency_ms < result.base.latency_ms
+        assert result.latency["device"]["model"] == "Stand_In"
+        assert phone.files == [] and not [line for line in phone.leftovers().values() if "benchmark" in line]

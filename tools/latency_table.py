@@ -1,0 +1,72 @@
+"""Shows whether the latency table is true: random plans, priced by the table and measured as whole networks.
+
+python tools/latency_table.py --network mobilenet_v1_imagenet --device host
+
+Prints Markdown. Every unit of a plan gets one of its allowed widths at random. All networks are measured in turns.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+
+import click
+import numpy as np
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+@click.command(help=__doc__)
+@click.option("--network", default="mobilenet_v1_imagenet", show_default=True)
+@click.option("--plans", default=40, show_default=True)
+@click.option("--rounds", default=5, show_default=True)
+@click.option("--seconds", default=0.5, show_default=True, help="Of measuring, for each process.")
+@click.option("--device", default="host", show_default=True, help="adb, adb:SERIAL or host.")
+@click.option("--seed", default=0, show_default=True)
+def main(network, plans, rounds, seconds, device, seed) -> None:
+    import keras
+
+    import models
+    from amc_tf.cost.latency import measure
+    from amc_tf.devices.choose import choose
+    from amc_tf.devices.interleave import interleave
+    from amc_tf.pruning.channel import ChannelPruning
+    from amc_tf.tflite.convert import convert
+    from amc_tf.tflite.shapes import Shapes
+
+    pruning = ChannelPruning(models.load(network, keras))
+    shapes = Shapes(pruning, convert(pruning.model))
+    rng = np.random.default_rng(seed)
+    drawn = [tuple(int(rng.choice(unit.widths)) for unit in pruning.units) for _ in range(plans)]
+    found, _ = choose(device)
+    with found, tempfile.TemporaryDirectory() as folder:
+        table = measure(found, shapes, pruning.units)
+        paths = [Path(folder) / f"{number}.tflite" for number in range(plans + 1)]
+        for path, widths in zip(paths, [pruning.full, *drawn], strict=True):
+            path.write_bytes(shapes.hollow(widths))
+        comparison = interleave(found, paths, rounds=rounds, min_seconds=seconds)
+    base_us = comparison.timings[0].median_us
+    table.fit(base_us)
+    measured = np.array([ratio.value * base_us for ratio in comparison.ratios[1:]])
+    priced = np.array([table(widths) for widths in drawn])
+    print(report(network, table.seconds, base_us, measured, priced))
+
+
+def report(network: str, seconds: float, base_us: float, measured: np.ndarray, priced: np.ndarray) -> str:
+    """Markdown: how far prices are off, as the table has them and after the correction that a search makes."""
+    from scipy.stats import kendalltau
+
+    share = float(np.median(measured / priced))
+    off, corrected = (np.abs(p / measured - 1) for p in (priced, priced * share))
+    return "\n".join(
+        [
+            "| network | table built in | base | plans | mean error | corrected | largest, corrected | Kendall tau |",
+            "|---" * 8 + "|",
+            f"| {network} | {seconds:.0f} s | {base_us / 1e3:.2f} ms | {measured.min() / base_us:.2f} to "
+            f"{measured.max() / base_us:.2f} of the base | {off.mean():.1%} | {corrected.mean():.1%} | "
+            f"{corrected.max():.1%} | {kendalltau(priced, measured).statistic:.3f} |",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()
