@@ -157,7 +157,8 @@ class _Grouping:
             if reason is None and len(atoms) == 1:
                 reason = "it is a single channel"
             groups.append(Group(name, first, len(atoms), tuple(places), reason))
-        return ChannelGroups(self.tracer.graph, tuple(groups), axes, sizes, terms, dict(self.tracer.unknown), activations)
+        unknown = dict(self.tracer.unknown)
+        return ChannelGroups(self.tracer.graph, tuple(groups), axes, sizes, terms, unknown, activations)
 
     def _members(self) -> list[list[int]]:
         """Root atoms that appear on the same axes equally often, in the order in which the network makes them."""

@@ -143,8 +143,8 @@ def _places(files: list[Any], values: np.ndarray) -> dict[Place, int]:
         if any(number != first for number in taken):
             if taken not in rows:
                 raise ConversionError(
-                    f"A number in the .tflite ({' '.join(map(str, place))}) is {taken} at {len(taken)} sets of widths, which "
-                    f"no channel axis of the network explains; freeze the layers in question."
+                    f"A number in the .tflite ({' '.join(map(str, place))}) is {taken} at {len(taken)} sets of widths, "
+                    f"which no channel axis of the network explains; freeze the layers in question."
                 )
             places[place] = rows[taken]
     return places
