@@ -101,9 +101,9 @@ class AdbDevice:
         if timeout <= 0:
             raise ValueError(f"timeout is {timeout!r}; a positive number of seconds is expected.")
         self._threads, self._delegate, self._timeout = num_threads, delegate, timeout
-        self._retries, self._reconnect, self._fixed = retries, reconnect, fixed_performance
+        self._retries, self._reconnect = retries, reconnect
         self._answer = min(_ANSWER_SECONDS, timeout)
-        self._unfinished = self._closed = False
+        self._unfinished = self._closed = self._fixed = False
         self._runs = 0
         self._process_id = os.getpid()
         self._adb = Adb(serial, adb=adb, environment=environment, patience=min(reconnect, 5.0))
@@ -112,7 +112,7 @@ class AdbDevice:
         self._folder = PhoneFolder(self._adb, timeout=self._answer)
         atexit.register(self.close)
         try:
-            self._open(binary, cpu_mask)
+            self._open(binary, cpu_mask, fixed_performance)
         except BaseException:
             self.close()
             raise
@@ -178,7 +178,7 @@ class AdbDevice:
     def __exit__(self, *_) -> None:
         self.close()
 
-    def _open(self, given: str | Path | None, cpu_mask: str) -> None:
+    def _open(self, given: str | Path | None, cpu_mask: str, fixed_performance: bool) -> None:
         """Learns what phone and what program this is, and puts the program in place."""
         about = phone.parse_phone(self._shell(phone.ASK_PHONE))
         cores = phone.cores(cpu_mask, about.clusters)
@@ -199,7 +199,7 @@ class AdbDevice:
         self._program = self._persist(self._probe)
         if self._delegate not in benchmark_model.DELEGATES[self._program]:
             self._flags("", 1, 0.0, 1, 0.0)  # raises
-        if self._fixed:
+        if fixed_performance:
             self._fix_performance()
         self.identity = {
             "device": self.name,
@@ -212,12 +212,12 @@ class AdbDevice:
             "threads": str(self._threads),
             "cpu_mask": phone.mask(cores) if cores else cpu_mask,
             "delegate": self._delegate,
-            "fixed_performance": str(self._fixed).lower(),
+            "fixed_performance": str(fixed_performance).lower(),
         }
 
     def _probe(self) -> str:
         """Which of the two programs it is."""
-        output, status, _ = self._run(benchmark_model.PROBE, self._answer, "")
+        output, status, _ = self._run(benchmark_model.PROBE, _ANSWER_SECONDS, "")
         return benchmark_model.program(output, status)
 
     def _timed(self, paths, min_runs, min_seconds, warmup_runs, warmup_seconds) -> list[Timing]:
@@ -340,11 +340,12 @@ class AdbDevice:
         except LinkLost:
             self._adb.wait(self._reconnect)
             self._folder.distrust()
-            if self._fixed and hasattr(self, "identity"):
+            if self._fixed:
                 self._fix_performance()  # it may have restarted
             return action()
 
     def _fix_performance(self) -> None:
+        self._fixed = True  # before it is, so that it is undone even if the answer is lost
         reply = self._adb.shell(f"{_FIXED} true", timeout=self._answer)
         if reply.status or re.search(r"Unknown command|Exception|Error|not supported", reply.output):
             said = " ".join(reply.output.split())[:200]

@@ -186,8 +186,8 @@ def test_arguments_that_do_not_fit_the_phone(phone, case) -> None:
 def test_a_delegate_that_the_program_lacks(tmp_path) -> None:
     with StandIn(tmp_path, "litert") as phone:
         with pytest.raises(ValueError, match="'none'.*litert program.*xnnpack, gpu"):
-            opened(phone, delegate="none")
-        assert phone.files == []
+            opened(phone, delegate="none", fixed_performance=True)
+        assert (phone.files, phone.fixed_performance) == ([], None)
 
 
 def test_a_binary_that_is_no_benchmark_program(phone, tmp_path) -> None:

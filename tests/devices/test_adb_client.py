@@ -132,6 +132,27 @@ def test_several_phones_of_which_none_is_ready(tmp_path) -> None:
         Adb(adb=program, environment={})
 
 
+@pytest.mark.parametrize("prefix", ["error: ", "adb: "], ids=["old", "new"])
+@pytest.mark.parametrize(
+    ("said", "error", "words"),
+    [
+        ("device offline", LinkLost, "X1 is offline: wake it up"),
+        ("device still authorizing", LinkLost, "X1 is still connecting"),
+        ("device unauthorized.", DeviceError, "X1 has not authorised this computer"),
+        ("device 'X1' not found", LinkLost, "was lost while running a command .*not found"),
+        ("closed", LinkLost, "was lost while running a command .*closed"),
+        ("failed to check server version: protocol fault", DeviceError, "port of the adb server is taken"),
+        ("", LinkLost, "was lost while running a command"),
+    ],
+)
+def test_what_a_client_says_of_a_command_that_it_could_not_run(tmp_path, prefix, said, error, words) -> None:
+    script = f"case $1 in devices) printf 'X1\\tdevice\\n';; -s) echo \"{prefix}{said}\" >&2; exit 1;; esac"
+    adb = Adb("X1", adb=_program(tmp_path / "adb", script))
+    with pytest.raises(error, match=words) as raised:
+        adb.shell("true")
+    assert isinstance(raised.value, LinkLost) == (error is LinkLost)
+
+
 # The server.
 
 
