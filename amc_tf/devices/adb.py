@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from amc_tf.devices import adb_client, benchmark_model, binary, phone
+from amc_tf.devices import benchmark_model, binary, phone
 from amc_tf.devices.adb_client import Adb, LinkLost, TimedOut
 from amc_tf.devices.heat import HeatGate, Throttled, throttled
 from amc_tf.devices.phone_folder import PhoneFolder
@@ -31,16 +31,6 @@ _KILLED = (124, 137, 143)  # exit status of `timeout`, by version of toybox; 137
 _FIXED = "cmd power set-fixed-performance-mode-enabled"
 
 _T = TypeVar("_T")
-
-
-def connected(adb: str | Path | None = None, environment: Mapping[str, str] | None = None) -> list[str]:
-    """Serials of the phones that are ready.
-
-    Raises:
-        DeviceError: there is no adb, or its server does not run.
-    """
-    known = adb_client.devices(adb_client.find_adb(adb, environment), environment)
-    return [serial for serial, state in known.items() if state == "device"]
 
 
 class AdbDevice:

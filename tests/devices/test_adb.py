@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
-from amc_tf.devices.adb import AdbDevice, Throttled, connected
+from amc_tf.devices.adb import AdbDevice, Throttled
 from amc_tf.devices.adb_client import Adb, LinkLost, StorageFull, TimedOut
 from amc_tf.devices.phone_folder import PhoneFolder
 from amc_tf.devices.timing import Timing
@@ -487,12 +487,3 @@ def test_a_file_that_does_not_arrive_whole_is_refused(phone, fast) -> None:
         folder.put(fast)
     assert len(phone.pushes) == 2
     adb.shell(folder.remove())
-
-
-def test_connected_phones_are_listed(tmp_path) -> None:
-    with StandIn(tmp_path) as phone:
-        assert connected(CLIENTS[0], phone.env) == []
-        Adb(phone.serial, environment=phone.env, adb=CLIENTS[0])
-        assert connected(CLIENTS[0], phone.env) == [phone.serial]
-        phone.faults.unauthorized = True
-        assert connected(CLIENTS[0], phone.env) == []
