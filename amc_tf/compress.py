@@ -26,7 +26,6 @@ from amc_tf.search.agent import DdpgAgent
 from amc_tf.search.budget import Budget, parse_budget
 from amc_tf.search.evaluate import Evaluator
 from amc_tf.search.journal import Journal, header
-from amc_tf.search.measured import correction
 from amc_tf.search.metrics import Metric
 from amc_tf.search.outcome import Trial
 from amc_tf.search.rewards import Reward, choose
@@ -149,20 +148,24 @@ def compress(
         limit = None if budget is None else parse_budget(budget, cost(cost.full), cost.unit, target)
         if limit is not None:
             Budget(pruning.units, cost, limit)  # raises where it cannot be reached
+        if priced:
+            latency.approach(limit)
         evaluator = Evaluator(pruning, cost, calibration, reward_split, metric, batch_size)
         reported, scored_on = _reported(reward_split, train_data, reward_data, validation_data)
         labels, base_accuracy = evaluator.base(reported)  # now: labels that do not fit must not wait for the end
 
         journal = stack.enter_context(Journal(run_dir, asked_for))
+        evaluate, correct = evaluator, None
         if priced:
             latency.save(run_dir)
+            evaluate, correct = latency.evaluator(evaluator, journal.trials), latency.correction
         with (
             DdpgAgent(episodes=episodes, low=min_keep, seed=seed) as agent,
             SearchProgress(episodes + 2, len(journal.trials), verbose) as progress,
         ):
             search = Search(
-                pruning.units, cost, latency.evaluator(evaluator, journal.trials) if priced else evaluator, agent,
-                journal, limit=limit, correction=correction if priced else None, reward=reward, episodes=episodes,
+                pruning.units, cost, evaluate, agent, journal,
+                limit=limit, correction=correct, reward=reward, episodes=episodes,
                 digest=lambda widths: pruning.plan(widths).digest,
                 on_episode_end=_both(progress.update, on_episode_end),
             ).run()  # fmt: skip

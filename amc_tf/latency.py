@@ -14,7 +14,7 @@ from amc_tf.errors import BudgetError
 from amc_tf.pruning.channel import ChannelPruning
 from amc_tf.result import replace
 from amc_tf.search.budget import narrowed
-from amc_tf.search.measured import FINAL_ROUNDS, Measured, finalists
+from amc_tf.search.measured import FINAL_ROUNDS, Measured, correction, finalists, nearby
 from amc_tf.search.outcome import Outcome, Trial
 from amc_tf.search.rewards import Reward
 from amc_tf.tflite.shapes import Shapes
@@ -36,6 +36,7 @@ class Latency:
         identity: of the device; a search belongs to one.
         table: prices of plans, or None before `prepare(priced=True)`.
         stopwatch: None before `prepare`.
+        shares: what plans near the limit took for each microsecond that the table foretold.
 
     Raises:
         TypeError, ValueError, DeviceError: the device is none, or cannot be used.
@@ -47,6 +48,7 @@ class Latency:
         self.identity = dict(getattr(self.device, "identity", None) or {"device": str(self.device)})
         self.table: LatencyTable | None = None
         self.stopwatch: Stopwatch | None = None
+        self.shares: list[float] = []
 
     def prepare(
         self, run_dir: Path, priced: bool = True, on_progress: Callable[[int, int], None] | None = None
@@ -65,15 +67,37 @@ class Latency:
                 self.device, shapes, self._pruning.units, on_progress
             )
             self.table.fit(self.stopwatch.base_us)
+            self.shares = stored.get("shares", [])
+
+    def approach(self, limit: float | None) -> None:
+        """Measures a few plans at the limit, without one at half of the base, unless the search did so before.
+
+        Raises:
+            DeviceError: a measurement failed.
+        """
+        if not self.shares:
+            least = self.table([unit.widths[0] for unit in self._pruning.units])
+            plans = nearby(self._pruning.units, self.table, limit or max(least, 0.5 * self.stopwatch.base_us))
+            taken = self.stopwatch.candidates(plans, FINAL_ROUNDS)
+            self.shares = [us / self.table(widths) for us, widths in zip(taken, plans, strict=True)]
+
+    def correction(self, trials: Sequence[Trial]) -> float:
+        """See search.measured.correction."""
+        return correction(self.shares, trials)
 
     def save(self, run_dir: Path) -> None:
-        """Leaves what `prepare` found in the run directory, for the search that goes on there."""
-        stored = {"device": self.identity, "base_us": self.stopwatch.base_us, "table": self.table.to_dict()}
+        """Leaves what was measured before the search in the run directory, for the search that goes on there."""
+        stored = {
+            "device": self.identity,
+            "base_us": self.stopwatch.base_us,
+            "shares": self.shares,
+            "table": self.table.to_dict(),
+        }
         replace(run_dir / _FILE, json.dumps(stored).encode())
 
     def evaluator(self, evaluate: Callable[[Sequence[int]], Outcome], trials: Sequence[Trial]) -> Measured:
         """The evaluator of the search, see search.measured."""
-        return Measured(evaluate, self.stopwatch, self._pruning.full, trials)
+        return Measured(evaluate, self.stopwatch, self._pruning.full, self.shares, trials)
 
     def finalists(self, trials: Sequence[Trial], limit: float | None, reward: Reward) -> Iterator[tuple[int, ...]]:
         """Widths to build, best first: trials that hold the limit when measured, then narrower versions of the best.
@@ -134,7 +158,11 @@ class Latency:
         with contextlib.suppress(OSError, KeyError, TypeError, ValueError):
             stored = json.loads((run_dir / _FILE).read_text())
             if stored["device"] == self.identity:
-                return {"base_us": float(stored["base_us"]), "table": LatencyTable.from_dict(stored["table"])}
+                return {
+                    "base_us": float(stored["base_us"]),
+                    "shares": [float(share) for share in stored["shares"]],
+                    "table": LatencyTable.from_dict(stored["table"]),
+                }
         return {}
 
 

@@ -3,6 +3,8 @@
     with StandIn(tmp_path) as phone:
         subprocess.run(["adb", "connect", phone.serial], env=phone.env)
 
+On the command line it gives a command a phone: python -m tests.standin_adbd python tools/bench_adb.py --doctor
+
 It speaks the wire protocol of the phone's adbd; commands run for real in /bin/sh on this computer, on a file system of
 their own under `phone.root`, with small imitations of Android's commands (tests/standin_phone/bin); the benchmark
 program really runs the model. Nothing of it is a phone: the processor is this computer's, and masks pin nothing.
@@ -12,15 +14,19 @@ import contextlib
 import json
 import math
 import os
+import shutil
 import signal
 import socket
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from amc_tf.devices import binary
 from tests.standin_phone import shell, sync
 from tests.standin_phone.door import Door
 from tests.standin_phone.faults import Crash, Faults, Hot, Next, Truncate, Vanish
@@ -336,3 +342,17 @@ class _Storage:
 
     def record(self, kind: str, name: str, size: int) -> None:
         self._phone.log.append(Event(kind, name, size))
+
+
+def main() -> int:
+    """Runs a command in whose eyes a phone is connected and its benchmark program was fetched: `python -m ... CMD`."""
+    with tempfile.TemporaryDirectory() as folder, StandIn(Path(folder)) as phone:
+        cache = Path(folder) / "cache"
+        (cache / "amc_tf").mkdir(parents=True)
+        shutil.copy(phone.binary, cache / "amc_tf" / f"benchmark_model-{binary.VERSION}-arm64-v8a")
+        env = {**phone.env, "XDG_CACHE_HOME": str(cache), "ANDROID_SERIAL": phone.serial}
+        return subprocess.run(sys.argv[1:], env=env).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

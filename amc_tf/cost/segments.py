@@ -15,6 +15,8 @@ _INTO_CONVOLUTION = ("PAD",)  # XNNPACK folds the padding into the convolution t
 _CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 _WORK = 4e6  # multiplications that a small model should have at least: some 100 us on one core of a phone
 _MOST_COPIES = 8
+_COLD_BYTES = 4 << 20  # of weights, more than the second-level cache of a core: in a network they are not in it either
+_MOST_COLD_COPIES = 16
 _WORK_OF_AN_ELEMENT = 10  # what moving one element costs beside a multiplication, roughly
 
 
@@ -58,8 +60,9 @@ def segments(shapes: Shapes) -> list[Segment]:
 def model_of(shapes: Shapes, segment: Segment, values: Sequence[int]) -> tuple[bytes, int]:
     """A .tflite that holds nothing but one segment, several times side by side where it is small.
 
-    Side by side the copies share their input but not their weights, so that a small segment is timed well above the
-    resolution of a clock and what starting an inference takes.
+    Side by side the copies share their input but not their weights. So a small segment is timed well above the
+    resolution of a clock and what starting an inference takes, and the weights of one that has more weights than
+    outputs come from where they come from in a network, not from the cache that the inference before left them in.
 
     Args:
         shapes, segment: of the network.
@@ -72,7 +75,7 @@ def model_of(shapes: Shapes, segment: Segment, values: Sequence[int]) -> tuple[b
     numbers = {place: by_row[row] for place, row in _places(shapes, segment.operators).items()}
     alone, local = _extract(shapes.model, segment.operators, numbers)
     one = flatbuffer.unpack(hollow(alone, local))
-    count = int(np.clip(np.ceil(_WORK / max(1.0, _work(one))), 1, _MOST_COPIES))
+    count = _copies(one)
     return (flatbuffer.pack(_repeated(one, count)) if count > 1 else flatbuffer.pack(one)), count
 
 
@@ -160,6 +163,17 @@ def _repeated(model: Any, count: int) -> Any:
             wide.operators.append(new)
         wide.outputs += [at[int(t)] for t in graph.outputs]
     return file
+
+
+def _copies(model: Any) -> int:
+    """How often the operators of a small model are repeated."""
+    graph = model.subgraphs[0]
+    count = np.clip(np.ceil(_WORK / max(1.0, _work(model))), 1, _MOST_COPIES)
+    weights = sum(buffer.data.size for buffer in model.buffers if buffer.data is not None)
+    outputs = sum(4 * float(np.prod(graph.tensors[tensor].shape)) for tensor in graph.outputs)
+    if weights > outputs:
+        count = max(count, min(np.ceil(_COLD_BYTES / weights), _MOST_COLD_COPIES))
+    return int(count)
 
 
 def _work(model: Any) -> float:

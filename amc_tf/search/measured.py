@@ -1,17 +1,21 @@
 """Measured: an evaluator whose cost is a latency, foretold for every candidate and measured for those that matter."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from amc_tf.search.budget import narrowed, uniform
 from amc_tf.search.outcome import Outcome, Trial
 from amc_tf.search.rewards import Reward
+
+if TYPE_CHECKING:
+    from amc_tf.pruning.channel import Unit
 
 MARGIN = 0.02  # a price is off by about so much: proposals stay that far below the limit, so that most hold it
 EVERY = 10  # at the latest each tenth candidate is measured, so that the correction stays fresh
 _LATEST = 15  # measured candidates that the correction is taken from
-_LEAST = 3  # one or two measurements are noise
+NEARBY = 5  # plans that are measured before the search, so that its first proposals hold the limit too
 FINALISTS = 5
 FINAL_ROUNDS = 3  # the one that is chosen is measured again, as the file that ships
 
@@ -26,6 +30,7 @@ class Measured:
         evaluate: widths -> Outcome whose cost is foretold.
         stopwatch: see cost.stopwatch.
         full: widths of the whole network.
+        before: shares, see `share`, of plans that were measured before the search.
         trials: those of an earlier start of the same search.
     """
 
@@ -34,9 +39,11 @@ class Measured:
         evaluate: Callable[[Sequence[int]], Outcome],
         stopwatch: Any,
         full: Sequence[int],
+        before: Sequence[float] = (),
         trials: Sequence[Trial] = (),
     ):
         self._evaluate, self._stopwatch, self._full = evaluate, stopwatch, tuple(full)
+        self._before = list(before)
         self._outcomes = [trial.outcome for trial in trials if trial.outcome is not None]
 
     def __call__(self, widths: Sequence[int]) -> Outcome:
@@ -52,29 +59,41 @@ class Measured:
         elif self._matters(outcome):
             cost, foretold = self._stopwatch.candidates([widths])[0], predicted
         else:
-            cost, foretold = predicted * measured_share(self._outcomes), None
+            cost, foretold = predicted * share(self._before, self._outcomes), None
         outcome = Outcome(outcome.accuracy, cost, outcome.base_accuracy, base_us, foretold)
         self._outcomes.append(outcome)
         return outcome
 
     def _matters(self, outcome: Outcome) -> bool:
         pruned = [o for o in self._outcomes if o.cost != o.base_cost]
-        return (
-            all(o.accuracy < outcome.accuracy for o in pruned)
-            or len(pruned) < _LEAST
-            or all(o.predicted is None for o in pruned[-EVERY + 1 :])
+        return all(o.accuracy < outcome.accuracy for o in pruned) or (
+            len(pruned) >= EVERY - 1 and all(o.predicted is None for o in pruned[-EVERY + 1 :])
         )
 
 
-def measured_share(outcomes: Sequence[Outcome]) -> float:
-    """What candidates took for each microsecond that was foretold, median of the latest; 1 before there are three."""
-    shares = [outcome.cost / outcome.predicted for outcome in outcomes if outcome.predicted is not None]
-    return float(np.median(shares[-_LATEST:])) if len(shares) >= _LEAST else 1.0
+def share(before: Sequence[float], outcomes: Sequence[Outcome]) -> float:
+    """What candidates took for each microsecond that was foretold: the median of the latest.
+
+    Args:
+        before: the same of plans that were measured before the search.
+        outcomes: of the search so far; those that were only foretold do not count.
+    """
+    shares = [*before, *(outcome.cost / outcome.predicted for outcome in outcomes if outcome.predicted is not None)]
+    return float(np.median(shares[-_LATEST:])) if shares else 1.0
 
 
-def correction(trials: Sequence[Trial]) -> float:
+def correction(before: Sequence[float], trials: Sequence[Trial]) -> float:
     """What Search divides its limit by."""
-    return measured_share([trial.outcome for trial in trials if trial.outcome is not None]) * (1 + MARGIN)
+    return share(before, [trial.outcome for trial in trials if trial.outcome is not None]) * (1 + MARGIN)
+
+
+def nearby(
+    units: Sequence["Unit"], cost: Callable[[np.ndarray], float], limit: float, count: int = NEARBY
+) -> list[tuple[int, ...]]:
+    """The uniform plan and random ones that all just hold the limit: what to measure before the search begins."""
+    rng = np.random.default_rng(0)
+    drawn = [[rng.choice(unit.widths) for unit in units] for _ in range(count - 1)]
+    return [uniform(units, cost, limit), *(narrowed(units, cost, widths, limit) for widths in drawn)]
 
 
 def finalists(

@@ -1,8 +1,9 @@
 import pytest
 
-from amc_tf.search.measured import EVERY, MARGIN, Measured, correction, finalists, measured_share
+from amc_tf.search.measured import EVERY, MARGIN, Measured, correction, finalists, nearby, share
 from amc_tf.search.outcome import Outcome, Trial
 from amc_tf.search.rewards import negative_error, negative_error_log_cost
+from tests.search.fakes import chain_cost, units
 
 FULL = (16, 16)
 BASE_US = 1000.0
@@ -54,8 +55,7 @@ def test_better_candidates_are_measured_and_worse_ones_foretold():
 def test_at_the_latest_every_tenth_is_measured():
     stopwatch = Slower()
     measured = Measured(evaluator(lambda w: 0.8 if w[0] > 8 else 0.1), stopwatch, FULL)
-    for w in (9, 10, 11):
-        measured((w, 9))
+    measured((9, 9))
     before = len(stopwatch.measured)
     for _ in range(3 * EVERY):
         measured((4, 9))
@@ -65,20 +65,36 @@ def test_at_the_latest_every_tenth_is_measured():
 def test_a_search_that_goes_on_knows_what_was_measured_before():
     earlier = [trial(n, (8, 8), 0.5, cost=1.2 * price((8, 8)), predicted=price((8, 8))) for n in range(1, 4)]
     stopwatch = Slower()
-    outcome = Measured(evaluator(lambda w: 0.4), stopwatch, FULL, earlier)((6, 6))
+    outcome = Measured(evaluator(lambda w: 0.4), stopwatch, FULL, (), earlier)((6, 6))
     assert not stopwatch.measured and outcome.cost == pytest.approx(1.2 * price((6, 6)))
 
 
 def test_one_wild_measurement_does_not_move_the_share():
     shares = [1.1, 1.1, 1.1, 1.1, 5.0]
-    assert measured_share([Outcome(0.5, s * 100, 0.9, 200, 100) for s in shares]) == pytest.approx(1.1)
-    assert measured_share([Outcome(0.5, 500, 0.9, 1000, 100)]) == 1.0  # too few to say
+    assert share([], [Outcome(0.5, s * 100, 0.9, 200, 100) for s in shares]) == pytest.approx(1.1)
+
+
+def test_the_share_is_that_of_the_plans_before_the_search_until_newer_ones_outweigh_them():
+    assert share([], []) == 1.0
+    assert share([1.2, 1.3, 1.1], [Outcome(0.5, 100, 0.9, 200)]) == 1.2
+    assert share([1.2] * 5, [Outcome(0.5, 90, 0.9, 200, 100)] * 15) == pytest.approx(0.9)
 
 
 def test_the_correction_keeps_its_distance_from_the_limit():
     trials = [trial(n, (8, 8), 0.5, cost=0.9 * price((8, 8)), predicted=price((8, 8))) for n in range(4)]
-    assert correction([]) == pytest.approx(1 + MARGIN)
-    assert correction(trials) == pytest.approx(0.9 * (1 + MARGIN))
+    assert correction([], []) == pytest.approx(1 + MARGIN)
+    assert correction([], trials) == pytest.approx(0.9 * (1 + MARGIN))
+    assert correction([1.1] * 5, trials[:1]) == pytest.approx(1.1 * (1 + MARGIN))
+
+
+def test_plans_nearby_are_different_and_just_hold_the_limit():
+    some = units(16, 32, 64, step=2)
+    cost = chain_cost(3)
+    limit = 0.5 * cost([16, 32, 64])
+    plans = nearby(some, cost, limit)
+    assert len(set(plans)) == len(plans) == 5
+    assert all(0.8 * limit < cost(widths) <= limit for widths in plans[:1])
+    assert all(cost(widths) <= limit for widths in plans)
 
 
 def test_finalists_are_those_that_hold_the_limit_when_measured():
