@@ -63,6 +63,7 @@ def test_analyze_shows_groups_and_reach(folder):
     [
         (["compress", "none.keras"], 2, "none.keras"),
         (["compress", "data.npz", "--target", "macs"], 2, "cannot be loaded"),
+        (["compress", "small.keras", "--device", "toaster", "--data", "data.npz"], 2, "toaster"),
         (["compress", "small.keras", "--target", "macs", "--data", "odd.npz"], 2, "pictures"),
         (["compress", "small.keras", "--target", "macs", "--data", "small.keras"], 2, "config.json"),
         (["compress", "small.keras", "--target", "macs", "--budget", "0.01", "--data", "data.npz"], 2, "budget"),

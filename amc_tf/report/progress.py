@@ -12,6 +12,7 @@ from rich.table import Table
 from amc_tf.result import Result
 from amc_tf.search.outcome import Trial
 
+TOLD = ("device", "model", "cpu", "runtime", "program", "threads", "cpu_mask", "delegate")  # of a device's identity
 PLAIN_EVERY_S = 10.0  # a log wants a line now and then, not one an episode
 
 
@@ -108,8 +109,9 @@ def print_result(result: Result, console: Console | None = None) -> None:
     console.print(table)
     console.print(f"{result.scored_by} on {result.scored_on}, before fine-tuning", highlight=False)
     if result.latency is not None:
-        where = ", ".join(f"{key} {value}" for key, value in result.latency["device"].items())
-        console.print(f"latency: {where}", highlight=False, soft_wrap=True)
+        device = result.latency["device"]
+        where = ", ".join(f"{name} {device[name]}" for name in TOLD if name in device)
+        console.print(f"latency on {where}", highlight=False, soft_wrap=True)
     if result.interrupted:
         episodes = result.summary()["episodes"]
         console.print(f"stopped after {episodes} episodes: the same call goes on from there", highlight=False)

@@ -1,6 +1,7 @@
 """What people see while the search runs."""
 
 import io
+from types import SimpleNamespace
 
 from rich.console import Console
 
@@ -40,3 +41,25 @@ def test_a_failed_trial_says_why():
 
 def test_silence_when_asked_for():
     assert shown(terminal=False, verbose=False) == shown(terminal=True, verbose=False) == ""
+
+
+def table_shown(terminal: bool, verbose: bool = True) -> str:
+    out = io.StringIO()
+    device = SimpleNamespace(name="adb:S1")
+    with progress.TableProgress(device, verbose, Console(file=out, force_terminal=terminal, width=120)) as bar:
+        for done in (3, 6):
+            bar.update(done, 6)
+    return out.getvalue()
+
+
+def test_how_far_the_operators_are_measured():
+    assert table_shown(terminal=False) == "timing 6 operators on adb:S1\n"
+    assert "6/6" in table_shown(terminal=True) and "adb:S1" in table_shown(terminal=True)
+    assert table_shown(terminal=False, verbose=False) == table_shown(terminal=True, verbose=False) == ""
+
+
+def test_a_table_from_the_cache_shows_nothing():
+    out = io.StringIO()
+    with progress.TableProgress(SimpleNamespace(name="host"), True, Console(file=out)):
+        pass
+    assert out.getvalue() == ""
