@@ -11,6 +11,7 @@ import numpy as np
 
 _RUN = 4  # neighbours: with widths in multiples of 8 they cover the widest tile, 32
 _RUNS = 4
+_LEVELS = 3  # of the channels that go in, in which time is all but linear
 
 
 def chosen(points: Sequence[int]) -> list[int]:
@@ -38,17 +39,12 @@ def between(points: Sequence[int], measured: Sequence[int], values: Sequence[flo
 
 
 def wanted(axes: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
-    """The index tuples to measure of a function of one or two lengths: a cross through the middle, and the corners."""
+    """The index tuples to measure of a function of at most two lengths; stairs are looked for along the last one."""
     if not axes:
         return [()]
     if len(axes) == 1:
         return [(index,) for index in chosen(axes[0])]
-    first, second = (chosen(axis) for axis in axes)
-    if len(first) * len(second) <= 2 * _RUN * _RUNS:
-        return [(a, b) for a in first for b in second]
-    a, b = (_middle(measured) for measured in (first, second))
-    corners = [(x, y) for x in (first[0], first[-1]) for y in (second[0], second[-1])]
-    return list(dict.fromkeys([*((x, b) for x in first), *((a, y) for y in second), *corners]))
+    return [(level, index) for level in _levels(axes[0]) for index in chosen(axes[1])]
 
 
 def filled(axes: Sequence[Sequence[int]], at: Callable[[tuple[int, ...]], float]) -> np.ndarray:
@@ -63,27 +59,13 @@ def filled(axes: Sequence[Sequence[int]], at: Callable[[tuple[int, ...]], float]
     """
     if not axes:
         return np.array(at(()))
+    measured = chosen(axes[-1])
     if len(axes) == 1:
-        measured = chosen(axes[0])
         return rising(between(axes[0], measured, [at((index,)) for index in measured]))
-    first, second = (chosen(axis) for axis in axes)
-    if len(first) * len(second) <= 2 * _RUN * _RUNS:
-        rows = [between(axes[1], second, [at((a, b)) for b in second]) for a in first]
-        return rising(np.stack([between(axes[0], first, column) for column in np.stack(rows).T], axis=1))
-    # The cross gives a product of two functions; what the corners differ from it by spreads evenly towards the middle.
-    a, b = _middle(first), _middle(second)
-    down = between(axes[0], first, [at((x, b)) for x in first])
-    right = between(axes[1], second, [at((a, y)) for y in second])
-    product = np.outer(down, right) / at((a, b))
-    ends = (first[0], first[-1]), (second[0], second[-1])
-    off = np.array([[at((x, y)) / product[x, y] for y in ends[1]] for x in ends[0]])
-    grid = np.ones((3, 3))
-    grid[::2, ::2] = off
-    knots = [[axis[measured[0]], axis[m], axis[measured[-1]]] for axis, measured, m in
-             ((axes[0], first, a), (axes[1], second, b))]  # fmt: skip
-    rows = np.stack([np.interp(axes[1], knots[1], row) for row in grid])
-    spread = np.stack([np.interp(axes[0], knots[0], column) for column in rows.T], axis=1)
-    return rising(product * spread)
+    levels = _levels(axes[0])
+    rows = np.stack([between(axes[1], measured, [at((level, index)) for index in measured]) for level in levels])
+    known = [axes[0][level] for level in levels]
+    return rising(np.stack([np.interp(axes[0], known, column) for column in rows.T], axis=1))
 
 
 def rising(values: np.ndarray) -> np.ndarray:
@@ -98,5 +80,6 @@ def rising(values: np.ndarray) -> np.ndarray:
     return values
 
 
-def _middle(measured: Sequence[int]) -> int:
-    return measured[len(measured) // 2]
+def _levels(points: Sequence[int]) -> list[int]:
+    """Indices of a few points, the ends among them."""
+    return sorted({int(index) for index in np.linspace(0, len(points) - 1, _LEVELS).round()})

@@ -26,7 +26,7 @@ class Segment:
 
     Attributes:
         operators: their indices in the file.
-        rows: the lengths that numbers in it follow, each once, in the order of their places.
+        rows: the lengths that numbers in it follow, each once, those of what it makes last.
         kind: two segments of the same kind are the same computation at the same values of their lengths.
     """
 
@@ -82,7 +82,9 @@ def model_of(shapes: Shapes, segment: Segment, values: Sequence[int]) -> tuple[b
 def _segment(shapes: Shapes, operators: tuple[int, ...], called: list[str]) -> Segment:
     graph = shapes.model.subgraphs[0]
     places = _places(shapes, operators)
-    rows = tuple(dict.fromkeys(places.values()))
+    made = {tensor for index in operators for tensor in graph.operators[index].outputs}
+    late = {row for place, row in places.items() if place[0] == "dim" and place[1] in made}
+    rows = tuple(sorted(dict.fromkeys(places.values()), key=lambda row: row in late))
     tensors = _tensors(graph, operators)
     kind: list = []
     for index, name in zip(operators, called, strict=True):
