@@ -32,7 +32,7 @@ from amc_tf.search.rewards import Reward, choose
 from amc_tf.search.search import Search
 from amc_tf.tflite import agreement, convert
 
-TARGETS = ("latency", "macs", "params", "size")
+UNITS = {"latency": "us", "macs": "MACs", "params": "params", "size": "bytes"}  # what each target counts
 _GENERATED = 1024  # examples made up for a caller who gives none
 _AGREEMENT = 8  # real examples that the .tflite is compared on
 
@@ -114,7 +114,9 @@ def compress(
     reward_size = _whole("reward_size", reward_size, 1)
     batch_size, round_to = _whole("batch_size", batch_size, 1), _whole("round_to", round_to, 1)
     budget, min_keep = (x.item() if isinstance(x, np.generic) else x for x in (budget, min_keep))  # for the journal
-    choose(reward, None)  # a wrong reward is said now, not after the first candidate
+    choose(reward, None)  # a wrong reward or budget is said now, not after the first measurement
+    if budget is not None:
+        parse_budget(budget, 1.0, UNITS[target], target)
     pruning = ChannelPruning(model, round_to=round_to, min_keep=min_keep, importance=importance, frozen=frozen)
     calibration, reward_split = _splits(model, train_data, reward_data, calibration_size, reward_size, seed)
     if validation_data is not None:
@@ -129,6 +131,10 @@ def compress(
     timed, priced = target == "latency" or device is not None, target == "latency"
     with contextlib.ExitStack() as stack:
         latency = stack.enter_context(Latency(device, pruning, base_tflite)) if timed else None
+        cost = latency if priced else costs[target]
+        evaluator = Evaluator(pruning, cost, calibration, reward_split, metric, batch_size)
+        reported, scored_on = _reported(reward_split, train_data, reward_data, validation_data)
+        labels, base_accuracy = evaluator.base(reported)  # now: labels that do not fit must not wait for the end
         asked_for = header(
             digest(pruning.graph, pruning.weights),
             seed,
@@ -144,16 +150,11 @@ def compress(
         if timed:
             with TableProgress(latency.device, verbose) as progress:
                 latency.prepare(run_dir, priced, progress.update)
-        cost = costs.get(target) or latency.table
         limit = None if budget is None else parse_budget(budget, cost(cost.full), cost.unit, target)
         if limit is not None:
             Budget(pruning.units, cost, limit)  # raises where it cannot be reached
         if priced:
             latency.approach(limit)
-        evaluator = Evaluator(pruning, cost, calibration, reward_split, metric, batch_size)
-        reported, scored_on = _reported(reward_split, train_data, reward_data, validation_data)
-        labels, base_accuracy = evaluator.base(reported)  # now: labels that do not fit must not wait for the end
-
         journal = stack.enter_context(Journal(run_dir, asked_for))
         evaluate, correct = evaluator, None
         if priced:
@@ -205,8 +206,8 @@ def compress(
 
 def _check(target, method, metric, on_episode_end, run_dir) -> str:
     target = "macs" if target == "flops" else target
-    if target not in TARGETS:
-        raise ValueError(f"target is {target!r}; expected one of {', '.join(TARGETS)} or 'flops'.")
+    if target not in UNITS:
+        raise ValueError(f"target is {target!r}; expected one of {', '.join(UNITS)} or 'flops'.")
     if method != "channel":
         raise ValueError(f"method is {method!r}; expected 'channel'.")
     for name, value in (("metric", metric), ("on_episode_end", on_episode_end)):

@@ -25,7 +25,7 @@ _SHARE = 0.98  # of what is then missing is taken away with a little more
 
 
 class Latency:
-    """What latency means for one search; closes the device where it opened it.
+    """What latency means for one search, and its cost: widths -> microseconds. Closes the device where it opened it.
 
     Args:
         device: see compress().
@@ -42,13 +42,20 @@ class Latency:
         TypeError, ValueError, DeviceError: the device is none, or cannot be used.
     """
 
+    unit = LatencyTable.unit
+
     def __init__(self, device: Any, pruning: ChannelPruning, base: bytes):
+        self.full = pruning.full
         self._pruning, self._base = pruning, base
         self.device, self._opened = choose(device)
         self.identity = dict(getattr(self.device, "identity", None) or {"device": str(self.device)})
         self.table: LatencyTable | None = None
         self.stopwatch: Stopwatch | None = None
         self.shares: list[float] = []
+
+    def __call__(self, widths: Sequence[int]) -> float:
+        """The price of a plan; only after `prepare(priced=True)`."""
+        return self.table(widths)
 
     def prepare(
         self, run_dir: Path, priced: bool = True, on_progress: Callable[[int, int], None] | None = None

@@ -156,8 +156,11 @@ def test_wrong_budgets_get_one_sentence(model, tmp_path, budget, says):
 
 def test_a_failed_measurement_is_a_failed_trial_and_the_search_goes_on(model, tmp_path):
     device = Computed()
-    device.fails = 2
-    result = run(model, tmp_path / "run", device)
+
+    def fall_asleep(trial, best):
+        device.fails = 2 if trial.number == 0 else device.fails
+
+    result = run(model, tmp_path / "run", device, on_episode_end=fall_asleep)
     failed = [trial for trial in result.trials if trial.state == "failed"]
     assert [trial.reason for trial in failed] == ["DeviceError: The phone fell asleep: wake it."] * 2
     assert len(result.trials) == 14 and result.compressed.latency_ms / result.base.latency_ms <= 0.6

@@ -45,7 +45,6 @@ class Evaluator:
         self._outcomes: dict[str, Outcome] = {}
         self._yes_above: float | None = None  # decided once, by what the original says to the reward examples
         self._labels, self.base_accuracy = self.base(reward)
-        self.base_cost = float(cost(pruning.full))
 
     def __call__(self, widths: Sequence[int]) -> Outcome:
         """The outcome of keeping `widths[i]` channels of unit i.
@@ -64,6 +63,11 @@ class Evaluator:
                 accuracy, float(self.cost(widths)), self.base_accuracy, self.base_cost
             )
         return self._outcomes[plan.digest]
+
+    @property
+    def base_cost(self) -> float:
+        """What the unpruned network costs."""
+        return float(self.cost(self.pruning.full))
 
     def base(self, split: Split) -> tuple[np.ndarray, float]:
         """Labels of a split, the network's own answers where it has none, and the accuracy of the network as it came.
