@@ -147,17 +147,16 @@ def compress(
             },
         )  # fmt: skip
         run_dir = Path(run_dir) if run_dir is not None else Path("runs") / run_name(model.name, asked_for)
+        journal = stack.enter_context(Journal(run_dir, asked_for))  # before minutes of measuring: is it this search's?
         if timed:
             with TableProgress(latency.device, verbose) as progress:
-                latency.prepare(run_dir, priced, progress.update)
+                latency.prepare(run_dir, journal.trials, priced, progress.update)
         limit = None if budget is None else parse_budget(budget, cost(cost.full), cost.unit, target)
         if limit is not None:
             Budget(pruning.units, cost, limit)  # raises where it cannot be reached
-        if priced:
-            latency.approach(limit)
-        journal = stack.enter_context(Journal(run_dir, asked_for))
         evaluate, correct = evaluator, None
         if priced:
+            latency.approach(limit)
             latency.save(run_dir)
             evaluate, correct = latency.evaluator(evaluator, journal.trials), latency.correction
         with (
@@ -171,7 +170,7 @@ def compress(
                 on_episode_end=_both(progress.update, on_episode_end),
             ).run()  # fmt: skip
         comparison = None
-        for widths in _finalists(search, latency if priced else None, choose(reward, limit)):
+        for widths in _finalists(search, latency if priced else None, choose(reward, limit), evaluator):
             plan = pruning.plan(widths)
             compressed = pruning.apply(plan, evaluator.weights(plan))
             tflite = convert.convert(compressed)
@@ -245,10 +244,12 @@ def _splits(model, train_data, reward_data, calibration_size, reward_size, seed)
     return train, data.load(reward_data, model, "reward_data")
 
 
-def _finalists(search: Search, latency: Latency | None, reward: Reward) -> Iterable[tuple[int, ...]]:
+def _finalists(
+    search: Search, latency: Latency | None, reward: Reward, evaluator: Evaluator
+) -> Iterable[tuple[int, ...]]:
     """Widths to build, best first; only a latency can turn out another than was foretold."""
     if latency is not None and any(t.state == "complete" and t.kind != "base" for t in search.trials):
-        return latency.finalists(search.trials, search.limit, reward)
+        return latency.finalists(search.trials, search.limit, reward, evaluator)
     if latency is None and search.best is not None:
         return [search.best.widths]
     if search.interrupted:

@@ -2,26 +2,30 @@
 
 import contextlib
 import json
+import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from amc_tf.cost.latency import LatencyTable, load_or_measure
+from amc_tf.cost.latency import LatencyTable, key, load_or_measure
 from amc_tf.cost.stopwatch import Stopwatch
 from amc_tf.devices.choose import choose
 from amc_tf.devices.interleave import Comparison
-from amc_tf.errors import BudgetError
+from amc_tf.errors import BudgetError, DeviceError, RunDirError
 from amc_tf.pruning.channel import ChannelPruning
 from amc_tf.result import replace
 from amc_tf.search.budget import narrowed
 from amc_tf.search.measured import FINAL_ROUNDS, Measured, correction, finalists, nearby
+from amc_tf.search.metrics import BadPredictions
 from amc_tf.search.outcome import Outcome, Trial
 from amc_tf.search.rewards import Reward
 from amc_tf.tflite.shapes import Shapes
 
+_LOG = logging.getLogger(__name__)
+
 _FILE = "latency.json"  # in the run directory: a search that goes on must go on with the same prices
-_NARROWINGS = 4  # of the best plan, where none of a search holds the budget when measured
-_SHARE = 0.98  # of what is then missing is taken away with a little more
+_SHARE = 0.98  # of the limit, which a finalist above it is narrowed to
 
 
 class Latency:
@@ -48,45 +52,67 @@ class Latency:
         self.full = pruning.full
         self._pruning, self._base = pruning, base
         self.device, self._opened = choose(device)
-        self.identity = dict(getattr(self.device, "identity", None) or {"device": str(self.device)})
+        self.identity = dict(self.device.identity)
         self.table: LatencyTable | None = None
         self.stopwatch: Stopwatch | None = None
         self.shares: list[float] = []
+        self._key: str | None = None
 
     def __call__(self, widths: Sequence[int]) -> float:
         """The price of a plan; only after `prepare(priced=True)`."""
         return self.table(widths)
 
     def prepare(
-        self, run_dir: Path, priced: bool = True, on_progress: Callable[[int, int], None] | None = None
+        self,
+        run_dir: Path,
+        trials: Sequence[Trial] = (),
+        priced: bool = True,
+        on_progress: Callable[[int, int], None] | None = None,
     ) -> None:
         """Measures the base network and, where plans are to be priced, the table; or takes what run_dir has of both.
+
+        Args:
+            run_dir: of the search.
+            trials: those of an earlier start of the search.
+            priced: whether plans are to be priced.
+            on_progress: called with (small models measured, all of them).
 
         Raises:
             DeviceError: a measurement failed.
             ConversionError: the shapes of candidates cannot be foretold.
+            RunDirError: the earlier start left no prices.
         """
+        if not priced:
+            self.stopwatch = Stopwatch(self.device, self._base)
+            return
+        shapes = Shapes(self._pruning, self._base)
+        self._key = key(self.device, shapes, self._pruning.units)
         stored = self._stored(run_dir)
-        shapes = Shapes(self._pruning, self._base) if priced else None
-        self.stopwatch = Stopwatch(self.device, self._base, shapes, stored.get("base_us"))
-        if priced:
-            self.table = stored.get("table") or load_or_measure(
-                self.device, shapes, self._pruning.units, on_progress
+        if trials and not stored:
+            raise RunDirError(
+                f"{run_dir / _FILE} is missing, damaged or of another network, and without the prices in it the search "
+                f"there cannot go on as it began: choose another run_dir."
             )
-            self.table.fit(self.stopwatch.base_us)
-            self.shares = stored.get("shares", [])
+        self.stopwatch = Stopwatch(self.device, self._base, shapes, stored.get("base_us"))
+        self.table = stored.get("table") or load_or_measure(self.device, shapes, self._pruning.units, on_progress)
+        self.table.fit(self.stopwatch.base_us)
+        self.shares = stored.get("shares", [])
 
     def approach(self, limit: float | None) -> None:
         """Measures a few plans at the limit, without one at half of the base, unless the search did so before.
 
-        Raises:
-            DeviceError: a measurement failed.
+        Where the device fails, the search begins without, and is corrected as it goes.
         """
-        if not self.shares:
-            least = self.table([unit.widths[0] for unit in self._pruning.units])
-            plans = nearby(self._pruning.units, self.table, limit or max(least, 0.5 * self.stopwatch.base_us))
+        if self.shares:
+            return
+        least = self.table([unit.widths[0] for unit in self._pruning.units])
+        plans = nearby(self._pruning.units, self.table, limit or max(least, 0.5 * self.stopwatch.base_us))
+        try:
             taken = self.stopwatch.candidates(plans, FINAL_ROUNDS)
-            self.shares = [us / self.table(widths) for us, widths in zip(taken, plans, strict=True)]
+        except DeviceError as error:
+            _LOG.warning("The search begins with uncorrected prices: %s", error)
+            return
+        self.shares = [us / self.table(widths) for us, widths in zip(taken, plans, strict=True)]
 
     def correction(self, trials: Sequence[Trial]) -> float:
         """See search.measured.correction."""
@@ -95,7 +121,7 @@ class Latency:
     def save(self, run_dir: Path) -> None:
         """Leaves what was measured before the search in the run directory, for the search that goes on there."""
         stored = {
-            "device": self.identity,
+            "key": self._key,
             "base_us": self.stopwatch.base_us,
             "shares": self.shares,
             "table": self.table.to_dict(),
@@ -106,25 +132,29 @@ class Latency:
         """The evaluator of the search, see search.measured."""
         return Measured(evaluate, self.stopwatch, self._pruning.full, self.shares, trials)
 
-    def finalists(self, trials: Sequence[Trial], limit: float | None, reward: Reward) -> Iterator[tuple[int, ...]]:
-        """Widths to build, best first: trials that hold the limit when measured, then narrower versions of the best.
-
-        The caller takes the first whose finished file holds the limit too.
+    def finalists(
+        self,
+        trials: Sequence[Trial],
+        limit: float | None,
+        reward: Reward,
+        evaluate: Callable[[Sequence[int]], Outcome],
+    ) -> Iterator[tuple[int, ...]]:
+        """Widths to build, best first; the caller takes the first whose finished file holds the limit too.
 
         Raises:
             DeviceError: they cannot be measured.
         """
-        for trial, _ in finalists(trials, self.stopwatch, limit, reward):
-            yield trial.widths
-        able = [trial for trial in trials if trial.outcome is not None and trial.kind != "base"]
-        if limit is None or not able:
-            return
-        widths = max(able, key=lambda trial: trial.reward).widths
-        for _ in range(_NARROWINGS):
-            (us,) = self.stopwatch.candidates([widths], FINAL_ROUNDS)
-            if us <= limit:
-                yield widths
-            widths = narrowed(self._pruning.units, self.table, widths, self.table(widths) * min(1, limit / us) * _SHARE)
+
+        def narrower(widths: tuple[int, ...], us: float) -> tuple[tuple[int, ...], Outcome] | None:
+            wanted = self.table(widths) * limit / us * _SHARE
+            narrow = narrowed(self._pruning.units, self.table, widths, wanted)
+            try:
+                return None if narrow == widths else (narrow, evaluate(narrow))
+            except BadPredictions:
+                return None
+
+        for widths, _ in finalists(trials, self.stopwatch, limit, reward, narrower):
+            yield widths
 
     def holds(self, comparison: Comparison, limit: float | None) -> bool:
         """Whether a finished file holds the limit."""
@@ -161,15 +191,13 @@ class Latency:
         self.close()
 
     def _stored(self, run_dir: Path) -> dict[str, Any]:
-        """What an earlier start of the search left, if it is of the same device."""
-        with contextlib.suppress(OSError, KeyError, TypeError, ValueError):
+        """What an earlier start of the search left, if it is of the same device and network."""
+        with contextlib.suppress(OSError, LookupError, TypeError, ValueError):
             stored = json.loads((run_dir / _FILE).read_text())
-            if stored["device"] == self.identity:
-                return {
-                    "base_us": float(stored["base_us"]),
-                    "shares": [float(share) for share in stored["shares"]],
-                    "table": LatencyTable.from_dict(stored["table"]),
-                }
+            numbers = [float(number) for number in (stored["base_us"], *stored["shares"])]
+            if stored["key"] == self._key and all(math.isfinite(number) and number > 0 for number in numbers):
+                table = LatencyTable.from_dict(stored["table"])
+                return {"base_us": numbers[0], "shares": numbers[1:], "table": table}
         return {}
 
 

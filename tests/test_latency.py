@@ -147,7 +147,7 @@ def test_without_a_budget_the_reward_weighs_accuracy_against_latency(model, tmp_
     assert len(costs) > 2 and result.compressed.latency_ms < result.base.latency_ms
 
 
-@pytest.mark.parametrize("budget, says", [(30, "no unit of time"), ("2 MB", "unit of size"), ("1 us", "narrowest")])
+@pytest.mark.parametrize("budget, says", [(30, "no unit of time"), ("2 MB", "unit of size")])
 def test_wrong_budgets_get_one_sentence(model, tmp_path, budget, says):
     with pytest.raises(ValueError, match=says) as raised:
         run(model, tmp_path / "run", Computed(), budget=budget)
@@ -181,6 +181,7 @@ def test_a_phone_that_is_gone_at_the_end_costs_nothing_but_another_call(model, t
 
 def test_a_search_that_goes_on_ends_as_one_that_was_not_stopped(model, tmp_path):
     whole = run(model, tmp_path / "whole", Computed(share=1.2))
+    other = Computed(share=1.2, unit=130.0)  # a day on which all takes longer: prices are those of the first day
 
     def stop(trial, best):
         if trial.number == 7:
@@ -189,9 +190,47 @@ def test_a_search_that_goes_on_ends_as_one_that_was_not_stopped(model, tmp_path)
     run(model, tmp_path / "parts", Computed(share=1.2), on_episode_end=stop)
     (tmp_path / "parts/agent.npz").unlink()  # every lesson is replayed, within the limits of its day
     shutil.rmtree(tmp_path / "cache")
-    rest = run(model, tmp_path / "parts", Computed(share=1.2))
+    rest = run(model, tmp_path / "parts", other)
     assert [t.widths for t in rest.trials] == [t.widths for t in whole.trials]
-    assert [t.outcome for t in rest.trials] == [t.outcome for t in whole.trials]
+    assert [t.outcome.cost for t in rest.trials] == pytest.approx([t.outcome.cost for t in whole.trials])
+
+
+@pytest.mark.parametrize("damage", ["", "{}", "nan", "gone"])
+def test_without_its_prices_a_search_does_not_go_on(model, tmp_path, damage):
+    def stop(trial, best):
+        raise KeyboardInterrupt
+
+    run(model, tmp_path / "run", Computed(), on_episode_end=stop)
+    path = tmp_path / "run/latency.json"
+    if damage == "gone":
+        path.unlink()
+    elif damage == "nan":
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"base_us": float("nan")}))
+    else:
+        path.write_text(damage)
+    with pytest.raises(amc_tf.RunDirError, match=r"latency.json is missing, damaged"):
+        run(model, tmp_path / "run", Computed())
+
+
+def test_prices_of_another_network_are_not_taken(model, tmp_path):
+    """Left in the folder after its journal was deleted."""
+    run(small.network(keras, width=24), tmp_path / "run", Computed(), episodes=1)
+    (tmp_path / "run/journal.jsonl").unlink()
+    (tmp_path / "run/agent.npz").unlink()
+    result = run(model, tmp_path / "run", Computed(), episodes=2)
+    assert 0.5 < result.compressed.latency_ms / result.base.latency_ms <= 0.6
+
+
+def test_a_wrong_budget_leaves_nothing_that_binds_the_next_call(model, tmp_path):
+    with pytest.raises(amc_tf.BudgetError):
+        run(model, tmp_path / "run", Computed(), budget="1 us")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_device_that_fails_before_the_search_does_not_stop_it(model, tmp_path):
+    device = Computed()
+    device.fails = 1
+    assert run(model, tmp_path / "run", device, episodes=2).tflite.exists()
 
 
 def test_a_search_belongs_to_one_device(model, tmp_path):

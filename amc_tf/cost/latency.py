@@ -8,6 +8,7 @@ candidates that are measured as the search goes correct it further (search.measu
 import contextlib
 import hashlib
 import json
+import math
 import os
 import tempfile
 import time
@@ -21,12 +22,13 @@ import platformdirs
 
 from amc_tf.cost import grid
 from amc_tf.cost.segments import Segment, model_of, segments
+from amc_tf.cost.stopwatch import again
 from amc_tf.devices.timing import Timing
 from amc_tf.pruning.channel import Unit
 from amc_tf.pruning.lengths import Lengths
 from amc_tf.tflite.shapes import Shapes
 
-_VERSION = 1  # of the file; another one is measured anew
+_VERSION = 2  # of the file and of what is measured; another one is measured anew
 _PASSES = 2  # a burst of other work on the device seldom hits the same model twice
 _MIN_RUNS, _MIN_SECONDS = 10, 0.05
 _ON_A_LINE = 5  # points of an operator that follows more than two lengths
@@ -102,12 +104,26 @@ class LatencyTable:
         """The table of `to_dict`.
 
         Raises:
-            KeyError, TypeError, ValueError: that is no table of this version.
+            LookupError, TypeError, ValueError: that is no table of this version.
         """
         if stored["version"] != _VERSION:
             raise ValueError(f"The table is of version {stored['version']!r}, expected {_VERSION}.")
         lengths = Lengths.of(*(np.array(stored[name], dtype=np.int64) for name in ("full", "fixed", "copies")))
-        return cls(lengths, stored["axes"], stored["values"], stored["rows"], stored["seconds"])
+        table = cls(lengths, stored["axes"], stored["values"], stored["rows"], stored["seconds"])
+        if not math.isfinite(table(table.full)):
+            raise ValueError("The table does not price the whole network.")
+        return table
+
+
+def key(device: Any, shapes: Shapes, units: Sequence[Unit]) -> str:
+    """What a table belongs to: a device with its runtime and settings, a network's shapes, the allowed widths."""
+    whose = {
+        "version": _VERSION,
+        "device": dict(device.identity),
+        "network": [repr(segment) for segment in segments(shapes)],
+        "units": [[unit.name, *unit.widths] for unit in units],
+    }
+    return hashlib.sha256(json.dumps(whose, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def load_or_measure(
@@ -117,9 +133,7 @@ def load_or_measure(
     on_progress: Callable[[int, int], None] | None = None,
     folder: str | Path | None = None,
 ) -> LatencyTable:
-    """The table from the user's cache, else measured and left there.
-
-    One belongs to a device with its runtime and number of threads, and to a network's shapes; weights do not matter.
+    """The table from the user's cache, else measured and left there. Weights do not matter.
 
     Args:
         device, shapes, units, on_progress: as for `measure`.
@@ -129,19 +143,14 @@ def load_or_measure(
         DeviceError: a measurement failed.
     """
     folder = Path(folder) if folder is not None else platformdirs.user_cache_path("amc_tf") / "latency"
-    whose = {
-        "device": dict(device.identity),
-        "network": [repr(segment) for segment in segments(shapes)],
-        "units": [[unit.name, *unit.widths] for unit in units],
-    }
-    path = folder / f"{hashlib.sha256(json.dumps(whose, sort_keys=True).encode()).hexdigest()[:16]}.json"
-    with contextlib.suppress(OSError, KeyError, TypeError, ValueError):  # a missing or damaged one is measured anew
+    path = folder / f"{key(device, shapes, units)}.json"
+    with contextlib.suppress(OSError, LookupError, TypeError, ValueError):  # a missing or damaged one is measured anew
         return LatencyTable.from_dict(json.loads(path.read_text()))
     table = measure(device, shapes, units, on_progress)
     with contextlib.suppress(OSError):  # a cache that cannot be written costs minutes next time, not this search
         folder.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        part.write_text(json.dumps({**table.to_dict(), "device": whose["device"]}))
+        part.write_text(json.dumps({**table.to_dict(), "device": dict(device.identity)}))
         part.replace(path)
     return table
 
@@ -216,7 +225,7 @@ def _timed(device, shapes, examples, wanted, on_progress) -> dict[tuple[int, tup
                     paths.append(Path(folder) / f"{number}.tflite")
                     paths[-1].write_bytes(file)
                     copies.append(count)
-                timings = _benchmark_many(device, paths)
+                timings = again(lambda paths=paths: _benchmark_many(device, paths))
                 for point, timing, count in zip(batch, timings, copies, strict=True):
                     taken[point] = min(timing.median_us / count, taken.get(point, np.inf))
                 done += len(batch)
@@ -226,9 +235,7 @@ def _timed(device, shapes, examples, wanted, on_progress) -> dict[tuple[int, tup
 
 
 def _between(points: np.ndarray, value: float) -> tuple[int, float]:
-    """Between which two points a value lies, and how far on the way."""
-    if len(points) == 1:
-        return 0, 0.0
+    """Between which two points, of at least two, a value lies, and how far on the way."""
     index = int(np.clip(np.searchsorted(points, value, side="right") - 1, 0, len(points) - 2))
     return index, float((value - points[index]) / (points[index + 1] - points[index]))
 

@@ -132,7 +132,8 @@ def _extract(model: Any, operators: Sequence[int], numbers: Mapping[Place, int])
     constant = {t for t in tensors if model.buffers[graph.tensors[t].buffer].data is not None}
     alone.inputs = [at[t] for t in tensors if t not in constant and t not in made]
     alone.outputs = [at[t] for t in made if t not in read]
-    file.subgraphs, file.signatureDefs, file.metadata, file.metadataBuffer = [alone], None, None, None
+    file.subgraphs = [alone, *model.subgraphs[1:]]  # the bodies of loops are called by number
+    file.signatureDefs = file.metadata = file.metadataBuffer = None
     places = {}
     for (sort, index, *rest), number in numbers.items():
         places[(sort, operators.index(index) if sort == "option" else at[index], *rest)] = number
@@ -144,7 +145,7 @@ def _repeated(model: Any, count: int) -> Any:
     graph = model.subgraphs[0]
     file, wide = copy.copy(model), copy.copy(graph)
     wide.tensors, wide.operators, wide.outputs = list(graph.tensors), list(graph.operators), list(graph.outputs)
-    file.subgraphs, file.buffers = [wide], list(model.buffers)
+    file.subgraphs, file.buffers = [wide, *model.subgraphs[1:]], list(model.buffers)
     for turn in range(1, count):
         at = {}
         for index, tensor in enumerate(graph.tensors):

@@ -1,13 +1,15 @@
 """Stopwatch: what candidates really take on a device, beside what the base network takes there at the same time."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from amc_tf.devices.interleave import Comparison, interleave
+from amc_tf.errors import DeviceError
 from amc_tf.tflite.shapes import Shapes
 
+T = TypeVar("T")
 BASE_ROUNDS = 5  # the time that all others are shares of
 _BRIEF = {"min_runs": 30, "min_seconds": 0.5}  # of one process in the search
 _THOROUGH = {"min_runs": 50, "min_seconds": 1.0}  # of what is reported: benchmark_model's own
@@ -37,7 +39,7 @@ class Stopwatch:
         self.base_us = base_us
         if base_us is None:
             try:
-                (timing,) = interleave(device, [self._base], rounds=BASE_ROUNDS, **_THOROUGH).timings
+                (timing,) = again(lambda: interleave(device, [self._base], rounds=BASE_ROUNDS, **_THOROUGH)).timings
             except BaseException:
                 self.close()
                 raise
@@ -65,16 +67,20 @@ class Stopwatch:
         """
         path = Path(self._folder.name) / "model.tflite"
         path.write_bytes(tflite)
-        return interleave(self.device, [self._base, path], rounds=rounds, **_THOROUGH)
+        return again(lambda: interleave(self.device, [self._base, path], rounds=rounds, **_THOROUGH))
 
     def close(self) -> None:
         """Removes its files; the device is the caller's."""
         self._folder.cleanup()
 
-    def __enter__(self) -> "Stopwatch":
-        return self
 
-    def __exit__(self, *_) -> None:
-        self.close()
+def again(measurement: Callable[[], T]) -> T:
+    """Does a measurement, and once more where the device failed: minutes of others would be lost with it.
 
-
+    Raises:
+        DeviceError: it failed twice.
+    """
+    try:
+        return measurement()
+    except DeviceError:
+        return measurement()

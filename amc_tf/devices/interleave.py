@@ -14,15 +14,19 @@ import numpy as np
 from amc_tf.devices.timing import Timing
 
 _RESAMPLES = 2000
+_LEAST_ROUNDS = 5
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """Time of one model over that of another, with the 95 % bootstrap interval of the median over rounds."""
+    """Time of one model over that of another: median over rounds, with its 95 % bootstrap interval.
+
+    Of fewer than five rounds the interval is None: it would promise more than so few can tell.
+    """
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 @dataclass(frozen=True)
@@ -45,16 +49,16 @@ def interleave(
     rounds: int = 5,
     min_runs: int = 50,
     min_seconds: float = 1.0,
-    seed: int = 0,
+    seed: int | None = None,
 ) -> Comparison:
-    """Measures every model once a round, in random order within the round.
+    """Measures every model once a round, in random order within the round, in every second round the other way round.
 
     Args:
         device: see devices.
         paths: .tflite files; the first is what the others are compared with.
         rounds: processes a model.
         min_runs, min_seconds: of each process.
-        seed: of the order and of the bootstrap.
+        seed: of the order; None for another one each time, since whoever always comes second meets a warmer device.
 
     Raises:
         ValueError: there is no path or no round.
@@ -63,15 +67,17 @@ def interleave(
     if not paths or rounds < 1:
         raise ValueError(f"{len(paths)} models in {rounds} rounds cannot be compared: one of each is the least.")
     rng = np.random.default_rng(seed)
+    order = np.arange(len(paths))
     taken: list[list[Timing]] = [[] for _ in paths]
-    for _ in range(rounds):
-        for index in rng.permutation(len(paths)):
+    for turn in range(rounds):
+        order = rng.permutation(len(paths)) if turn % 2 == 0 else order[::-1]
+        for index in order:
             taken[index].append(device.benchmark(paths[index], min_runs=min_runs, min_seconds=min_seconds))
     timings = tuple(Timing.merged(of_one) for of_one in taken)
-    return Comparison(timings, tuple(ratio(timing, timings[0], seed) for timing in timings))
+    return Comparison(timings, tuple(ratio(timing, timings[0]) for timing in timings))
 
 
-def ratio(timing: Timing, reference: Timing, seed: int = 0) -> Ratio:
+def ratio(timing: Timing, reference: Timing) -> Ratio:
     """The median over rounds of one model's time over the other's in the same round.
 
     Raises:
@@ -83,6 +89,8 @@ def ratio(timing: Timing, reference: Timing, seed: int = 0) -> Ratio:
             f"ratio takes the same number of both."
         )
     ratios = np.divide(timing.processes, reference.processes)
-    drawn = np.random.default_rng(seed).integers(len(ratios), size=(_RESAMPLES, len(ratios)))
+    if len(ratios) < _LEAST_ROUNDS:
+        return Ratio(float(np.median(ratios)), None, None)
+    drawn = np.random.default_rng(0).integers(len(ratios), size=(_RESAMPLES, len(ratios)))
     low, high = np.percentile(np.median(ratios[drawn], axis=1), (2.5, 97.5))
     return Ratio(float(np.median(ratios)), float(low), float(high))

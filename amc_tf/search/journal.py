@@ -88,6 +88,11 @@ class Journal:
         return self
 
     def __exit__(self, *_) -> None:
+        """A journal without a trial is removed: what failed before the search began must not bind the next call."""
+        if not self.trials:
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+                self.run_dir.rmdir()
         self.close()
 
     def _locked_lines(self) -> list[bytes]:

@@ -1,11 +1,13 @@
 """Measured: an evaluator whose cost is a latency, foretold for every candidate and measured for those that matter."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from amc_tf.search.budget import narrowed, uniform
+from amc_tf.errors import DeviceError
+from amc_tf.search.budget import nearest_width, uniform
 from amc_tf.search.outcome import Outcome, Trial
 from amc_tf.search.rewards import Reward
 
@@ -17,6 +19,7 @@ EVERY = 10  # at the latest each tenth candidate is measured, so that the correc
 _LATEST = 15  # measured candidates that the correction is taken from
 NEARBY = 5  # plans that are measured before the search, so that its first proposals hold the limit too
 FINALISTS = 5
+NARROWINGS = 3  # of a finalist that turns out above the limit
 FINAL_ROUNDS = 3  # the one that is chosen is measured again, as the file that ships
 
 
@@ -45,6 +48,8 @@ class Measured:
         self._evaluate, self._stopwatch, self._full = evaluate, stopwatch, tuple(full)
         self._before = list(before)
         self._outcomes = [trial.outcome for trial in trials if trial.outcome is not None]
+        measured = (trial for trial in trials if trial.outcome is not None and trial.outcome.predicted is not None)
+        self._measured = {trial.widths: trial.outcome for trial in measured}
 
     def __call__(self, widths: Sequence[int]) -> Outcome:
         """The outcome of keeping `widths[i]` channels of unit i.
@@ -52,9 +57,12 @@ class Measured:
         Raises:
             BadPredictions, DeviceError: it cannot be scored or measured.
         """
+        widths = tuple(widths)
+        if widths in self._measured:  # what was measured once does not become a guess again
+            return self._measured[widths]
         outcome = self._evaluate(widths)
         base_us, predicted = self._stopwatch.base_us, outcome.cost
-        if tuple(widths) == self._full:
+        if widths == self._full:
             cost, foretold = base_us, None
         elif self._matters(outcome):
             cost, foretold = self._stopwatch.candidates([widths])[0], predicted
@@ -62,6 +70,8 @@ class Measured:
             cost, foretold = predicted * share(self._before, self._outcomes), None
         outcome = Outcome(outcome.accuracy, cost, outcome.base_accuracy, base_us, foretold)
         self._outcomes.append(outcome)
+        if foretold is not None:
+            self._measured[widths] = outcome
         return outcome
 
     def _matters(self, outcome: Outcome) -> bool:
@@ -92,22 +102,40 @@ def nearby(
 ) -> list[tuple[int, ...]]:
     """The uniform plan and random ones that all just hold the limit: what to measure before the search begins."""
     rng = np.random.default_rng(0)
-    drawn = [[rng.choice(unit.widths) for unit in units] for _ in range(count - 1)]
-    return [uniform(units, cost, limit), *(narrowed(units, cost, widths, limit) for widths in drawn)]
+    plans = [uniform(units, cost, limit)]
+    while len(plans) < count:
+        lean = rng.uniform(0.6, 1.4, len(units))  # which units the plan keeps more of than others
+
+        def at(ratio: float, lean=lean) -> tuple[int, ...]:
+            return tuple(
+                nearest_width(unit, float(np.clip(ratio * own, 0.01, 1)), unit.widths[0], unit.widths[-1])
+                for unit, own in zip(units, lean, strict=True)
+            )
+
+        ratios = np.linspace(0.01, 1.7, 200)
+        plans.append(at(ratios[max(0, bisect_right(ratios, limit, key=lambda ratio: cost(at(ratio))) - 1)]))
+    return plans
 
 
 def finalists(
-    trials: Sequence[Trial], stopwatch: Any, limit: float | None, reward: Reward, count: int = FINALISTS
-) -> Iterator[tuple[Trial, float]]:
-    """The best trials that hold the limit when measured thoroughly, best first, with their microseconds.
+    trials: Sequence[Trial],
+    stopwatch: Any,
+    limit: float | None,
+    reward: Reward,
+    narrower: Callable[[tuple[int, ...], float], tuple[tuple[int, ...], Outcome] | None],
+    count: int = FINALISTS,
+) -> Iterator[tuple[tuple[int, ...], float]]:
+    """The best networks that hold the limit when measured thoroughly, best first: (widths, microseconds).
 
-    They are measured so many at a time; those further down only when the caller wants more.
+    So many of the best trials are measured at a time; those further down only when the caller wants more. One that is
+    above the limit is narrowed and scored and measured again: a good network just above it beats a bad one below.
 
     Args:
         trials: of the search.
         stopwatch: see cost.stopwatch.
         limit: microseconds, or None.
         reward: Outcome -> number; taken anew of what was measured.
+        narrower: (widths, their microseconds) -> narrower widths with their outcome, or None where there are none.
         count: how many are measured at a time.
 
     Raises:
@@ -119,11 +147,39 @@ def finalists(
             best_of.setdefault(trial.widths, trial)
     ranked = sorted(best_of.values(), key=lambda trial: (-trial.reward, trial.outcome.cost))
     for start in range(0, len(ranked), count):
-        few = ranked[start : start + count]
-        measured = []
-        for trial, us in zip(few, stopwatch.candidates([trial.widths for trial in few], FINAL_ROUNDS), strict=True):
-            outcome = Outcome(trial.outcome.accuracy, us, trial.outcome.base_accuracy, trial.outcome.base_cost)
-            measured.append((reward(outcome), trial, us))
-        for _, trial, us in sorted(measured, key=lambda found: -found[0]):
-            if limit is None or us <= limit:
-                yield trial, us
+        waiting = [(trial.widths, trial.outcome) for trial in ranked[start : start + count]]
+        holding = []
+        for _ in range(NARROWINGS + 1):
+            taken = _taken(waiting, stopwatch)
+            waiting = []
+            for widths, outcome, us in taken:
+                if limit is None or us <= limit:
+                    found = Outcome(outcome.accuracy, us, outcome.base_accuracy, stopwatch.base_us)
+                    holding.append((reward(found), widths, us))
+                elif (narrow := narrower(widths, us)) is not None:
+                    waiting.append(narrow)
+            if not waiting:
+                break
+        for _, widths, us in sorted(holding, key=lambda found: -found[0]):
+            yield widths, us
+
+
+def _taken(few: Sequence[tuple[tuple[int, ...], Outcome]], stopwatch: Any) -> list:
+    """(widths, outcome, microseconds) of each; if one of them fails the device, it is left out.
+
+    Raises:
+        DeviceError: all of them do.
+    """
+    try:
+        taken = stopwatch.candidates([widths for widths, _ in few], FINAL_ROUNDS)
+        return [(*one, us) for one, us in zip(few, taken, strict=True)]
+    except DeviceError:
+        measured, failure = [], None
+        for widths, outcome in few:
+            try:
+                measured.append((widths, outcome, stopwatch.candidates([widths], FINAL_ROUNDS)[0]))
+            except DeviceError as error:
+                failure = error
+        if not measured:
+            raise failure from None
+        return measured

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from amc_tf.errors import AgentError, AmcError, RunDirError
+from amc_tf.errors import AgentError, AmcError, DeviceError, RunDirError
 from amc_tf.search.budget import FLOOR, Budget, uniform
 from amc_tf.search.environment import Environment
 from amc_tf.search.features import NAMES
@@ -179,7 +179,12 @@ class Search:
         return trial
 
     def _teach(self, trial: Trial, states: np.ndarray, actions: np.ndarray) -> None:
-        """A failed plan counts as the worst one so far, or the agent would propose it again and again."""
+        """A failed plan counts as the worst one so far, or the agent would propose it again and again.
+
+        Where the device failed the plan is not to blame, and nothing is to be learned from it.
+        """
+        if trial.reason is not None and trial.reason.startswith(DeviceError.__name__):
+            return
         reward = trial.reward
         if reward is None:
             reward = min((t.reward for t in self.trials[: trial.number] if t.reward is not None), default=None)

@@ -35,6 +35,24 @@ def test_every_model_once_a_round_in_changing_order():
     assert {(runs, seconds) for _, runs, seconds in device.measured} == {(7, 0.5)}
 
 
+def test_of_two_models_neither_always_comes_second():
+    """Else a device that warms up makes every candidate of a search slower than it is."""
+    device = Warming(drift=0)
+    for _ in range(20):
+        interleave(device, ["base", "half"], rounds=1)
+    firsts = [name for name, *_ in device.measured[::2]]
+    assert 3 < firsts.count("base") < 17
+    device.measured.clear()
+    interleave(device, ["base", "half"], rounds=4)
+    assert [name for name, *_ in device.measured[::2]].count("base") == 2
+
+
+def test_few_rounds_promise_no_interval():
+    few, enough = (interleave(Warming(0.01), ["base", "half"], rounds=rounds).ratios[1] for rounds in (4, 5))
+    assert few.low is None and few.high is None and few.value > 0
+    assert enough.low <= enough.value <= enough.high
+
+
 def test_the_interval_holds_the_ratio_and_tells_how_sure_it_is():
     rng = np.random.default_rng(0)
 

@@ -53,7 +53,7 @@ def test_lines_are_the_header_and_the_trials(tmp_path: Path) -> None:
         "widths": [8, 16],
         "keep_ratios": {"a": 1 / 3, "b": 0.5},
         "plan": "ff",
-        "outcome": {"accuracy": 0.75, "cost": 50.0, "base_accuracy": 0.9, "base_cost": 100.0},
+        "outcome": {"accuracy": 0.75, "cost": 50.0, "base_accuracy": 0.9, "base_cost": 100.0, "predicted": None},
         "reward": -0.25,
         "seconds": 0.125,
         "reason": None,
@@ -100,8 +100,28 @@ def test_a_last_line_of_garbage_is_cut_off(tmp_path: Path) -> None:
     assert path.read_bytes() == whole
 
 
+def test_a_journal_without_a_trial_binds_nobody(tmp_path: Path) -> None:
+    with Journal(tmp_path / "run", HEADER):
+        assert (tmp_path / "run/journal.jsonl").exists()
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept/notes.txt").write_text("mine")
+    with Journal(tmp_path / "kept", HEADER):
+        pass
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["notes.txt"]
+
+
+def test_a_journal_of_another_search_stays_though_it_was_refused(tmp_path: Path) -> None:
+    path = with_trials(tmp_path, 2)
+    whole = path.read_bytes()
+    with pytest.raises(RunDirError), Journal(tmp_path, {**HEADER, "seed": 99}):
+        pass
+    assert path.read_bytes() == whole
+
+
 def test_a_torn_header_is_written_again(tmp_path: Path) -> None:
-    path = with_trials(tmp_path, 0)
+    Journal(tmp_path, HEADER).close()
+    path = tmp_path / "journal.jsonl"
     whole = path.read_bytes()
     path.write_bytes(whole[:20])
     Journal(tmp_path, HEADER).close()

@@ -1,5 +1,6 @@
 import pytest
 
+from amc_tf.errors import DeviceError
 from amc_tf.search.measured import EVERY, MARGIN, Measured, correction, finalists, nearby, share
 from amc_tf.search.outcome import Outcome, Trial
 from amc_tf.search.rewards import negative_error, negative_error_log_cost
@@ -57,8 +58,8 @@ def test_at_the_latest_every_tenth_is_measured():
     measured = Measured(evaluator(lambda w: 0.8 if w[0] > 8 else 0.1), stopwatch, FULL)
     measured((9, 9))
     before = len(stopwatch.measured)
-    for _ in range(3 * EVERY):
-        measured((4, 9))
+    for n in range(3 * EVERY):
+        measured((4, 100 + n))
     assert len(stopwatch.measured) - before == 3
 
 
@@ -93,21 +94,30 @@ def test_plans_nearby_are_different_and_just_hold_the_limit():
     limit = 0.5 * cost([16, 32, 64])
     plans = nearby(some, cost, limit)
     assert len(set(plans)) == len(plans) == 5
-    assert all(0.8 * limit < cost(widths) <= limit for widths in plans[:1])
-    assert all(cost(widths) <= limit for widths in plans)
+    assert all(0.8 * limit < cost(widths) <= limit for widths in plans)
+
+
+def narrower(widths, us):
+    """One channel fewer of the first unit, at the same accuracy."""
+    narrow = (widths[0] - 1, *widths[1:])
+    return (narrow, Outcome(0.6, price(narrow), 0.9, BASE_US)) if narrow[0] else None
+
+
+def none(widths, us):
+    return None
 
 
 def test_finalists_are_those_that_hold_the_limit_when_measured():
     trials = [trial(0, FULL, 0.9, kind="base"), trial(1, (8, 8), 0.3), trial(2, (9, 8), 0.6), trial(3, (4, 4), 0.5)]
-    found = list(finalists(trials, Slower(share=1.05), limit=550.0, reward=negative_error))
-    assert [t.number for t, _ in found] == [3, 1]  # 9 + 8 channels take 557 us
+    found = list(finalists(trials, Slower(share=1.05), limit=550.0, reward=negative_error, narrower=none))
+    assert [widths for widths, _ in found] == [(4, 4), (8, 8)]  # 9 + 8 channels take 557 us
     assert [us for _, us in found] == pytest.approx([1.05 * 250, 1.05 * 500])
 
 
 def test_finalists_further_down_are_measured_only_when_wanted():
     stopwatch = Slower()
     trials = [trial(n, (n, 8), 0.9 - n / 100) for n in range(2, 14)]
-    found = finalists(trials, stopwatch, limit=1000.0, reward=negative_error, count=5)
+    found = finalists(trials, stopwatch, limit=1000.0, reward=negative_error, narrower=none, count=5)
     next(found)
     assert len(stopwatch.measured) == 5
     assert len(list(found)) == 11 and len(stopwatch.measured) == 12
@@ -121,10 +131,43 @@ def test_without_a_limit_the_measured_cost_decides():
             return [900.0 if tuple(widths) == (4, 4) else 300.0 for widths in plans]
 
     trials = [trial(1, (4, 4), 0.50), trial(2, (6, 6), 0.49)]
-    (best, us), _ = finalists(trials, Wrong(), limit=None, reward=negative_error_log_cost)
-    assert (best.number, us) == (2, 300.0)
+    (best, us), _ = finalists(trials, Wrong(), limit=None, reward=negative_error_log_cost, narrower=none)
+    assert (best, us) == ((6, 6), 300.0)
 
 
 def test_the_same_plan_is_no_two_finalists():
     trials = [trial(n, (8, 8), 0.5) for n in range(1, 5)]
-    assert len(list(finalists(trials, Slower(), None, negative_error))) == 1
+    assert len(list(finalists(trials, Slower(), None, negative_error, none))) == 1
+
+
+def test_a_good_one_just_above_the_limit_is_narrowed_until_it_holds_it():
+    trials = [trial(1, (10, 8), 0.6), trial(2, (4, 4), 0.5)]
+    found = list(finalists(trials, Slower(), limit=510.0, reward=negative_error, narrower=narrower))
+    assert [widths for widths, _ in found] == [(8, 8), (4, 4)]
+
+
+def test_narrowing_ends():
+    stopwatch = Slower()
+    assert not list(finalists([trial(1, (16, 15), 0.6)], stopwatch, 10.0, negative_error, narrower))
+    assert len(stopwatch.measured) == 4
+
+
+def test_a_finalist_that_fails_the_device_is_left_out():
+    class Choosy(Slower):
+        def candidates(self, plans, rounds=1):
+            if (8, 8) in map(tuple, plans):
+                raise DeviceError("It cannot.")
+            return super().candidates(plans, rounds)
+
+    some = [trial(1, (8, 8), 0.6), trial(2, (4, 4), 0.5)]
+    assert [widths for widths, _ in finalists(some, Choosy(), None, negative_error, none)] == [(4, 4)]
+    with pytest.raises(DeviceError, match="cannot"):
+        list(finalists(some[:1], Choosy(), None, negative_error, none))
+
+
+def test_what_was_measured_once_is_not_foretold_again():
+    stopwatch = Slower(share=1.3)
+    measured = Measured(evaluator(lambda w: w[0] / 100), stopwatch, FULL)
+    first = measured((8, 8))
+    measured((9, 8))
+    assert measured((8, 8)) == first and len(stopwatch.measured) == 2

@@ -14,6 +14,7 @@ import pytest
 from amc_tf.errors import AgentError, BudgetError, DeviceError, RunDirError
 from amc_tf.search.budget import uniform
 from amc_tf.search.journal import Journal, header
+from amc_tf.search.metrics import BadPredictions
 from amc_tf.search.outcome import Outcome, Trial
 from amc_tf.search.search import Search
 from tests.search.fakes import FakeAgent, ProductCost, chain_cost, evaluator, unit, units
@@ -135,18 +136,33 @@ def test_a_failed_evaluation_is_a_failed_trial_and_counts_as_the_worst(journal: 
     def evaluate(widths: tuple[int, ...]) -> Outcome:
         calls.append(widths)
         if len(calls) == 5:
-            raise DeviceError("the phone is gone")
+            raise BadPredictions("all is NaN")
         return EVALUATE(widths)
 
     agent = FakeAgent()
     done = search(journal, agent, evaluate=evaluate).run()
     failure = done.trials[4]
     assert (failure.state, failure.outcome, failure.reward) == ("failed", None, None)
-    assert failure.reason == "DeviceError: the phone is gone"
+    assert failure.reason == "BadPredictions: all is NaN"
     assert failure.widths == calls[4]
     assert len(done.trials) == 8 and done.trials[5].state == "complete"
     assert done.best.reward == max(t.reward for t in done.trials[1:] if t is not failure)
     assert agent.lessons[2][3] == min(t.reward for t in done.trials[:4])
+
+
+def test_a_plan_is_not_to_blame_for_a_device_that_fails(journal: Journal) -> None:
+    calls = []
+
+    def evaluate(widths: tuple[int, ...]) -> Outcome:
+        calls.append(widths)
+        if len(calls) == 5:
+            raise DeviceError("the phone is gone")
+        return EVALUATE(widths)
+
+    agent = FakeAgent()
+    done = search(journal, agent, evaluate=evaluate).run()
+    assert done.trials[4].reason == "DeviceError: the phone is gone"
+    assert [episode for episode, *_ in agent.lessons] == [0, 1, 3, 4, 5]
 
 
 def test_where_nothing_was_evaluated_yet_a_failure_teaches_nothing(journal: Journal) -> None:
@@ -361,14 +377,14 @@ def test_a_failed_trial_is_replayed_as_it_was_taught(journal: Journal) -> None:
     def evaluate(widths: tuple[int, ...]) -> Outcome:
         calls.append(widths)
         if len(calls) in (4, 5):
-            raise DeviceError("the phone is gone")
+            raise BadPredictions("all is NaN") if len(calls) == 4 else DeviceError("the phone is gone")
         return EVALUATE(widths)
 
     first, second = FakeAgent(), FakeAgent()
     search(journal, first, evaluate=evaluate).run()
     (journal.run_dir / "agent.npz").unlink()
     search(journal, second, episodes=7).run()
-    for (*_, taught), (*_, replayed) in zip(first.lessons, second.lessons[:6], strict=True):
+    for (*_, taught), (*_, replayed) in zip(first.lessons, second.lessons[:5], strict=True):
         assert taught == replayed
 
 
