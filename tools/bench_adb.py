@@ -22,12 +22,13 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from amc_tf.cli import end_in_order
 from amc_tf.devices import adb_client, binary, phone
 from amc_tf.devices.adb import DELEGATES, AdbDevice
 from amc_tf.devices.adb_client import Adb
 from amc_tf.devices.heat import HeatGate
 from amc_tf.devices.host import RUNTIMES, HostDevice
-from amc_tf.devices.interleave import Comparison, interleave
+from amc_tf.devices.interleave import Comparison, Ratio, interleave
 from amc_tf.devices.timing import Operator, Timing
 from amc_tf.errors import DeviceError
 
@@ -74,6 +75,7 @@ PHONE_ONLY = ("serial", "binary", "adb", "fixed_performance", "profile")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 @click.pass_context
 def main(context, models, host, doctor, as_json, profile, rounds, runs, seconds, **given) -> None:
+    end_in_order()
     if doctor and (host or models):
         raise click.UsageError("--doctor looks at the phone alone: give it neither models nor --host.")
     if not doctor and not models:
@@ -107,7 +109,7 @@ def ending(code: int) -> Iterator[None]:
         click.echo(f"bench_adb: {error}", err=True)
         sys.exit(EXIT_USAGE if isinstance(error, ValueError) else code)
     except KeyboardInterrupt:
-        click.echo("bench_adb: stopped; nothing was left on the phone.", err=True)
+        click.echo("bench_adb: stopped.", err=True)
         sys.exit(EXIT_STOPPED)
 
 
@@ -124,7 +126,8 @@ def as_dict(device: Any, models: tuple[Path, ...], comparison: Comparison, opera
     rows = []
     for index, (path, timing, ratio) in enumerate(zip(models, comparison.timings, comparison.ratios, strict=True)):
         row = {"model": str(path), **timing.to_dict()}
-        row["speed_up"] = {"value": 1 / ratio.value, "low": 1 / ratio.high, "high": 1 / ratio.low}
+        low, high = (None, None) if ratio.low is None else (1 / ratio.high, 1 / ratio.low)
+        row["speed_up"] = {"value": 1 / ratio.value, "low": low, "high": high}
         if operators is not None:
             row["operators"] = [
                 {"kind": each.kind, "name": each.name, "us": each.us, "calls": each.calls} for each in operators[index]
@@ -142,7 +145,7 @@ def show(console: Console, device: Any, models: tuple[Path, ...], comparison: Co
         table.add_row(
             path.name,
             *(f"{us / 1e3:.3f}" for us in (timing.median_us, timing.p90_us, timing.min_us)),
-            "{:.2f} [{:.2f}, {:.2f}]".format(*(1 / value for value in (ratio.value, ratio.high, ratio.low))),
+            speed_up(ratio),
             "-" if timing.memory_mb is None else f"{timing.memory_mb:.1f}",
             "-" if timing.delegated is None else "{} of {}".format(*timing.delegated),
             heat(timing),
@@ -162,6 +165,12 @@ def show(console: Console, device: Any, models: tuple[Path, ...], comparison: Co
             console.print(f"{path.name}: {remark}", highlight=False, soft_wrap=True)
     for path, rows in zip(models, operators or (), strict=False):
         console.print(profile_table(path, rows), highlight=False)
+
+
+def speed_up(ratio: Ratio) -> str:
+    """With its interval, where there were rounds enough for one."""
+    interval = "" if ratio.low is None else f" [{1 / ratio.high:.2f}, {1 / ratio.low:.2f}]"
+    return f"{1 / ratio.value:.2f}{interval}"
 
 
 def heat(timing: Timing) -> str:

@@ -28,6 +28,8 @@ _KILL_SECONDS = 2  # between asking a program that is over its time to end and k
 _ANSWER_SECONDS = 20.0  # what a phone may take to answer a short command
 _WARMUP_RUNS, _WARMUP_SECONDS = 1, 0.5  # benchmark_model's own; many small models want less
 _KILLED = (124, 137, 143)  # exit status of `timeout`, by version of toybox; 137 also of what Android killed itself
+# What killed processes left behind; a folder in use is younger. Older phones without `find` keep it.
+_SWEEP = "find /data/local/tmp -maxdepth 1 -name 'amc_tf-*' -mmin +720 -exec rm -rf {} + 2>/dev/null; true"
 _FIXED = "cmd power set-fixed-performance-mode-enabled"
 
 _T = TypeVar("_T")
@@ -64,8 +66,6 @@ class AdbDevice:
         DeviceError: there is no adb, no such phone, or it cannot run the program; says what to do.
     """
 
-    supports_profile = True
-
     def __init__(
         self,
         serial: str | None = None,
@@ -90,6 +90,9 @@ class AdbDevice:
             raise ValueError(f"delegate is {delegate!r}; on a phone it is one of {', '.join(DELEGATES)}.")
         if timeout <= 0:
             raise ValueError(f"timeout is {timeout!r}; a positive number of seconds is expected.")
+        for name, value in (("retries", retries), ("reconnect", reconnect), ("cool_down", cool_down)):
+            if not value >= 0:
+                raise ValueError(f"{name} is {value!r}; a number of 0 or more is expected.")
         self._threads, self._delegate, self._timeout = num_threads, delegate, timeout
         self._retries, self._reconnect = retries, reconnect
         self._answer = min(_ANSWER_SECONDS, timeout)
@@ -171,6 +174,7 @@ class AdbDevice:
     def _open(self, given: str | Path | None, cpu_mask: str, fixed_performance: bool) -> None:
         """Learns what phone and what program this is, and puts the program in place."""
         about = phone.parse_phone(self._shell(phone.ASK_PHONE))
+        self._shell(_SWEEP)
         cores = phone.cores(cpu_mask, about.clusters)
         if cores and self._threads > len(cores):
             raise ValueError(

@@ -27,6 +27,7 @@ _STATISTICS = re.compile(
     rf"std={_NUMBER}"
 )
 _SAME = re.compile(rf" curr=(?P<curr>{_NUMBER})(?:\(all same\))?")
+_COARSE_US = 100  # below it half a microsecond of rounding is more than half a percent
 _PERCENTILES = re.compile(rf" p5={_NUMBER} median=(?P<median>{_NUMBER}) p95=(?P<p95>{_NUMBER})")
 _END = re.compile(r"Inference timings in us: |inference timings in us: |=+ BENCHMARK RESULTS =+")
 _INIT = re.compile(_LINE + r"Initialized session in ([\d.e+]+)ms\.")
@@ -56,7 +57,8 @@ class Measured:
 
     Attributes:
         runs: inferences.
-        median_us: of them; their mean where the program prints no percentiles, or 0.
+        median_us: of them; their mean where the program prints no percentiles, or a median below 100, which it prints
+            in whole microseconds.
         mean_us, min_us, p95_us: of them; p95_us is None where the program prints none.
         init_us: time to load the model, None where it is not printed.
         memory_mb: what the process had grown by, None where it is not printed.
@@ -177,7 +179,7 @@ def parse(output: str, status: int, delegate: str) -> Measured:
 
 
 def operators(output: str) -> tuple[Operator, ...]:
-    """The operators in execution order with their mean times, from the tables of a profiled run, or from its CSV.
+    """The operators in execution order with their mean times, from the tables of a profiled run.
 
     Where the delegate has a table of its own, its operators stand in for the one that it is in the main table.
 
@@ -208,6 +210,7 @@ def _statistics(runs: int, text: str) -> dict[str, float | None]:
             f"form: measure again, with an official program."
         )
     mean = float(several["avg"] if several else same["curr"])
+    median = float(percentiles["median"]) if percentiles else 0.0
     if mean <= 0:
         raise DeviceError(
             f"benchmark_model printed count={runs}{text!r}: the model takes less than the microsecond that the program "
@@ -216,8 +219,7 @@ def _statistics(runs: int, text: str) -> dict[str, float | None]:
     return {
         "mean_us": mean,
         "min_us": float(several["min"] if several else same["curr"]),
-        "median_us": (float(percentiles["median"]) if percentiles else 0.0)
-        or mean,  # whole microseconds, 0 of a tiny one
+        "median_us": median if median >= _COARSE_US else mean,
         "p95_us": float(percentiles["p95"]) if percentiles else None,
     }
 
@@ -292,18 +294,15 @@ def _delegated(output: str, delegate: str) -> tuple[int, int] | None:
 def _rows(text: str) -> Iterator[Operator]:
     """The rows of the tables in execution order; the same operators come again in tables in other orders."""
     columns: list[str] | None = None
-    separator, in_order = "\t", False
+    in_order = False
     for line in text.splitlines():
         lower = line.lower().removeprefix("info: ").lstrip()
         if line.startswith("=="):
             columns, in_order = None, "Run Order" in line
         elif lower.startswith("[node type]"):
-            separator, columns = "\t", [cell.strip(" []") for cell in lower.split("\t")] if in_order else None
-        elif lower.startswith("node type,"):
-            separator, columns = ",", [cell.strip().replace("_", " ") for cell in lower.split(",")]
+            columns = [cell.strip(" []") for cell in lower.split("\t")] if in_order else None
         elif columns:
-            # A node type may hold commas, so a line of CSV is read from its end.
-            cells = line.lstrip().rsplit(separator, len(columns) - 1)
+            cells = line.lstrip().split("\t")
             if len(cells) != len(columns):
                 columns = None
                 continue

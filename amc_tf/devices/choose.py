@@ -1,6 +1,8 @@
 """Which device a caller means: the phone on the cable, one by its serial, this computer, or an object of their own."""
 
+import os
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 from amc_tf.devices import adb_client
@@ -29,14 +31,23 @@ def choose(device: Any = None) -> tuple[Any, bool]:
         if kind == "adb" and (serial or device == "adb"):
             return AdbDevice(serial or None), True
         raise ValueError(f"device is {device!r}; expected 'adb', 'adb:SERIAL', 'host' or a device object.")
-    if not callable(getattr(device, "benchmark", None)):
+    if isinstance(device, type) or not callable(getattr(device, "benchmark", None)):
         raise TypeError(
             f"device is {device!r}; expected 'adb', 'host' or an object with benchmark(path)."
+        )
+    identity = getattr(device, "identity", None)
+    words = [word for pair in identity.items() for word in pair] if isinstance(identity, Mapping) else [None]
+    if not all(isinstance(word, str) for word in words):
+        raise TypeError(
+            f"The device {device!r} has the identity {identity!r}; a mapping of text to text is expected, which says "
+            f"what its times belong to."
         )
     return device, False
 
 
 def _one_phone_or_host() -> Any:
+    if os.environ.get("ANDROID_SERIAL"):  # names a phone, which need not be connected to yet
+        return AdbDevice()
     try:
         phones = adb_client.devices(adb_client.find_adb())
     except DeviceError as error:

@@ -42,7 +42,6 @@ class HostDevice:
     """
 
     name = "host"
-    supports_profile = False  # the Python packages of the runtimes have no profiler
 
     def __init__(
         self,
@@ -219,6 +218,8 @@ def _cpus(mask: str) -> list[int] | None:
         return None
     try:
         bits = int(mask, 16)
+        if bits < 0:
+            raise ValueError
     except (TypeError, ValueError):
         raise ValueError(f"cpu_mask is {mask!r}; expected 'all' or a hex mask such as '3' for the first two.") from None
     cpus = [core for core in range(bits.bit_length()) if bits >> core & 1]

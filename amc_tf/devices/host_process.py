@@ -51,7 +51,6 @@ def measure(runtime: Any, request: dict, settings: dict) -> dict:
     return {
         "runs": len(times),
         "median": float(np.median(times)),
-        "mean": float(np.mean(times)),
         "min": float(np.min(times)),
         "p95": float(np.percentile(times, 95)),
         "init": init * 1e6,

@@ -82,9 +82,14 @@ class PhoneFolder:
                 self._adb.shell(f"rm -f {shlex.quote(remote)}", timeout=self._timeout)
                 if not self._drop(0):
                     raise
-        self._sizes[name] = size
         if program:
-            self._adb.shell(f"chmod 755 {remote}", timeout=self._timeout)
+            reply = self._adb.shell(f"chmod 755 {remote}", timeout=self._timeout)
+            if reply.status:
+                raise DeviceError(
+                    f"{self._adb.serial} does not let {remote} be executed ({' '.join(reply.output.split())[-200:]}): "
+                    f"use a phone whose /data/local/tmp allows that."
+                )
+        self._sizes[name] = size  # only now: what was interrupted is done again
 
     def _drop(self, room: int) -> bool:
         """Removes files until the rest takes no more than so many bytes; whether there was one to remove."""

@@ -487,3 +487,29 @@ def test_a_file_that_does_not_arrive_whole_is_refused(phone, fast) -> None:
         folder.put(fast)
     assert len(phone.pushes) == 2
     adb.shell(folder.remove())
+
+
+def test_what_killed_processes_left_long_ago_is_removed(phone) -> None:
+    old, young = (phone.path(f"/data/local/tmp/amc_tf-{name}") for name in ("old", "young"))
+    for folder in (old, young):
+        folder.mkdir(parents=True)
+        (folder / "model.tflite").write_bytes(b"x")
+    os.utime(old, (time.time() - 13 * 3600,) * 2)
+    with AdbDevice(phone.serial, phone.binary, adb=CLIENTS[0], environment=phone.env):
+        assert not old.exists() and young.exists()
+    shutil.rmtree(young)
+
+
+def test_a_link_lost_while_the_program_is_made_executable(phone, fast, tmp_path) -> None:
+    plain = tmp_path / "benchmark_model"
+    shutil.copy(phone.binary, plain)
+    plain.chmod(0o600)  # as it comes from a download
+    phone.faults.refuse = Next(True, when="chmod 755")
+    with AdbDevice(phone.serial, plain, adb=CLIENTS[0], environment=phone.env) as device:
+        assert device.benchmark(fast, min_runs=1, min_seconds=0.01).median_us > 0
+
+
+@pytest.mark.parametrize("wrong", [{"retries": -1}, {"reconnect": -1.0}, {"cool_down": float("nan")}])
+def test_patience_is_no_less_than_none(phone, wrong) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} is"):
+        AdbDevice(phone.serial, phone.binary, environment=phone.env, **wrong)

@@ -340,18 +340,6 @@ def test_a_profile_with_the_column_of_old_versions() -> None:
     assert [round(row.us) for row in benchmark_model.operators(old)] == [301, 100]
 
 
-def test_a_profile_as_csv() -> None:
-    csv = (
-        "node type, first, avg_ms, %, cdf%, mem KB, times called, name\n"
-        "Convolution (NHWC, QC8) GEMM, 0.4, 0.301, 60%, 60%, 0, 1, Delegate/Conv\t2:0\n"
-        "SOFTMAX, 0.2, 0.05, 20%, 100%, 0, 2, [probs]:4\n"
-    )
-    rows = benchmark_model.operators(csv)
-    assert [(row.kind, round(row.us), row.calls) for row in rows] == [
-        ("Convolution (NHWC, QC8) GEMM", 301, 1),
-        ("SOFTMAX", 100, 2),
-    ]
-
 
 def test_the_operators_inside_the_delegate_stand_in_for_it() -> None:
     row = "\t {}\t    0.400\t    {}\t 60.000%\t 60.000%\t   0.000\t        1\t{}\n"
@@ -372,3 +360,10 @@ def _flags(program: str, delegate: str, **more) -> list[str]:
     return benchmark_model.flags(
         program, "m.tflite", num_threads=2, delegate=delegate, min_runs=50, min_seconds=1.5, max_seconds=60.0, **more
     )
+
+
+def test_a_tiny_model_is_not_rounded_to_whole_microseconds() -> None:
+    tiny = "count=260000 first=9 curr=3 min=3 max=80 avg=3.86014 std=1 p5=3 median=3 p95=5"
+    assert benchmark_model.parse(tflite(measured=tiny), 0, "xnnpack").median_us == 3.86014
+    larger = "count=9000 first=200 curr=101 min=99 max=800 avg=115.3 std=1 p5=99 median=101 p95=150"
+    assert benchmark_model.parse(tflite(measured=larger), 0, "xnnpack").median_us == 101

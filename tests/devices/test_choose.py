@@ -1,6 +1,7 @@
 """Which device is meant; the phones are stand-ins behind an adb server of their own."""
 
 import subprocess
+from types import SimpleNamespace
 
 import pytest
 
@@ -76,6 +77,23 @@ def test_a_device_of_the_callers_own_stays_his():
 @pytest.mark.parametrize("wrong", ["phone", "adb:", "usb:1", ""])
 def test_other_words_are_refused(wrong):
     with pytest.raises(ValueError, match="'adb', 'adb:SERIAL', 'host'"):
+        choose(wrong)
+
+
+def test_a_phone_named_by_the_environment_is_connected_to(phone, monkeypatch):
+    subprocess.run([find_adb(), "disconnect", phone.serial], check=True, capture_output=True, timeout=60)
+    monkeypatch.setenv("ANDROID_SERIAL", phone.serial)
+    device, _ = choose(None)
+    with device:
+        assert device.name == f"adb:{phone.serial}"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [HostDevice, SimpleNamespace(benchmark=print), SimpleNamespace(benchmark=print, identity={"threads": 1})],
+)
+def test_half_a_device_is_refused(wrong):
+    with pytest.raises(TypeError):
         choose(wrong)
 
 

@@ -29,6 +29,7 @@ def model(tmp_path_factory):
         ({"delegate": "gpu"}, "xnnpack, none"),
         ({"cpu_mask": "big"}, "hex mask"),
         ({"cpu_mask": "0"}, "'0'"),
+        ({"cpu_mask": "-3"}, "hex mask"),
         ({"cpu_mask": "1" + "0" * 60}, "may not use"),
         ({"cpu_mask": "1", "num_threads": 2}, "has 1 cores"),
     ],
