@@ -132,6 +132,8 @@ class AdbDevice:
     def profile(self, path: str | Path) -> tuple[Operator, ...]:
         """Mean time of each operator, in execution order. Profiling costs time, so they add up to more than a latency.
 
+        The heat is looked at before, not after: what counts here are shares.
+
         Raises:
             DeviceError: as `benchmark`, or the program has no profiler.
         """
@@ -220,7 +222,10 @@ class AdbDevice:
         def process(path: str | Path, after: str) -> tuple[dict[str, Any], list[str], phone.State]:
             flags, limit = self._flags(self._folder.put(path), min_runs, min_seconds, warmup_runs, warmup_seconds)
             output, status, state = self._run(flags, limit, after)
-            return benchmark_model.parse(output, status, self._delegate), flags, state
+            try:
+                return benchmark_model.parse(output, status, self._delegate), flags, state
+            except DeviceError as error:
+                raise DeviceError(f"{Path(path).name}: {error}") from error
 
         heat = None
         for _ in range(self._retries + 1):

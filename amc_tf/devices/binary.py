@@ -81,7 +81,8 @@ def find(
                 f"or exchanged; delete it to have it fetched again, and also {record.name} if you trust the new one."
             )
         return Binary(path, found)
-    record.write_text(found + "\n")
+    with contextlib.suppress(OSError):  # a cache that may not be written only forgets
+        record.write_text(found + "\n")
     return Binary(path, found)
 
 
@@ -126,8 +127,11 @@ def _fetch(address: str, path: Path, abi: str, timeout: float) -> None:
 
 def _machine(path: Path) -> int | None:
     """The processor that an ELF file is built for; None for what is no ELF file."""
-    with path.open("rb") as file:
-        header = file.read(20)
+    try:
+        with path.open("rb") as file:
+            header = file.read(20)
+    except OSError as error:
+        raise DeviceError(f"{path} cannot be read ({error.strerror}): mend its permissions.") from error
     return int.from_bytes(header[18:20], "little") if header[:4] == b"\x7fELF" else None
 
 

@@ -16,6 +16,7 @@ from amc_tf.pruning.channel import ChannelPruning
 from amc_tf.pruning.lengths import Lengths, varying
 from amc_tf.tflite import flatbuffer
 from amc_tf.tflite.convert import convert
+from amc_tf.tflite.operators import names
 
 # Where a number stands: ("dim", tensor, axis), ("element", tensor, position) or ("option", operator, field, position).
 Place = tuple[str | int, ...]
@@ -143,11 +144,20 @@ def _places(files: list[Any], values: np.ndarray) -> dict[Place, int]:
         if any(number != first for number in taken):
             if taken not in rows:
                 raise ConversionError(
-                    f"A number in the .tflite ({' '.join(map(str, place))}) is {taken} at {len(taken)} sets of widths, "
-                    f"which no channel axis of the network explains; freeze the layers in question."
+                    f"{_told(files[0], place)} in the .tflite is {taken} at {len(taken)} sets of widths, which no "
+                    f"channel axis of the network explains; freeze the layers there."
                 )
             places[place] = rows[taken]
     return places
+
+
+def _told(file: Any, place: Place) -> str:
+    """A place in words; the names of tensors hold those of the Keras layers that made them."""
+    graph, (sort, index, what, *_) = file.subgraphs[0], place
+    if sort == "option":
+        return f"The option {what} of operator {index} ({names(file)[index]})"
+    name = (graph.tensors[index].name or b"").decode()
+    return f"{'Axis' if sort == 'dim' else 'Element'} {what} of tensor {name!r}"
 
 
 def _structure(file: Any) -> list[tuple]:

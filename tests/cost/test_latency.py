@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 
 from amc_tf.cost.latency import LatencyTable, load_or_measure, measure
 from amc_tf.cost.segments import model_of, segments
@@ -192,6 +193,36 @@ def test_progress_counts_up_to_all(of_small):
     seen = []
     measure(Computed(), shapes, pruning.units, lambda done, total: seen.append((done, total)))
     assert seen[-1][0] == seen[-1][1] and seen == sorted(seen)
+
+
+def test_a_device_that_knows_only_one_at_a_time_is_enough(of_small):
+    pruning, shapes = of_small
+
+    class Single:
+        identity = {"device": "single"}
+
+        def benchmark(self, path, *, min_runs, min_seconds):
+            (timing,) = Computed().benchmark_many([path], min_runs=min_runs, min_seconds=min_seconds)
+            return timing
+
+    full = pruning.full
+    assert measure(Single(), shapes, pruning.units)(full) == measure(Computed(), shapes, pruning.units)(full)
+
+
+def test_a_network_with_a_loop_is_priced(of_small):
+    """The bodies of loops are other subgraphs of the file."""
+    keras = importlib.import_module("keras")
+    x = image = keras.Input((12, 4))
+    x = keras.layers.Conv1D(6, 3, name="wide")(x)
+    x = keras.layers.LSTM(3)(keras.layers.Conv1D(5, 3, name="last")(x))
+    pruning, shapes = setting(keras.Model(image, keras.layers.Dense(2)(x)))
+    assert len(shapes.model.subgraphs) > 1
+    for segment in segments(shapes):
+        values = shapes.lengths(pruning.full)[list(segment.rows)]
+        file, _ = model_of(shapes, segment, values)
+        interpreter = Interpreter(model_content=file)
+        interpreter.allocate_tensors()
+        interpreter.invoke()
 
 
 def test_the_stored_form_is_the_table(of_small):

@@ -57,6 +57,18 @@ def server() -> Iterator[Server]:
     made.http.server_close()
 
 
+def test_what_cannot_be_read_is_a_device_error(tmp_path, monkeypatch) -> None:
+    program = tmp_path / "benchmark_model"
+    program.write_bytes(b"#!/bin/sh")
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")  # root, who runs the tests in CI, may read everything
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(DeviceError, match="cannot be read .Permission denied"):
+        binary.find("arm64-v8a", program)
+
+
 def test_a_given_file_is_used_as_it_is(tmp_path) -> None:
     given = tmp_path / "benchmark_model"
     given.write_bytes(ARM64)
