@@ -65,6 +65,11 @@ def find(
             raise ValueError(f"binary is {str(given)!r}, where there is no file; give the path of a benchmark_model.")
         _check_machine(path, abi)
         return Binary(path, sha256(path))
+    if not abi:
+        raise DeviceError(
+            "The phone does not say its ABI (ro.product.cpu.abi is empty), so no benchmark_model can be chosen for it: "
+            "give the path of one as binary."
+        )
     if abi != "arm64-v8a":
         raise DeviceError(f"There is no official benchmark_model of version {VERSION} for {abi}: {_other(abi)}")
     path = Path(cache or platformdirs.user_cache_dir("amc_tf")) / f"benchmark_model-{VERSION}-{abi}"
@@ -73,8 +78,8 @@ def find(
         _fetch(address, path, abi, timeout)
     _check_machine(path, abi)
     found = sha256(path)
-    with contextlib.suppress(FileNotFoundError):
-        recorded = record.read_text().strip()
+    recorded = _recorded(record)
+    if recorded is not None:
         if found != recorded:
             raise DeviceError(
                 f"{path} has the sha256 {found}, but {recorded} was recorded when it was first fetched: it was damaged "
@@ -97,6 +102,19 @@ def sha256(path: str | Path) -> str:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _recorded(record: Path) -> str | None:
+    """The sha256 that was recorded, None where none was."""
+    try:
+        return record.read_text().strip()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DeviceError(
+            f"{record} cannot be read ({error.strerror}), so {record.stem} cannot be checked: make it readable, or "
+            f"delete it if you trust the program."
+        ) from error
 
 
 def _fetch(address: str, path: Path, abi: str, timeout: float) -> None:

@@ -35,7 +35,9 @@ def choose(device: Any = None) -> tuple[Any, bool]:
         raise TypeError(
             f"device is {device!r}; expected 'adb', 'host' or an object with benchmark(path)."
         )
-    identity = getattr(device, "identity", None)
+    name, identity = getattr(device, "name", None), getattr(device, "identity", None)
+    if not isinstance(name, str):
+        raise TypeError(f"The device {device!r} has the name {name!r}; text is expected, which logs and results show.")
     words = [word for pair in identity.items() for word in pair] if isinstance(identity, Mapping) else [None]
     if not all(isinstance(word, str) for word in words):
         raise TypeError(

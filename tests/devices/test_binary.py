@@ -153,6 +153,20 @@ def test_a_phone_for_which_there_is_no_official_program(tmp_path, abi, words) ->
         binary.find(abi, cache=tmp_path)
 
 
+def test_a_phone_that_does_not_say_its_abi(tmp_path) -> None:
+    with pytest.raises(DeviceError, match="does not say its ABI.*as binary"):
+        binary.find("", cache=tmp_path)
+
+
+def test_a_record_that_cannot_be_read_is_no_reason_to_trust(server, tmp_path) -> None:
+    found = binary.find("arm64-v8a", cache=tmp_path, address=server.address)
+    record = found.path.with_name(found.path.name + ".sha256")
+    record.unlink()
+    record.mkdir()
+    with pytest.raises(DeviceError, match=f"^{record} cannot be read .Is a directory"):
+        binary.find("arm64-v8a", cache=tmp_path, address=server.address)
+
+
 def test_the_cache_is_this_users(tmp_path, monkeypatch, server) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert tmp_path / "amc_tf" in binary.find("arm64-v8a", address=server.address).path.parents

@@ -89,11 +89,17 @@ def test_a_phone_named_by_the_environment_is_connected_to(phone, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "wrong",
-    [HostDevice, SimpleNamespace(benchmark=print), SimpleNamespace(benchmark=print, identity={"threads": 1})],
+    ("wrong", "says"),
+    [
+        (HostDevice, "^device is <class"),
+        (SimpleNamespace(benchmark=print, identity={}), "has the name None"),
+        (SimpleNamespace(benchmark=print, identity={}, name=7), "has the name 7"),
+        (SimpleNamespace(benchmark=print, name="mine"), "has the identity None"),
+        (SimpleNamespace(benchmark=print, name="mine", identity={"threads": 1}), "has the identity {'threads': 1}"),
+    ],
 )
-def test_half_a_device_is_refused(wrong):
-    with pytest.raises(TypeError):
+def test_half_a_device_is_refused(wrong, says):
+    with pytest.raises(TypeError, match=says):
         choose(wrong)
 
 
