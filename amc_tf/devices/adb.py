@@ -12,7 +12,7 @@ import re
 import shlex
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -90,9 +90,15 @@ class AdbDevice:
             raise ValueError(f"delegate is {delegate!r}; on a phone it is one of {', '.join(DELEGATES)}.")
         if timeout <= 0:
             raise ValueError(f"timeout is {timeout!r}; a positive number of seconds is expected.")
-        for name, value in (("retries", retries), ("reconnect", reconnect), ("cool_down", cool_down)):
+        if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+            raise ValueError(f"retries is {retries!r}; a whole number of 0 or more is expected.")
+        for name, value in (("reconnect", reconnect), ("cool_down", cool_down)):
             if not value >= 0:
                 raise ValueError(f"{name} is {value!r}; a number of 0 or more is expected.")
+        if not 0 <= min_battery <= 100:
+            raise ValueError(f"min_battery is {min_battery!r}; a percentage from 0 to 100 is expected.")
+        if not max_celsius > 0:
+            raise ValueError(f"max_celsius is {max_celsius!r}; a number of degrees above 0 is expected.")
         self._threads, self._delegate, self._timeout = num_threads, delegate, timeout
         self._retries, self._reconnect = retries, reconnect
         self._answer = min(_ANSWER_SECONDS, timeout)
@@ -141,8 +147,9 @@ class AdbDevice:
 
         def process() -> str:
             flags, limit = self._flags(self._folder.put(path), 50, 1.0, _WARMUP_RUNS, _WARMUP_SECONDS, profile=True)
-            output, status, _ = self._run(flags, limit, "")
-            benchmark_model.parse(output, status, self._delegate)
+            with _about(path):
+                output, status, _ = self._run(flags, limit, "")
+                benchmark_model.parse(output, status, self._delegate)
             return output
 
         return benchmark_model.operators(self._persist(process))
@@ -221,11 +228,9 @@ class AdbDevice:
 
         def process(path: str | Path, after: str) -> tuple[dict[str, Any], list[str], phone.State]:
             flags, limit = self._flags(self._folder.put(path), min_runs, min_seconds, warmup_runs, warmup_seconds)
-            output, status, state = self._run(flags, limit, after)
-            try:
+            with _about(path):
+                output, status, state = self._run(flags, limit, after)
                 return benchmark_model.parse(output, status, self._delegate), flags, state
-            except DeviceError as error:
-                raise DeviceError(f"{Path(path).name}: {error}") from error
 
         heat = None
         for _ in range(self._retries + 1):
@@ -365,3 +370,14 @@ class AdbDevice:
 
     def _shell(self, line: str) -> str:
         return self._adb.shell(line, timeout=self._answer).output
+
+
+@contextlib.contextmanager
+def _about(path: str | Path) -> Iterator[None]:
+    """Has errors name the model, since several may be measured at once."""
+    try:
+        yield
+    except LinkLost:
+        raise  # about the phone alone
+    except DeviceError as error:
+        raise type(error)(f"{Path(path).name}: {error}") from error

@@ -509,7 +509,33 @@ def test_a_link_lost_while_the_program_is_made_executable(phone, fast, tmp_path)
         assert device.benchmark(fast, min_runs=1, min_seconds=0.01).median_us > 0
 
 
-@pytest.mark.parametrize("wrong", [{"retries": -1}, {"reconnect": -1.0}, {"cool_down": float("nan")}])
-def test_patience_is_no_less_than_none(phone, wrong) -> None:
-    with pytest.raises(ValueError, match=f"{next(iter(wrong))} is"):
-        AdbDevice(phone.serial, phone.binary, environment=phone.env, **wrong)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("retries", -1),
+        ("retries", 0.5),
+        ("retries", True),
+        ("reconnect", -1.0),
+        ("cool_down", float("nan")),
+        ("min_battery", -1),
+        ("min_battery", 101),
+        ("max_celsius", 0),
+        ("max_celsius", float("nan")),
+    ],
+)
+def test_limits_and_patience_that_make_no_sense(phone, name, value) -> None:
+    with pytest.raises(ValueError, match=f"^{name} is {value}; .* expected.$"):
+        AdbDevice(phone.serial, phone.binary, environment=phone.env, **{name: value})
+
+
+def test_an_error_names_the_model_that_it_is_about(phone, fast, tmp_path) -> None:
+    wrong = tmp_path / "wrong.tflite"
+    wrong.write_bytes(b"no flatbuffer at all" * 10)
+    with opened(phone) as device:
+        with pytest.raises(DeviceError, match="^wrong.tflite: "):
+            device.benchmark_many([fast, wrong, fast], min_runs=1, min_seconds=0.01)
+        with pytest.raises(DeviceError, match="^wrong.tflite: "):
+            device.profile(wrong)
+        phone.faults.crash = Crash(137)
+        with pytest.raises(DeviceError, match="^fast.tflite: .* was killed"):
+            measured(device, fast)
