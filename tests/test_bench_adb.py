@@ -227,3 +227,19 @@ def test_a_signal_that_ends_it_leaves_nothing_on_the_phone(phone, pair, number) 
         time.sleep(0.1)
     process.send_signal(number)
     assert process.wait(timeout=60) == 128 + number
+
+
+def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    """As nohup wants it."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        bench_adb.end_in_order()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        with pytest.raises(SystemExit) as raised:
+            signal.raise_signal(signal.SIGTERM)
+        assert raised.value.code == 128 + signal.SIGTERM
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
