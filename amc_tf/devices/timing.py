@@ -33,8 +33,8 @@ class Timing:
     p90 and MAD are taken over the processes, each represented by the median of its inferences.
 
     Attributes:
-        processes: Typical time of each process: the median of its inferences; their mean where an old benchmark
-            program prints no median.
+        processes: Typical time of each process: the median of its inferences; their mean where a benchmark
+            program prints no median, or one below 100 us, which it rounds to whole microseconds.
         min_us: Fastest single inference of all.
         runs: Number of inferences measured in all processes.
         p95_us: 95th percentile of single inferences, median over the processes; None where it is not known.
