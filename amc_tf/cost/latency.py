@@ -175,11 +175,11 @@ def measure(
     rows = []
     for segment in segments(shapes):
         axes = [_allowed(shapes.lengths, row, units) for row in segment.rows]
-        key = (segment.kind, tuple(map(tuple, axes)))
-        if key not in kinds:
-            kinds[key] = len(examples)
+        kind = (segment.kind, tuple(map(tuple, axes)))
+        if kind not in kinds:
+            kinds[kind] = len(examples)
             examples.append((segment, *_plane(axes)))
-        rows.append((kinds[key], segment.rows))
+        rows.append((kinds[kind], segment.rows))
     wanted = [(kind, index) for kind, (_, axes, _) in enumerate(examples) for index in grid.wanted(axes)]
     taken = _timed(device, shapes, examples, wanted, on_progress)
     values = [
@@ -238,7 +238,6 @@ def _between(points: np.ndarray, value: float) -> tuple[int, float]:
     """Between which two points, of at least two, a value lies, and how far on the way."""
     index = int(np.clip(np.searchsorted(points, value, side="right") - 1, 0, len(points) - 2))
     return index, float((value - points[index]) / (points[index + 1] - points[index]))
-
 
 
 def _benchmark_many(device: Any, paths: Sequence[Path]) -> list[Timing]:

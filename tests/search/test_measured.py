@@ -165,6 +165,18 @@ def test_a_finalist_that_fails_the_device_is_left_out():
         list(finalists(some[:1], Choosy(), None, negative_error, none))
 
 
+def test_a_plan_proposed_again_counts_again_as_it_does_after_a_restart():
+    score = evaluator(lambda w: w[0] / 100)
+    one = Measured(score, Slower(share=1.5), FULL, [1.0])
+    trials = []
+    for number, widths in enumerate([(8, 8), (8, 8), (8, 8)], 1):
+        outcome = one(widths)
+        trials.append(trial(number, widths, outcome.accuracy, outcome.cost, outcome.predicted))
+    again = Measured(score, Slower(share=1.5), FULL, [1.0], trials)
+    assert one((4, 8)) == again((4, 8))
+    assert one((4, 8)).cost == pytest.approx(1.5 * price((4, 8)))  # three shares of 1.5 outweigh the one before
+
+
 def test_what_was_measured_once_is_not_foretold_again():
     stopwatch = Slower(share=1.3)
     measured = Measured(evaluator(lambda w: w[0] / 100), stopwatch, FULL)
