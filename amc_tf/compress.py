@@ -14,6 +14,7 @@ from amc_tf import data
 from amc_tf.cost import counts
 from amc_tf.data import Split
 from amc_tf.errors import RunDirError
+from amc_tf.files import write
 from amc_tf.graph import keras_graph
 from amc_tf.graph.graph import digest
 from amc_tf.latency import Latency, missed
@@ -21,7 +22,7 @@ from amc_tf.pruning.channel import ChannelPruning
 from amc_tf.pruning.importance import Importance
 from amc_tf.report.progress import SearchProgress, TableProgress
 from amc_tf.request import fingerprint, named, run_name
-from amc_tf.result import Figures, Result, replace
+from amc_tf.result import Figures, Result
 from amc_tf.search.agent import DdpgAgent
 from amc_tf.search.budget import Budget, parse_budget
 from amc_tf.search.evaluate import Evaluator
@@ -296,12 +297,13 @@ def _save(result: Result, base_tflite: bytes, tflite: bytes) -> None:
         temporary = result.run_dir / ".model.part.keras"
         result.model.save(temporary)
         temporary.replace(result.run_dir / "model.keras")
-        replace(result.run_dir / "base.tflite", base_tflite)
-        replace(result.tflite, tflite)
+        write(base_tflite, result.run_dir / "base.tflite")
+        write(tflite, result.tflite)
         result.save_summary()
-    except OSError as error:
+    except (OSError, RunDirError) as error:
+        why = getattr(error.__cause__ or error, "strerror", None) or error
         raise RunDirError(
-            f"The result cannot be written to {result.run_dir} ({error.strerror or error}); the journal is safe: make "
+            f"The result cannot be written to {result.run_dir} ({why}); the journal is safe: make "
             f"room or mend the permissions and run the same call again, which goes straight to the result."
         ) from error
 

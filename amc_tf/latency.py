@@ -13,8 +13,8 @@ from amc_tf.cost.stopwatch import Stopwatch
 from amc_tf.devices.choose import choose
 from amc_tf.devices.interleave import Comparison
 from amc_tf.errors import BudgetError, DeviceError, RunDirError
+from amc_tf.files import write
 from amc_tf.pruning.channel import ChannelPruning
-from amc_tf.result import replace
 from amc_tf.search.budget import narrowed
 from amc_tf.search.measured import FINAL_ROUNDS, Measured, correction, finalists, nearby
 from amc_tf.search.metrics import BadPredictions
@@ -126,7 +126,7 @@ class Latency:
             "shares": self.shares,
             "table": self.table.to_dict(),
         }
-        replace(run_dir / _FILE, json.dumps(stored).encode())
+        write(json.dumps(stored).encode(), run_dir / _FILE)
 
     def evaluator(self, evaluate: Callable[[Sequence[int]], Outcome], trials: Sequence[Trial]) -> Measured:
         """The evaluator of the search, see search.measured."""

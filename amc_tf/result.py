@@ -1,11 +1,11 @@
 """What compress() hands back, and the files it leaves in the run directory."""
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from amc_tf.files import write
 from amc_tf.pruning.plan import Plan
 from amc_tf.search.outcome import Trial
 
@@ -87,7 +87,7 @@ class Result:
 
     def save_summary(self) -> None:
         """Writes result.json into the run directory."""
-        replace(self.run_dir / "result.json", json.dumps(self.summary(), indent=1).encode())
+        write(json.dumps(self.summary(), indent=1).encode(), self.run_dir / "result.json")
 
     def rows(self) -> list[tuple[str, str, str, str]]:
         """The before/after table: (figure, base, compressed, what is kept)."""
@@ -106,13 +106,3 @@ class Result:
             low, high = self.latency["ratio_low"], self.latency["ratio_high"]  # of five rounds or more: never None
             rows[-1] = (*rows[-1][:3], f"{rows[-1][3]} ({low:.1%} to {high:.1%})")
         return rows
-
-
-def replace(path: Path, contents: bytes) -> None:
-    """Writes a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("wb") as file:
-        file.write(contents)
-        file.flush()
-        os.fsync(file.fileno())  # or a power cut leaves an empty file under the final name
-    temporary.replace(path)

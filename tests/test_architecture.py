@@ -15,6 +15,7 @@ PACKAGE = ROOT / "amc_tf"
 LEVELS = {
     "errors": 0,
     "data": 1,
+    "files": 1,
     "graph": 1,
     "pruning": 2,
     "tflite": 3,

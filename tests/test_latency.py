@@ -277,3 +277,14 @@ def test_on_the_phone_on_the_cable_and_nothing_is_left_behind(tmp_path, monkeypa
         assert 0 < result.compressed.latency_ms < result.base.latency_ms
         assert result.latency["device"]["model"] == "Stand_In"
         assert phone.files == [] and not [line for line in phone.leftovers().values() if "benchmark" in line]
+
+
+def test_a_result_that_cannot_be_written_is_one_sentence_and_the_journal_is_safe(model, tmp_path):
+    def in_the_way(trial, best):
+        (tmp_path / "run/base.tflite/taken").mkdir(parents=True, exist_ok=True)
+
+    with pytest.raises(amc_tf.RunDirError, match="cannot be written .*directory.*journal is safe"):
+        run(model, tmp_path / "run", Computed(), episodes=2, on_episode_end=in_the_way)
+    assert not [path for path in (tmp_path / "run").iterdir() if "part" in path.name]
+    shutil.rmtree(tmp_path / "run/base.tflite")
+    assert run(model, tmp_path / "run", Computed(), episodes=2).tflite.exists()

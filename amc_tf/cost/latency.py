@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import json
 import math
-import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +23,8 @@ from amc_tf.cost import grid
 from amc_tf.cost.segments import Segment, model_of, segments
 from amc_tf.cost.stopwatch import again
 from amc_tf.devices.timing import Timing
+from amc_tf.errors import RunDirError
+from amc_tf.files import write
 from amc_tf.pruning.channel import Unit
 from amc_tf.pruning.lengths import Lengths
 from amc_tf.tflite.shapes import Shapes
@@ -147,11 +148,10 @@ def load_or_measure(
     with contextlib.suppress(OSError, LookupError, TypeError, ValueError):  # a missing or damaged one is measured anew
         return LatencyTable.from_dict(json.loads(path.read_text()))
     table = measure(device, shapes, units, on_progress)
-    with contextlib.suppress(OSError):  # a cache that cannot be written costs minutes next time, not this search
+    # A cache that cannot be written costs minutes next time, not this search.
+    with contextlib.suppress(OSError, RunDirError):
         folder.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        part.write_text(json.dumps({**table.to_dict(), "device": dict(device.identity)}))
-        part.replace(path)
+        write(json.dumps({**table.to_dict(), "device": dict(device.identity)}).encode(), path)
     return table
 
 

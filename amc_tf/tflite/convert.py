@@ -2,14 +2,13 @@
 
 import itertools
 import math
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from amc_tf.errors import ConversionError, RunDirError
+from amc_tf.errors import ConversionError
 from amc_tf.graph import keras_graph
 from amc_tf.tflite.flatbuffer import pack, unpack
 from amc_tf.tflite.operators import Operator, Subgraph, read
@@ -88,31 +87,6 @@ def check(tflite: bytes | str | Path) -> None:
     if found:
         listed = "; ".join(f"{problem}, {times} times" if times > 1 else problem for problem, times in found.items())
         raise ConversionError(f"The .tflite is not fit to ship: {listed}; make it with amc_tf's convert().")
-
-
-def write(tflite: bytes, path: str | Path) -> Path:
-    """Writes a file so that it is there whole or not at all.
-
-    Raises:
-        RunDirError: the folder is missing, full or may not be written.
-    """
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        try:
-            with partial.open("wb") as file:
-                file.write(tflite)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise RunDirError(
-            f"Could not write {len(tflite)} bytes to {str(path)!r} ({error.strerror}); "
-            f"choose a folder that exists, may be written and has room."
-        ) from error
-    return path
 
 
 def input_names(model: Any) -> list[str]:

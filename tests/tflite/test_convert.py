@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from amc_tf.errors import ConversionError, RunDirError
-from amc_tf.tflite.convert import check, convert, write
+from amc_tf.files import write
+from amc_tf.tflite.convert import check, convert
 from amc_tf.tflite.flatbuffer import pack, unpack
 from amc_tf.tflite.operators import operators, read
 from tests.toys import randomized
