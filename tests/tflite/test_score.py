@@ -1,0 +1,483 @@
+"""Running files in worker processes: the runtime's own outputs, whatever happens to a worker, and what goes wrong."""
+
+import gc
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from amc_tf.errors import AmcError, ConversionError
+from amc_tf.tflite import score
+from amc_tf.tflite.convert import convert
+from amc_tf.tflite.flatbuffer import pack, unpack
+from amc_tf.tflite.score import Scorer, outputs
+from tests.toys import randomized
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = 200
+GONE_WITHIN = 10.0  # seconds
+
+
+@pytest.fixture(scope="module")
+def net():
+    import keras
+
+    layers = keras.layers
+    chain = [layers.Conv2D(4, 3, activation="relu"), layers.Flatten(), layers.Dense(5)]
+    return randomized(keras.Sequential([keras.Input((8, 8, 3)), *chain]))
+
+
+@pytest.fixture(scope="module")
+def tflite(net) -> bytes:
+    return convert(net)
+
+
+@pytest.fixture(scope="module")
+def two_ended() -> bytes:
+    """Inputs (2,) and (3,), outputs (4,) and (5,): every end by its shape."""
+    import keras
+
+    layers = keras.layers
+    left, right = keras.Input((2,), name="left"), keras.Input((3,), name="right")
+    both = layers.Concatenate()([left, right])
+    ends = [layers.Dense(4, name="zebra")(both), layers.Dense(5, name="ape")(both)]
+    return convert(randomized(keras.Model([left, right], ends)))
+
+
+@pytest.fixture(scope="module")
+def slow() -> bytes:
+    """Some 10 ms an example."""
+    import keras
+
+    chain = [keras.layers.Conv2D(64, 3, padding="same") for _ in range(3)]
+    pool = keras.layers.GlobalAveragePooling2D()
+    return convert(randomized(keras.Sequential([keras.Input((64, 64, 8)), *chain, pool])))
+
+
+@pytest.fixture(scope="module")
+def of_four(net) -> bytes:
+    """As the converter makes it, without a signature."""
+    import tensorflow as tf
+
+    function = tf.function(lambda x: net(x, training=False), autograph=False)
+    concrete = function.get_concrete_function(tf.TensorSpec((4, 8, 8, 3), tf.float32))
+    return tf.lite.TFLiteConverter.from_concrete_functions([concrete]).convert()
+
+
+@pytest.fixture(scope="module")
+def x() -> np.ndarray:
+    return np.random.default_rng(0).random((EXAMPLES, 8, 8, 3), np.float32)
+
+
+@pytest.fixture(scope="module")
+def scorer() -> Iterator[Scorer]:
+    with Scorer(2) as scorer:
+        yield scorer
+
+
+@pytest.fixture(scope="module")
+def held(scorer, x):
+    return scorer.hold([x])
+
+
+def in_process(tflite: bytes, *arrays: np.ndarray, batch: int = 1) -> list[np.ndarray]:
+    """The oracle: the runtime in this process, inputs and outputs in the order of the first subgraph."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=tflite, num_threads=1)
+    interpreter.allocate_tensors()
+    rows = []
+    for start in range(0, len(arrays[0]), batch):
+        for end, array in zip(interpreter.get_input_details(), arrays, strict=True):
+            interpreter.set_tensor(end["index"], array[start : start + batch].astype(end["dtype"]))
+        interpreter.invoke()
+        rows.append([interpreter.get_tensor(end["index"]) for end in interpreter.get_output_details()])
+    return [np.stack(values) for values in zip(*rows, strict=True)]
+
+
+def children(parent: int | str = "self") -> set[int]:
+    """Scorers' workers among the children of a process."""
+    found = set()
+    for task in Path(f"/proc/{parent}/task").iterdir():
+        found |= {int(pid) for pid in (task / "children").read_text().split()}
+    return {pid for pid in found if b"score_process.py" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+def wait_for(what, seconds: float = GONE_WITHIN):
+    """What `what` returns as soon as it is true."""
+    end = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)
+    return found
+
+
+def in_thread(call) -> tuple[threading.Thread, list]:
+    """A thread that runs `call`, and a list that its result or error ends in."""
+    found: list = []
+
+    def work():
+        try:
+            found.append(call())
+        except Exception as error:
+            found.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread, found
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_outputs_are_the_runtimes_own_to_the_bit(tflite, x, workers):
+    expected = in_process(tflite, x)
+    with Scorer(workers) as scorer, scorer.hold([x]) as held, scorer.load(tflite, held) as loaded:
+        for start, stop in [(0, EXAMPLES), (0, 1), (EXAMPLES - 1, EXAMPLES), (13, 152)]:
+            (found,) = loaded.run(start, stop)
+            np.testing.assert_array_equal(found, expected[0][start:stop])
+        np.testing.assert_array_equal(scorer.run(tflite, held)[0], expected[0])
+
+
+def test_predictions_are_those_of_keras(net, tflite, scorer, held, x):
+    (found,) = outputs(scorer.run(tflite, held))
+    predictions = np.argmax(net.predict(x, verbose=0), -1)
+    assert len(set(predictions)) > 1
+    np.testing.assert_array_equal(np.argmax(found, -1), predictions)
+
+
+def test_inputs_and_outputs_are_those_of_the_signature(two_ended, scorer):
+    draw = np.random.default_rng(1).normal
+    left, right = draw(size=(EXAMPLES, 2)).astype("float32"), draw(size=(EXAMPLES, 3)).astype("float32")
+    expected = in_process(two_ended, left, right)
+    file = unpack(two_ended)
+    graph = file.subgraphs[0]
+    graph.inputs, graph.outputs = graph.inputs[::-1].copy(), graph.outputs[::-1].copy()
+    with scorer.hold([left, right]) as held:
+        for data in (two_ended, pack(file)):
+            found = scorer.run(data, held)
+            assert [array.shape for array in found] == [(EXAMPLES, 1, 4), (EXAMPLES, 1, 5)]
+            for got, wanted in zip(found, expected, strict=True):
+                np.testing.assert_array_equal(got, wanted)
+
+
+def test_several_examples_a_step_and_no_signature(of_four, scorer, held, x):
+    assert not unpack(of_four).signatureDefs
+    (expected,) = in_process(of_four, x, batch=4)
+    (found,) = scorer.run(of_four, held)
+    np.testing.assert_array_equal(found, expected)
+    assert found.shape == (EXAMPLES // 4, 4, 5)
+    np.testing.assert_array_equal(scorer.run(of_four, held, 6, 18)[0], in_process(of_four, x[6:18], batch=4)[0])
+    np.testing.assert_array_equal(outputs([found])[0], expected.reshape(EXAMPLES, 5))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float64", "int64"])
+def test_examples_of_any_type_of_numbers_are_cast(tflite, scorer, x, dtype):
+    raw = (x * 255).astype(dtype)
+    with scorer.hold([raw]) as held:
+        assert os.fstat(held.file.descriptor).st_size == raw.nbytes  # not as many as float32
+        np.testing.assert_array_equal(scorer.run(tflite, held)[0], in_process(tflite, raw)[0])
+
+
+def test_examples_too_many_to_be_written_at_once(tflite, scorer, x, monkeypatch):
+    monkeypatch.setattr(score, "_WRITTEN_AT_ONCE", 7 * x[0].nbytes)
+    with scorer.hold([x[::-1]]) as held:
+        np.testing.assert_array_equal(scorer.run(tflite, held)[0], in_process(tflite, x[::-1])[0])
+
+
+def test_runs_of_several_threads_do_not_mix(tflite, of_four, scorer, held, x):
+    expected = {tflite: in_process(tflite, x)[0], of_four: in_process(of_four, x, batch=4)[0]}
+    works = [in_thread(lambda data=data: scorer.run(data, held)[0]) for data in [tflite, of_four] * 3]
+    for (thread, found), data in zip(works, [tflite, of_four] * 3, strict=True):
+        thread.join(60)
+        np.testing.assert_array_equal(found[0], expected[data])
+
+
+def test_workers_keep_a_loaded_file_and_forget_a_closed_one(tflite, x):
+    """Whether the file, which has no name, is still mapped says whether it is kept."""
+
+    def mapped() -> int:
+        (worker,) = children() - before
+        lines = Path(f"/proc/{worker}/maps").read_text().splitlines()
+        return sum(int(line.split()[4] == str(inode)) for line in lines)
+
+    before = children()
+    with Scorer(1) as scorer, scorer.hold([x]) as held:
+        with scorer.load(tflite, held) as loaded:
+            inode = os.fstat(loaded._files[1].descriptor).st_ino
+            loaded.run(0, 5)
+            assert mapped()
+            scorer.run(tflite, held, 0, 5)
+            assert mapped()
+        scorer.run(tflite, held, 0, 5)
+        assert not mapped()
+
+
+def test_closed_files_give_their_descriptors_back(tflite, x):
+    def descriptors() -> int:
+        gc.collect()
+        return len(os.listdir("/proc/self/fd"))
+
+    with Scorer(1) as scorer:
+        with scorer.hold([x]) as held:
+            scorer.run(tflite, held)
+        before = descriptors()
+        for _ in range(3):
+            with scorer.hold([x]) as held:
+                scorer.run(tflite, held)
+        wait_for(lambda: descriptors() <= before)
+
+
+def test_a_worker_has_not_loaded_tensorflow(scorer, tflite, held):
+    scorer.run(tflite, held)
+    workers = children()
+    assert workers
+    for worker in workers:
+        maps = Path(f"/proc/{worker}/maps").read_text()
+        assert "ai_edge_litert" in maps and "/tensorflow/" not in maps
+
+
+def test_the_work_of_a_killed_worker_is_done_again(slow, caplog):
+    examples = np.random.default_rng(2).random((60, 64, 64, 8), np.float32)
+    before = children()
+    with Scorer(2) as scorer, scorer.hold([examples]) as held:
+        scorer.run(slow, held, 0, 2)  # the workers are up
+        thread, found = in_thread(lambda: scorer.run(slow, held)[0])
+        time.sleep(0.05)
+        os.kill(min(children() - before), signal.SIGKILL)
+        thread.join(60)
+    np.testing.assert_array_equal(found[0], in_process(slow, examples)[0])
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING and record.name == "amc_tf.tflite.score"
+    assert re.search(r"on the examples \d+ to \d+ was killed by SIGKILL .*; another one does", record.getMessage())
+
+
+def test_a_worker_that_hangs_counts_as_dead(tflite, x, caplog):
+    before = children()
+    with Scorer(1, timeout=2.0) as scorer, scorer.hold([x]) as held:
+        scorer.run(tflite, held, 0, 1)
+        (worker,) = children() - before
+        os.kill(worker, signal.SIGSTOP)
+        np.testing.assert_array_equal(scorer.run(tflite, held)[0], in_process(tflite, x)[0])
+        assert not alive(worker)
+    assert "did not answer within 2 s and was killed" in caplog.text
+
+
+def test_a_file_that_every_worker_dies_of_is_given_up(tflite, held, x, tmp_path, monkeypatch, caplog):
+    deadly = tmp_path / "deadly.py"
+    deadly.write_text("import os, sys; sys.stdin.buffer.read(1); print('INFO: hm'); sys.exit('out of luck')")
+    program = score._PROGRAM
+    monkeypatch.setattr(score, "_PROGRAM", deadly)
+    with Scorer(1) as scorer:
+        with pytest.raises(
+            ConversionError, match=r"cost 3 workers, the last of which ended with exit status 1 \(out of"
+        ):
+            scorer.run(tflite, held)
+        assert [record.levelno for record in caplog.records] == [logging.WARNING] * 3
+        monkeypatch.setattr(score, "_PROGRAM", program)
+        np.testing.assert_array_equal(scorer.run(tflite, held)[0], in_process(tflite, x)[0])
+
+
+def test_a_truncated_file_is_damaged_wherever_it_was_cut(tflite, scorer, held):
+    for length in range(8, len(tflite), 41):
+        with pytest.raises(ConversionError, match="damaged, perhaps cut short"):
+            scorer.run(tflite[:length], held)
+    with pytest.raises(ConversionError, match=r"is no \.tflite"):
+        scorer.run(tflite[:5], held)
+
+
+def test_rubbish_in_a_file_costs_no_more_than_its_run(tflite, scorer, held, x):
+    """The runtime may refuse it, compute something else or die; this process and the next run do not care."""
+    rng = np.random.default_rng(0)
+    for _ in range(6):
+        data = bytearray(tflite)
+        for place in rng.integers(8, len(data), 40):
+            data[place] = rng.integers(256)
+        try:
+            scorer.run(bytes(data), held, 0, 1)
+        except ConversionError as error:
+            assert "\n" not in str(error)
+    np.testing.assert_array_equal(scorer.run(tflite, held)[0], in_process(tflite, x)[0])
+
+
+def test_an_operator_that_the_runtime_lacks_is_told(tflite, scorer, held):
+    file = unpack(tflite)
+    code = file.operatorCodes[0]
+    code.builtinCode, code.deprecatedBuiltinCode, code.customCode = 32, 32, "FlexNothing"
+    with pytest.raises(ConversionError, match="does not run in ai-edge-litert"):
+        scorer.run(pack(file), held)
+
+
+@pytest.mark.parametrize(
+    "shapes, dtype, says",
+    [
+        ([(8, 8, 3)] * 2, "float32", r"has 1 inputs, but the examples are of 2"),
+        ([(8, 9, 3)], "float32", r"takes examples of shape \(8, 8, 3\), but those held are of shape \(8, 9, 3\)"),
+    ],
+)
+def test_a_file_of_another_model_is_refused(tflite, scorer, shapes, dtype, says):
+    with (
+        scorer.hold([np.zeros((4, *shape), dtype) for shape in shapes]) as held,
+        pytest.raises(ConversionError, match=says),
+    ):
+        scorer.run(tflite, held)
+
+
+def test_integers_may_not_change_their_value(scorer):
+    import keras
+
+    table = convert(randomized(keras.Sequential([keras.Input((3,), dtype="int32"), keras.layers.Embedding(9, 2)])))
+    tokens = np.arange(9).reshape(3, 3)
+    with scorer.hold([tokens]) as held:
+        np.testing.assert_array_equal(scorer.run(table, held)[0], in_process(table, tokens)[0])
+    for wrong, says in [(tokens + 2**40, "int64 from 1099511627776 to"), (tokens * 0.5, "float64; convert")]:
+        with scorer.hold([wrong]) as held, pytest.raises(ConversionError, match=f"type int32, which .* {says}"):
+            scorer.run(table, held)
+
+
+@pytest.mark.parametrize(
+    "inputs, says",
+    [
+        ([], "at least one array"),
+        ([np.zeros((0, 2))], r"\[\(0, 2\)\]"),
+        ([np.zeros((3, 2)), np.zeros((4, 2))], "same number of examples"),
+        ([np.array(1.0)], "at least one array"),
+        ([np.array(["a"])], "Input 0 is of type <U1"),
+    ],
+)
+def test_what_cannot_be_held_is_refused(scorer, inputs, says):
+    with pytest.raises(ValueError, match=says):
+        scorer.hold(inputs)
+
+
+@pytest.mark.parametrize("start, stop", [(0, 0), (-4, 4), (4, EXAMPLES + 4), (8, 4), (0, 6)])
+def test_parts_that_there_are_not_are_refused(of_four, scorer, held, start, stop):
+    with pytest.raises(ValueError, match="multiple of the file's batch of 4"):
+        scorer.run(of_four, held, start, stop)
+
+
+@pytest.mark.parametrize("arguments", [{"workers": 0}, {"workers": True}, {"workers": 1.5}, {"timeout": 0}])
+def test_wrong_arguments_get_one_sentence(arguments):
+    with pytest.raises(ValueError, match=f"{next(iter(arguments))} is .* expected"):
+        Scorer(**arguments)
+
+
+def test_without_room_there_is_a_way_out(tflite, tmp_path):
+    """A limit on the size of files is the full disk that a test may have."""
+    path = tmp_path / "net.tflite"
+    path.write_bytes(tflite)
+    code = f"""
+import resource, sys
+import numpy as np
+sys.path.insert(0, {str(ROOT)!r})
+from amc_tf.errors import RunDirError
+from amc_tf.tflite.score import Scorer
+with Scorer(1) as scorer:
+    held = scorer.hold([np.zeros((1, 8, 8, 3), "float32")])
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+    for call in (lambda: scorer.hold([np.zeros((10, 1000), "float32")]), lambda: scorer.run({str(path)!r}, held)):
+        try:
+            call()
+        except RunDirError as error:
+            print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2, done.stderr
+    for line, what in zip(lines, ["40000 bytes of examples", f"a .tflite of {len(tflite)} bytes"], strict=True):
+        assert line.startswith(f"There is no room for {what} among the temporary files in '/")
+        assert line.endswith("free space there, or name another folder in TMPDIR.")
+
+
+def test_what_is_closed_says_so(tflite, x):
+    scorer = Scorer(1)
+    held = scorer.hold([x])
+    loaded, other = scorer.load(tflite, held), scorer.load(tflite, held)
+    other.close()
+    with pytest.raises(ValueError, match=r"\.tflite is closed"):
+        other.run()
+    held.close()
+    np.testing.assert_array_equal(loaded.run(0, 3)[0], in_process(tflite, x[:3])[0])  # it holds them itself
+    with pytest.raises(ValueError, match="examples are closed"):
+        scorer.run(tflite, held)
+    scorer.close()
+    scorer.close()
+    for call in (lambda: scorer.hold([x]), lambda: scorer.run(tflite, held), loaded.run):
+        with pytest.raises(ValueError, match="scorer is closed"):
+            call()
+
+
+def test_closing_fails_the_runs_of_other_threads_and_ends_the_workers(slow, caplog):
+    before = children()
+    scorer = Scorer(2)
+    held = scorer.hold([np.zeros((500, 64, 64, 8), np.uint8)])
+    thread, found = in_thread(lambda: scorer.run(slow, held))
+    workers = wait_for(lambda: children() - before)
+    scorer.close()
+    thread.join(GONE_WITHIN)
+    assert isinstance(found[0], AmcError) and "closed while" in str(found[0])
+    wait_for(lambda: not any(alive(worker) for worker in workers) and not children() - before)
+    assert not caplog.records  # nothing went wrong
+
+
+def test_a_forgotten_scorer_ends_its_workers(tflite, x):
+    before, threads = children(), threading.active_count()
+    scorer = Scorer(1)
+    scorer.run(tflite, scorer.hold([x]), 0, 1)
+    assert children() - before
+    del scorer
+    gc.collect()
+    wait_for(lambda: not children() - before and threading.active_count() <= threads)
+
+
+def test_ctrl_c_leaves_a_scorer_that_works(slow, caplog):
+    examples = np.random.default_rng(2).random((300, 64, 64, 8), np.float32)
+    with Scorer(1) as scorer, scorer.hold([examples]) as held:
+        scorer.run(slow, held, 0, 1)
+        timer = threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT))
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            scorer.run(slow, held)
+        started = time.monotonic()
+        found = scorer.run(slow, held, 0, 3)
+        waited = time.monotonic() - started
+    np.testing.assert_array_equal(found[0], in_process(slow, examples[:3])[0])
+    assert not caplog.records  # the worker did not notice
+    assert waited < GONE_WITHIN
+
+
+@pytest.mark.parametrize("end", ["os.kill(os.getpid(), 9)", "sys.exit()"])
+def test_no_worker_outlives_its_owner(tflite, tmp_path, end):
+    path = tmp_path / "net.tflite"
+    path.write_bytes(tflite)
+    code = f"""
+import os, sys
+import numpy as np
+sys.path.insert(0, {str(ROOT)!r})
+from amc_tf.tflite.score import Scorer
+scorer = Scorer(2)
+scorer.run({str(path)!r}, scorer.hold([np.zeros((20, 8, 8, 3), "float32")]))
+print(*(w.process.pid for w in scorer._crew._processes), flush=True)
+{end}
+"""
+    (tmp_path / "temporary").mkdir()
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "temporary")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment)
+    workers = [int(pid) for pid in done.stdout.split()]
+    assert len(workers) == 2, done.stderr
+    wait_for(lambda: not any(alive(worker) for worker in workers))
+    assert not list((tmp_path / "temporary").iterdir())
