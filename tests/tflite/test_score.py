@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -193,6 +194,20 @@ def test_examples_of_any_type_of_numbers_are_cast(tflite, scorer, x, dtype):
         np.testing.assert_array_equal(scorer.run(tflite, held)[0], in_process(tflite, raw)[0])
 
 
+def test_no_state_goes_from_one_step_to_the_next(scorer):
+    """The converter makes of an LSTM, on this way, an operator that remembers; in Keras it does not."""
+    import tensorflow as tf
+    import tf_keras
+
+    net = tf_keras.Sequential([tf_keras.Input((6, 3), batch_size=1), tf_keras.layers.LSTM(4)])
+    remembering = tf.lite.TFLiteConverter.from_keras_model(net).convert()
+    same = np.ones((8, 6, 3), np.float32)
+    assert np.ptp(in_process(remembering, same)[0], axis=0).any()
+    with scorer.hold([same]) as held:
+        (found,) = outputs(scorer.run(remembering, held))
+    np.testing.assert_allclose(found, net.predict(same, batch_size=1, verbose=0), atol=1e-5)
+
+
 def test_examples_too_many_to_be_written_at_once(tflite, scorer, x, monkeypatch):
     monkeypatch.setattr(score, "_WRITTEN_AT_ONCE", 7 * x[0].nbytes)
     with scorer.hold([x[::-1]]) as held:
@@ -239,7 +254,9 @@ def test_closed_files_give_their_descriptors_back(tflite, x):
         for _ in range(3):
             with scorer.hold([x]) as held:
                 scorer.run(tflite, held)
+                file = weakref.ref(held.file)
         wait_for(lambda: descriptors() <= before)
+        wait_for(lambda: file() is None)  # even the last, while there is no next job
 
 
 def test_a_worker_has_not_loaded_tensorflow(scorer, tflite, held):
@@ -252,7 +269,7 @@ def test_a_worker_has_not_loaded_tensorflow(scorer, tflite, held):
 
 
 def test_the_work_of_a_killed_worker_is_done_again(slow, caplog):
-    examples = np.random.default_rng(2).random((60, 64, 64, 8), np.float32)
+    examples = np.random.default_rng(2).random((120, 64, 64, 8), np.float32)
     before = children()
     with Scorer(2) as scorer, scorer.hold([examples]) as held:
         scorer.run(slow, held, 0, 2)  # the workers are up
@@ -279,7 +296,7 @@ def test_a_worker_that_hangs_counts_as_dead(tflite, x, caplog):
 
 def test_a_file_that_every_worker_dies_of_is_given_up(tflite, held, x, tmp_path, monkeypatch, caplog):
     deadly = tmp_path / "deadly.py"
-    deadly.write_text("import os, sys; sys.stdin.buffer.read(1); print('INFO: hm'); sys.exit('out of luck')")
+    deadly.write_text("import os; os.read(0, 1); os.write(2, b'out of luck\\nINFO: Created it.\\n'); os._exit(1)")
     program = score._PROGRAM
     monkeypatch.setattr(score, "_PROGRAM", deadly)
     with Scorer(1) as scorer:
@@ -446,8 +463,11 @@ def test_a_forgotten_scorer_ends_its_workers(tflite, x):
 
 def test_ctrl_c_leaves_a_scorer_that_works(slow, caplog):
     examples = np.random.default_rng(2).random((300, 64, 64, 8), np.float32)
+    before = children()
     with Scorer(1) as scorer, scorer.hold([examples]) as held:
         scorer.run(slow, held, 0, 1)
+        (worker,) = children() - before
+        assert os.getpgid(worker) != os.getpgid(0)  # a terminal sends it to the whole group
         timer = threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT))
         timer.start()
         with pytest.raises(KeyboardInterrupt):
