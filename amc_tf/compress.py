@@ -155,18 +155,22 @@ def compress(
         limit = None if budget is None else parse_budget(budget, cost(cost.full), cost.unit, target)
         if limit is not None:
             Budget(pruning.units, cost, limit)  # raises where it cannot be reached
-        evaluate, correct = evaluator, None
+        measured = {}
         if priced:
             latency.approach(limit)
             latency.save(run_dir)
-            evaluate, correct = latency.evaluator(evaluator, journal.trials), latency.correction
+            measured = {
+                "measure": latency.measured(journal.trials),
+                "correction": latency.correction,
+                "in_flight": latency.in_flight,
+            }
         with (
             DdpgAgent(episodes=episodes, low=min_keep, seed=seed) as agent,
             SearchProgress(episodes + 2, len(journal.trials), verbose) as progress,
         ):
             search = Search(
-                pruning.units, cost, evaluate, agent, journal,
-                limit=limit, correction=correct, reward=reward, episodes=episodes,
+                pruning.units, cost, evaluator, agent, journal,
+                **measured, limit=limit, reward=reward, episodes=episodes,
                 digest=lambda widths: pruning.plan(widths).digest,
                 on_episode_end=_both(progress.update, on_episode_end),
             ).run()  # fmt: skip

@@ -128,16 +128,21 @@ class Latency:
         }
         write(json.dumps(stored).encode(), run_dir / _FILE)
 
-    def evaluator(self, evaluate: Callable[[Sequence[int]], Outcome], trials: Sequence[Trial]) -> Measured:
-        """The evaluator of the search, see search.measured."""
-        return Measured(evaluate, self.stopwatch, self._pruning.full, self.shares, trials)
+    @property
+    def in_flight(self) -> int:
+        """How many candidates the search may evaluate at once: while this computer measures, nothing else may run."""
+        return 1 if self.device.name == "host" or getattr(self.device, "local", False) else 2
+
+    def measured(self, trials: Sequence[Trial]) -> Measured:
+        """What measures the candidates of the search whose trials these are, see search.measured."""
+        return Measured(self.stopwatch, self._pruning.full, self.shares, trials)
 
     def finalists(
         self,
         trials: Sequence[Trial],
         limit: float | None,
         reward: Reward,
-        evaluate: Callable[[Sequence[int]], Outcome],
+        evaluate: Callable[[Sequence[int], float | None], Outcome],
     ) -> Iterator[tuple[int, ...]]:
         """Widths to build, best first; the caller takes the first whose finished file holds the limit too.
 
@@ -145,15 +150,17 @@ class Latency:
             DeviceError: they cannot be measured.
         """
 
+        def rescore(widths: tuple[int, ...]) -> Outcome | None:
+            with contextlib.suppress(BadPredictions):
+                return evaluate(widths, None)  # nothing to beat: on all examples
+
         def narrower(widths: tuple[int, ...], us: float) -> tuple[tuple[int, ...], Outcome] | None:
             wanted = self.table(widths) * limit / us * _SHARE
             narrow = narrowed(self._pruning.units, self.table, widths, wanted)
-            try:
-                return None if narrow == widths else (narrow, evaluate(narrow))
-            except BadPredictions:
-                return None
+            outcome = None if narrow == widths else rescore(narrow)
+            return None if outcome is None else (narrow, outcome)
 
-        for widths, _ in finalists(trials, self.stopwatch, limit, reward, narrower):
+        for widths, _ in finalists(trials, self.stopwatch, limit, reward, narrower, rescore):
             yield widths
 
     def holds(self, comparison: Comparison, limit: float | None) -> bool:

@@ -1,5 +1,6 @@
 """Evaluator: a plan's widths -> Outcome. Without fine-tuning, on images that calibration never sees."""
 
+import threading
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -43,11 +44,12 @@ class Evaluator:
         self._calibration, self._reward = calibration, reward
         self._network = Network(pruning.model, batch_size)
         self._outcomes: dict[str, Outcome] = {}
+        self._turn = threading.Lock()  # a search evaluates in several threads, and there is one network
         self._yes_above: float | None = None  # decided once, by what the original says to the reward examples
         self._labels, self.base_accuracy = self.base(reward)
 
-    def __call__(self, widths: Sequence[int]) -> Outcome:
-        """The outcome of keeping `widths[i]` channels of unit i.
+    def __call__(self, widths: Sequence[int], beat: float | None = None) -> Outcome:
+        """The outcome of keeping `widths[i]` channels of unit i, on all examples whatever there is to beat.
 
         Raises:
             BadPredictions: the candidate's predictions hold NaN or infinity.
@@ -56,13 +58,14 @@ class Evaluator:
         if widths == self.pruning.full:  # nothing pruned: the network as it came, with its own statistics
             return Outcome(self.base_accuracy, self.base_cost, self.base_accuracy, self.base_cost)
         plan = self.pruning.plan(widths)
-        if plan.digest not in self._outcomes:
-            self._prepare(plan)
-            accuracy = self.score(self._labels, self._network.predict(self._reward.inputs))
-            self._outcomes[plan.digest] = Outcome(
-                accuracy, float(self.cost(widths)), self.base_accuracy, self.base_cost
-            )
-        return self._outcomes[plan.digest]
+        with self._turn:
+            if plan.digest not in self._outcomes:
+                self._prepare(plan)
+                accuracy = self.score(self._labels, self._network.predict(self._reward.inputs))
+                self._outcomes[plan.digest] = Outcome(
+                    accuracy, float(self.cost(widths)), self.base_accuracy, self.base_cost
+                )
+            return self._outcomes[plan.digest]
 
     @property
     def base_cost(self) -> float:

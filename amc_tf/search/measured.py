@@ -1,7 +1,8 @@
-"""Measured: an evaluator whose cost is a latency, foretold for every candidate and measured for those that matter."""
+"""Measured: the cost of an outcome as a latency, foretold for every candidate and measured for those that matter."""
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,60 +25,49 @@ FINAL_ROUNDS = 3  # the one that is chosen is measured again, as the file that s
 
 
 class Measured:
-    """Scores like the evaluator it wraps; the cost is microseconds on a device.
+    """Turns outcomes whose cost is foretold into those whose cost is microseconds on a device: `measure` of Search.
 
     Measured are the base network, the uniform plan, every candidate more accurate than all before it, and at the latest
     every tenth. The others cost what the table says, corrected by those that were measured.
 
     Args:
-        evaluate: widths -> Outcome whose cost is foretold.
         stopwatch: see cost.stopwatch.
         full: widths of the whole network.
         before: shares, see `share`, of plans that were measured before the search.
-        trials: those of an earlier start of the same search.
+        trials: those so far; a list that grows with the search, as Journal.trials does. What is measured and how the
+            rest is corrected depends on nothing else, so that a search goes on as it would have.
     """
 
-    def __init__(
-        self,
-        evaluate: Callable[[Sequence[int]], Outcome],
-        stopwatch: Any,
-        full: Sequence[int],
-        before: Sequence[float] = (),
-        trials: Sequence[Trial] = (),
-    ):
-        self._evaluate, self._stopwatch, self._full = evaluate, stopwatch, tuple(full)
-        self._before = list(before)
-        self._outcomes = [trial.outcome for trial in trials if trial.outcome is not None]
-        measured = (trial for trial in trials if trial.outcome is not None and trial.outcome.predicted is not None)
-        self._measured = {trial.widths: trial.outcome for trial in measured}
+    def __init__(self, stopwatch: Any, full: Sequence[int], before: Sequence[float] = (), trials: Sequence[Trial] = ()):
+        self._stopwatch, self._full = stopwatch, tuple(full)
+        self._before, self._trials = list(before), trials
 
-    def __call__(self, widths: Sequence[int]) -> Outcome:
-        """The outcome of keeping `widths[i]` channels of unit i.
+    def __call__(self, widths: Sequence[int], outcome: Outcome) -> Outcome:
+        """The outcome of keeping `widths[i]` channels of unit i with its cost, which was foretold, as it is.
 
         Raises:
-            BadPredictions, DeviceError: it cannot be scored or measured.
+            DeviceError: it cannot be measured.
         """
         widths = tuple(widths)
-        if widths in self._measured:  # what was measured once does not become a guess again
-            self._outcomes.append(self._measured[widths])  # as the journal has it, from which a search goes on
-            return self._measured[widths]
-        outcome = self._evaluate(widths)
         base_us, predicted = self._stopwatch.base_us, outcome.cost
+        complete = [trial for trial in self._trials if trial.outcome is not None]
+        known = [trial.outcome for trial in complete]
+        same = (trial.outcome for trial in complete if trial.widths == widths)
+        measured = next((o for o in same if o.predicted is not None), None)
         if widths == self._full:
             cost, foretold = base_us, None
-        elif self._matters(outcome):
+        elif measured is not None:  # what was measured once does not become a guess again
+            cost, foretold = measured.cost, measured.predicted
+        elif self._matters(outcome, known):
             cost, foretold = self._stopwatch.candidates([widths])[0], predicted
         else:
-            cost, foretold = predicted * share(self._before, self._outcomes), None
-        outcome = Outcome(outcome.accuracy, cost, outcome.base_accuracy, base_us, foretold)
-        self._outcomes.append(outcome)
-        if foretold is not None:
-            self._measured[widths] = outcome
-        return outcome
+            cost, foretold = predicted * share(self._before, known), None
+        return replace(outcome, cost=cost, base_cost=base_us, predicted=foretold)
 
-    def _matters(self, outcome: Outcome) -> bool:
-        pruned = [o for o in self._outcomes if o.cost != o.base_cost]
-        return all(o.accuracy < outcome.accuracy for o in pruned) or (
+    def _matters(self, outcome: Outcome, known: Sequence[Outcome]) -> bool:
+        pruned = [o for o in known if o.cost != o.base_cost]
+        whole = [o for o in pruned if o.examples is None]  # of the others the accuracy is an estimate
+        return (outcome.examples is None and all(o.accuracy < outcome.accuracy for o in whole)) or (
             len(pruned) >= EVERY - 1 and all(o.predicted is None for o in pruned[-EVERY + 1 :])
         )
 
@@ -124,12 +114,14 @@ def finalists(
     limit: float | None,
     reward: Reward,
     narrower: Callable[[tuple[int, ...], float], tuple[tuple[int, ...], Outcome] | None],
+    rescore: Callable[[tuple[int, ...]], Outcome | None],
     count: int = FINALISTS,
 ) -> Iterator[tuple[tuple[int, ...], float]]:
     """The best networks that hold the limit when measured thoroughly, best first: (widths, microseconds).
 
     So many of the best trials are measured at a time; those further down only when the caller wants more. One that is
-    above the limit is narrowed and scored and measured again: a good network just above it beats a bad one below.
+    above the limit is narrowed and scored and measured again: a good network just above it beats a bad one below. Those
+    whose scoring stopped early come after all others, and are scored whole first.
 
     Args:
         trials: of the search.
@@ -137,18 +129,13 @@ def finalists(
         limit: microseconds, or None.
         reward: Outcome -> number; taken anew of what was measured.
         narrower: (widths, their microseconds) -> narrower widths with their outcome, or None where there are none.
+        rescore: widths -> outcome on all examples, or None where that fails.
         count: how many are measured at a time.
 
     Raises:
         DeviceError: they cannot be measured.
     """
-    best_of: dict[tuple[int, ...], Trial] = {}
-    for trial in trials:
-        if trial.outcome is not None and trial.kind != "base":
-            best_of.setdefault(trial.widths, trial)
-    ranked = sorted(best_of.values(), key=lambda trial: (-trial.reward, trial.outcome.cost))
-    for start in range(0, len(ranked), count):
-        waiting = [(trial.widths, trial.outcome) for trial in ranked[start : start + count]]
+    for waiting in _ranked(trials, rescore, count):
         holding = []
         for _ in range(NARROWINGS + 1):
             taken = _taken(waiting, stopwatch)
@@ -163,6 +150,25 @@ def finalists(
                 break
         for _, widths, us in sorted(holding, key=lambda found: -found[0]):
             yield widths, us
+
+
+def _ranked(
+    trials: Sequence[Trial], rescore: Callable[[tuple[int, ...]], Outcome | None], count: int
+) -> Iterator[list[tuple[tuple[int, ...], Outcome]]]:
+    """(widths, outcome) of the trials, the best first, so many at a time."""
+    best_of: dict[tuple[int, ...], Trial] = {}
+    for trial in trials:
+        if trial.outcome is not None and trial.kind != "base":
+            best_of.setdefault(trial.widths, trial)
+    ranked = sorted(best_of.values(), key=lambda trial: (-trial.reward, trial.outcome.cost))
+    whole = [trial for trial in ranked if trial.outcome.examples is None]
+    stopped = [trial for trial in ranked if trial.outcome.examples is not None]
+    for start in range(0, len(whole), count):
+        yield [(trial.widths, trial.outcome) for trial in whole[start : start + count]]
+    for start in range(0, len(stopped), count):
+        rescored = [(trial.widths, rescore(trial.widths)) for trial in stopped[start : start + count]]
+        if few := [(widths, outcome) for widths, outcome in rescored if outcome is not None]:
+            yield few
 
 
 def _taken(few: Sequence[tuple[tuple[int, ...], Outcome]], stopwatch: Any) -> list:

@@ -10,23 +10,6 @@ KINDS = ("base", "uniform", "agent")
 
 
 @dataclass(frozen=True)
-class Proposal:
-    """What to evaluate next.
-
-    Attributes:
-        number, kind, widths: Of the trial to be.
-        states: What the agent saw, float32 (steps, 11); (0, 11) where it was not asked.
-        actions: The keep ratios that were executed, (steps,).
-    """
-
-    number: int
-    kind: str
-    widths: tuple[int, ...]
-    states: np.ndarray
-    actions: np.ndarray
-
-
-@dataclass(frozen=True)
 class Outcome:
     """How good and how costly one candidate is, beside the unpruned network.
 
@@ -36,6 +19,7 @@ class Outcome:
         base_accuracy: Of the unpruned network on the same data.
         base_cost: Of the unpruned network, in the same unit.
         predicted: What the cost had been foretold to be, where `cost` was measured on a device; else None.
+        examples: How many examples the accuracy is of, where scoring stopped early; None: all of them.
     """
 
     accuracy: float
@@ -43,10 +27,15 @@ class Outcome:
     base_accuracy: float
     base_cost: float
     predicted: float | None = None
+    examples: int | None = None
 
     def __post_init__(self):
+        if self.examples is not None:
+            if isinstance(self.examples, bool) or self.examples != int(self.examples) or self.examples < 1:
+                raise ValueError(f"An Outcome has examples = {self.examples!r}, expected a whole number, 1 or more.")
+            object.__setattr__(self, "examples", int(self.examples))
         for name, value in asdict(self).items():
-            if value is None and name == "predicted":
+            if name == "examples" or (name == "predicted" and value is None):
                 continue
             if not math.isfinite(value):
                 raise ValueError(
@@ -54,6 +43,29 @@ class Outcome:
                     "predictions of the network."
                 )
             object.__setattr__(self, name, float(value))  # an evaluator's NumPy number would not go into a journal
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What to evaluate next.
+
+    Attributes:
+        number, kind, widths, plan: Of the trial to be.
+        states: What the agent saw, float32 (steps, 11); (0, 11) where it was not asked.
+        actions: The keep ratios that were executed, (steps,).
+        beat: The reward of the best trial that the proposal may know of: a candidate that cannot reach it may be scored
+            on a part of the examples, see racing. None: on all of them.
+        outcome: What an earlier trial of the same plan came to: there is nothing to evaluate or measure. Else None.
+    """
+
+    number: int
+    kind: str
+    widths: tuple[int, ...]
+    plan: str
+    states: np.ndarray
+    actions: np.ndarray
+    beat: float | None = None
+    outcome: Outcome | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +81,9 @@ class Trial:
         plan: Digest of the plan.
         outcome: None where the trial failed.
         reward: None where the trial failed.
-        seconds: From the proposal to its outcome.
+        seconds: Wall time until its outcome, since the trial before it was told or, where none was waited for, since it
+            was asked for itself. So the seconds of all trials add up to what the search took, although several are in
+            flight at once.
         reason: Why the trial failed, else None.
     """
 

@@ -1,26 +1,26 @@
 """The search: ask for widths, tell what came of them, again and again; a killed one goes on where it stopped."""
 
 import hashlib
-import logging
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from amc_tf.errors import AgentError, AmcError, DeviceError, RunDirError
+from amc_tf.errors import AmcError, RunDirError
 from amc_tf.search.budget import FLOOR, Budget, uniform
 from amc_tf.search.environment import Environment
 from amc_tf.search.features import NAMES
 from amc_tf.search.journal import Journal
+from amc_tf.search.lessons import FIRST_EPISODE, Lessons
 from amc_tf.search.outcome import Outcome, Proposal, Trial
 from amc_tf.search.rewards import Reward, choose
 
 if TYPE_CHECKING:
     from amc_tf.pruning.channel import Unit
 
-_LOG = logging.getLogger(__name__)
-_UNIFORM, _FIRST_EPISODE = 1, 2  # numbers of trials; 0 is the unpruned network
+_UNIFORM = 1  # number of the trial; 0 is the unpruned network
 _UNIFORM_SHARE = 0.5  # of the base cost that the uniform plan keeps where there is no budget: the paper's usual one
 _FAILURES_IN_A_ROW = 10  # after so many the cause is no plan's: a phone was unplugged, a disk is full
 
@@ -31,12 +31,20 @@ class Search:
     `run()` does it all; `ask()` and `tell()` are for whoever evaluates elsewhere. Without a budget the uniform plan
     keeps half of the base cost, or the least that can be kept where that is more.
 
+    With two in flight, the next is evaluated while one is: a proposal knows of all trials but the `in_flight - 1` right
+    before it, be they finished or not. So the same seed gives the same trials, however long each takes and wherever the
+    search was stopped. A plan that a proposal knows to have been tried is not evaluated again.
+
     Args:
         units: In the order in which they are decided.
         cost: Widths (units,) -> cost; exact, non-decreasing in each width.
-        evaluate: Widths -> Outcome; where it raises AmcError the trial failed, all else is a bug and raises.
+        evaluate: (widths, beat) -> Outcome, see Proposal.beat; called in threads, `in_flight` at once. Where it raises
+            AmcError the trial failed; a RunDirError is no plan's fault and ends the search, and all else is a bug.
         agent: Fresh; has act, learn, save, load and last_episode of DdpgAgent. Its episodes count from 0.
         journal: Open; the trials in it are not done again.
+        in_flight: How many proposals are evaluated at once: 1 or 2.
+        measure: (widths, outcome) -> the outcome as measured, or None where it stays; errors as of `evaluate`. Called
+            in order, once all trials before are told, in the thread of run(); while others are evaluated.
         limit: What a plan may cost, in the cost's unit; None for no budget.
         floor: See Budget.
         correction: Trials so far -> what a candidate costs for each unit of `cost`, where `cost` only foretells what a
@@ -46,7 +54,11 @@ class Search:
         digest: Widths -> digest of their plan, for the journal; by default of the widths alone.
         on_episode_end: Called with each new trial and the best one so far, or None.
 
+    Attributes:
+        interrupted: Whether Ctrl-C ended run().
+
     Raises:
+        ValueError: in_flight is neither 1 nor 2, or units share a name.
         BudgetError, RunDirError: The limit cannot be reached; the journal is of other units.
     """
 
@@ -54,10 +66,12 @@ class Search:
         self,
         units: Sequence["Unit"],
         cost: Callable[[np.ndarray], float],
-        evaluate: Callable[[tuple[int, ...]], Outcome],
+        evaluate: Callable[[tuple[int, ...], float | None], Outcome],
         agent: Any,
         journal: Journal,
         *,
+        in_flight: int = 2,
+        measure: Callable[[tuple[int, ...], Outcome], Outcome | None] | None = None,
         limit: float | None = None,
         floor: float = FLOOR,
         correction: Callable[[Sequence[Trial]], float] | None = None,
@@ -66,15 +80,19 @@ class Search:
         digest: Callable[[tuple[int, ...]], str] | None = None,
         on_episode_end: Callable[[Trial, Trial | None], None] | None = None,
     ):
+        if in_flight not in (1, 2):
+            raise ValueError(f"in_flight is {in_flight!r}, expected 1 or 2: the agent would learn too late from more.")
         self.units, self.cost, self.evaluate, self.agent, self.journal = tuple(units), cost, evaluate, agent, journal
+        self.in_flight, self.measure = in_flight, measure
         self.limit, self.episodes, self.on_episode_end = limit, episodes, on_episode_end
         self._correction = correction
-        self.interrupted = False  # whether Ctrl-C ended run()
+        self.interrupted = False
         self._environment = Environment(units, cost, None if limit is None else Budget(units, cost, limit, floor))
+        self._lessons = Lessons(agent, self._environment, journal, self._bound)
         self._reward = choose(reward, limit)
         self._digest = digest or (lambda widths: hashlib.sha256(repr(widths).encode()).hexdigest()[:16])
-        self._agent_is_current = False
-        self._asked: Proposal | None = None  # kept, as an agent asked twice would use up twice the random numbers
+        self._asked: dict[int, Proposal] = {}
+        self._since = time.perf_counter()  # the seconds of the trial that is told of next count from here
         names = [unit.name for unit in units]
         if len(set(names)) < len(names):
             raise ValueError(f"The names of units are {names}: each needs its own, for the journal.")
@@ -88,75 +106,155 @@ class Search:
         return tuple(self.journal.trials)
 
     @property
+    def pending(self) -> tuple[Proposal, ...]:
+        """Those asked for in this process and not yet told of, in order."""
+        return tuple(self._asked[number] for number in sorted(self._asked) if number >= len(self.journal.trials))
+
+    @property
     def best(self) -> Trial | None:
-        """The trial of the best reward, of equal ones the cheapest, among those complete and within the budget."""
-        allowed = float("inf") if self.limit is None else self.limit
-        able = [t for t in self.trials if t.state == "complete" and t.outcome.cost <= allowed]
-        return max(able, key=lambda trial: (trial.reward, -trial.outcome.cost), default=None)
+        """The trial of the best reward, of equal ones the cheapest, among those complete and within the budget.
+
+        Where scoring stopped early the accuracy is an estimate, and such a trial is never best.
+        """
+        return self._best(self.trials)
 
     def run(self) -> "Search":
         """Runs whatever trials are left. Ctrl-C ends it early, with `interrupted` set and finished trials kept.
 
+        Evaluations that have begun cannot be stopped: it returns when they have ended. What they found is lost, unless
+        another run() evaluates it again.
+
         Raises:
             AmcError: Ten trials in a row failed; the journal has them, and the same call goes on after them.
+            RunDirError: There is no room for what evaluating needs, or for the journal; the same call goes on.
         """
         self.interrupted = False
-        failures = 0
+        self._since = time.perf_counter()
+        pool = ThreadPoolExecutor(self.in_flight, thread_name_prefix="amc_tf-candidate")
         try:
-            while len(self.trials) < _FIRST_EPISODE + self.episodes:
-                proposal = self.ask()
-                try:
-                    result = self.evaluate(proposal.widths)
-                except AmcError as error:
-                    result = error
-                trial = self.tell(proposal, result)
-                if self.on_episode_end is not None:
-                    self.on_episode_end(trial, self.best)
-                failures = failures + 1 if trial.state == "failed" else 0
-                if failures == _FAILURES_IN_A_ROW:
-                    raise result
+            self._run(pool)
         except KeyboardInterrupt:
             self.interrupted = True
+        finally:
+            # They would compete with whatever the caller does next, such as measuring the best ones.
+            pool.shutdown(wait=True, cancel_futures=True)
         return self
 
+    def _run(self, pool: ThreadPoolExecutor) -> None:
+        begun: dict[int, Future] = {}
+
+        def begin(proposal: Proposal) -> None:
+            if proposal.outcome is None:
+                begun[proposal.number] = pool.submit(self.evaluate, proposal.widths, proposal.beat)
+
+        for proposal in self.pending:  # of a run() that was stopped
+            begin(proposal)
+        failures, total = 0, FIRST_EPISODE + self.episodes
+        while len(self.trials) < total:
+            while len(self.pending) < min(self.in_flight, total - len(self.trials)):
+                begin(self.ask())
+            proposal = self.pending[0]
+            result = self._result(proposal, begun.pop(proposal.number, None))
+            trial = self.tell(proposal, result)
+            if self.on_episode_end is not None:
+                self.on_episode_end(trial, self.best)
+            failures = failures + 1 if trial.state == "failed" else 0
+            if failures == _FAILURES_IN_A_ROW:
+                raise result
+
+    def _result(self, proposal: Proposal, begun: Future | None) -> Outcome | AmcError:
+        if begun is None:
+            return proposal.outcome
+        try:
+            outcome = begun.result()
+            measured = None if self.measure is None else self.measure(proposal.widths, outcome)
+            return outcome if measured is None else measured
+        except RunDirError:
+            raise
+        except AmcError as error:
+            return error
+
     def ask(self) -> Proposal:
-        """The next widths to evaluate; the same ones until they are told of."""
-        self._started = time.perf_counter()
-        number = len(self.trials)
-        if self._asked is None or self._asked.number != number:
-            self._asked = self._propose(number)
-        return self._asked
+        """The next widths to evaluate; up to `in_flight` may be asked for before the first of them is told of.
+
+        Raises:
+            ValueError: So many are pending already.
+            AgentError: The agent's process failed, or what it learned cannot be written.
+            RunDirError: The journal is of other bounds.
+        """
+        pending = self.pending
+        if len(pending) >= self.in_flight:
+            raise ValueError(
+                f"{len(pending)} proposals are pending, as many as may be in flight: tell what came of number "
+                f"{pending[0].number} first."
+            )
+        if not pending:
+            self._since = time.perf_counter()
+        proposal = self._propose(len(self.trials) + len(pending))
+        self._asked[proposal.number] = proposal
+        return proposal
 
     def _propose(self, number: int) -> Proposal:
-        widest = tuple(unit.channels for unit in self.units)
-        if number >= _FIRST_EPISODE:
-            episode = number - _FIRST_EPISODE
-            if not self._agent_is_current:
-                self._bring_agent_up()
-            self._correct(number)
-            states, actions = self._environment.run(lambda t, state: self.agent.act(state, episode))
-            return Proposal(number, "agent", self._environment.widths, states, actions)
-        kind, widths, limit = "base", widest, self._limit(number)
-        if number == _UNIFORM:
-            if limit is None:
-                narrowest = np.array([unit.widths[0] for unit in self.units])
-                limit = max(_UNIFORM_SHARE * self.cost(np.array(widest)), self.cost(narrowest))
-            kind, widths = "uniform", uniform(self.units, self.cost, limit)
-        return Proposal(number, kind, widths, np.zeros((0, len(NAMES)), np.float32), np.zeros(0))
+        known = self._known(number)
+        states, actions, beat = np.zeros((0, len(NAMES)), np.float32), np.zeros(0), None
+        if number >= FIRST_EPISODE:
+            kind = "agent"
+            widths, states, actions = self._lessons.act(number, len(known))
+            beat = self._beat(known)
+        elif number == _UNIFORM:
+            kind, widths = "uniform", self._uniform()
+        else:
+            kind, widths = "base", tuple(unit.channels for unit in self.units)
+        plan = self._digest(widths)
+        outcome = next((t.outcome for t in known if t.plan == plan and t.state == "complete"), None)
+        return Proposal(number, kind, widths, plan, states, actions, beat, outcome)
+
+    def _known(self, number: int) -> tuple[Trial, ...]:
+        """What the proposal of that number may know of, although the journal may hold more after a restart."""
+        return self.trials[: max(0, number - self.in_flight + 1)]
+
+    def _uniform(self) -> tuple[int, ...]:
+        limit = self._limit(_UNIFORM)
+        if limit is None:
+            base = self.cost(np.array([unit.channels for unit in self.units]))
+            limit = max(_UNIFORM_SHARE * base, self._least())
+        return uniform(self.units, self.cost, limit)
+
+    def _beat(self, known: Sequence[Trial]) -> float | None:
+        """What a candidate has to beat; None where its reward depends on a cost that is measured only afterwards."""
+        best = self._best(known)
+        return None if best is None or (self.limit is None and self.measure is not None) else best.reward
+
+    def _best(self, trials: Sequence[Trial]) -> Trial | None:
+        allowed = float("inf") if self.limit is None else self.limit
+        whole = [t for t in trials if t.state == "complete" and t.outcome.examples is None]
+        able = [t for t in whole if t.outcome.cost <= allowed]
+        return max(able, key=lambda trial: (trial.reward, -trial.outcome.cost), default=None)
+
+    def _least(self) -> float:
+        return self.cost(np.array([unit.widths[0] for unit in self.units]))
 
     def _limit(self, number: int) -> float | None:
-        """What the proposal of that number may cost by `cost`: a pure function of the trials before it."""
+        """What the proposal of that number may cost by `cost`: a pure function of the trials it may know of."""
         if self.limit is None or self._correction is None:
             return self.limit
-        least = self.cost(np.array([unit.widths[0] for unit in self.units]))
-        return max(least, self.limit / self._correction(self.trials[:number]))
+        return max(self._least(), self.limit / self._correction(self._known(number)))
 
-    def _correct(self, number: int) -> None:
+    def _bound(self, number: int) -> None:
         if self._environment.budget is not None:
             self._environment.budget.limit = self._limit(number)
 
     def tell(self, proposal: Proposal, result: Outcome | AmcError) -> Trial:
-        """Records what came of a proposal, its outcome or why it failed: on disk first, then in the agent."""
+        """Records what came of a proposal, its outcome or why it failed; the agent learns of it when it is asked next.
+
+        Raises:
+            ValueError: It is not the first of those pending.
+            RunDirError: The journal cannot be written.
+        """
+        first = next(iter(self.pending), None)
+        if first is None or proposal.number != first.number:
+            expected = "none is pending: ask for one" if first is None else f"expected number {first.number}"
+            raise ValueError(f"Proposal {proposal.number} was told of; {expected}, as they are told of in order.")
         failed = isinstance(result, AmcError)
         trial = Trial(
             number=proposal.number,
@@ -164,55 +262,13 @@ class Search:
             kind=proposal.kind,
             widths=proposal.widths,
             keep_ratios={u.name: w / u.channels for u, w in zip(self.units, proposal.widths, strict=True)},
-            plan=self._digest(proposal.widths),
+            plan=proposal.plan,
             outcome=None if failed else result,
             reward=None if failed else self._reward(result),
-            seconds=round(time.perf_counter() - self._started, 3),
+            seconds=round(time.perf_counter() - self._since, 3),
             reason=f"{type(result).__name__}: {result}" if failed else None,
         )
-        self._agent_is_current = False  # until it is saved: Ctrl-C in between must not cost it an episode
         self.journal.append(trial)
-        if trial.kind == "agent":
-            self._teach(trial, proposal.states, proposal.actions)
-            self.agent.save(self.journal.run_dir / "agent.npz")
-            self._agent_is_current = True
+        self._since = time.perf_counter()
+        del self._asked[trial.number]
         return trial
-
-    def _teach(self, trial: Trial, states: np.ndarray, actions: np.ndarray) -> None:
-        """A failed plan counts as the worst one so far, or the agent would propose it again and again.
-
-        Where the device failed the plan is not to blame, and nothing is to be learned from it.
-        """
-        if trial.reason is not None and trial.reason.startswith(DeviceError.__name__):
-            return
-        reward = trial.reward
-        if reward is None:
-            reward = min((t.reward for t in self.trials[: trial.number] if t.reward is not None), default=None)
-        if reward is not None:
-            self.agent.learn(trial.number - _FIRST_EPISODE, states, actions, reward)
-
-    def _bring_agent_up(self) -> None:
-        """Loads the agent and replays to it what the journal has and its file has not, as after a kill."""
-        path = self.journal.run_dir / "agent.npz"
-        episodes = self.trials[_FIRST_EPISODE:]
-        if episodes and path.exists():
-            try:
-                self.agent.load(path)
-            except AgentError as error:
-                _LOG.warning("%s Its episodes are replayed from the journal instead.", error)
-        if self.agent.last_episode >= len(episodes):
-            raise RunDirError(
-                f"{path} has learned episode {self.agent.last_episode}, but {self.journal.path} holds {len(episodes)} "
-                "episodes: delete the agent's file and run the same call again, which replays the journal to a new one."
-            )
-        for trial in episodes[self.agent.last_episode + 1 :]:
-            ratios = list(trial.keep_ratios.values())
-            self._correct(trial.number)
-            states, actions = self._environment.run(lambda t, state, ratios=ratios: ratios[t])
-            if self._environment.widths != trial.widths:
-                raise RunDirError(
-                    f"Trial {trial.number} of {self.journal.path} kept {list(trial.widths)}, which the bounds of this "
-                    f"search turn into {list(self._environment.widths)}: choose another run_dir."
-                )
-            self._teach(trial, states, actions)
-        self._agent_is_current = True

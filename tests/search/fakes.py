@@ -68,7 +68,7 @@ def evaluator(cost: ProductCost, some: Sequence[FakeUnit]):
     weights = np.linspace(0.5, 1.5, len(some))
     base = cost([one.channels for one in some])
 
-    def evaluate(widths: tuple[int, ...]) -> Outcome:
+    def evaluate(widths: tuple[int, ...], beat: float | None = None) -> Outcome:
         accuracy = 0.9 * (1 - math.exp(-0.05 * float(weights @ np.array(widths)) / len(some)))
         return Outcome(accuracy, cost(widths), 0.9, base)
 
@@ -105,3 +105,4 @@ class FakeAgent:
 
     def load(self, path: Path) -> None:
         self.memory, self.last_episode = json.loads(Path(path).read_text())
+        self._step = (-1, 0)

@@ -1,5 +1,8 @@
 """The score of a candidate is that of the network that pruning really builds."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -48,6 +51,22 @@ def test_a_plan_is_scored_once(keras_module, monkeypatch):
     outcome = ev((8, 16))
     monkeypatch.setattr(ev._network, "predict", None)
     assert ev((8, 16)) is outcome
+
+
+def test_two_threads_score_what_one_does(keras_module, monkeypatch):
+    one, two = evaluator(keras_module), evaluator(keras_module)
+    recalibrate = two._network.recalibrate
+
+    def slowly(inputs):
+        recalibrate(inputs)
+        time.sleep(0.1)  # time for the other thread to change the weights
+
+    monkeypatch.setattr(two._network, "recalibrate", slowly)
+    plans = [(4, 8), (16, 8), (6, 12)]
+    expected = [one(widths) for widths in plans]
+    assert len({outcome.accuracy for outcome in expected}) > 1
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(two, plans, [None, -0.5, -0.1])) == expected
 
 
 def test_without_labels_agreement_with_the_original_is_scored(keras_module):

@@ -53,12 +53,25 @@ def test_lines_are_the_header_and_the_trials(tmp_path: Path) -> None:
         "widths": [8, 16],
         "keep_ratios": {"a": 1 / 3, "b": 0.5},
         "plan": "ff",
-        "outcome": {"accuracy": 0.75, "cost": 50.0, "base_accuracy": 0.9, "base_cost": 100.0, "predicted": None},
+        "outcome": {
+            "accuracy": 0.75, "cost": 50.0, "base_accuracy": 0.9, "base_cost": 100.0, "predicted": None,
+            "examples": None,
+        },
         "reward": -0.25,
         "seconds": 0.125,
         "reason": None,
     }
     assert (third["state"], third["outcome"], third["reason"]) == ("failed", None, "no phone")
+
+
+def test_lines_of_before_scoring_stopped_early_are_read(tmp_path: Path) -> None:
+    with Journal(tmp_path, HEADER) as journal:
+        journal.append(trial(0))
+        path = journal.path
+    path.write_text(path.read_text().replace(', "examples": null', ""))
+    assert "examples" not in path.read_text()
+    with Journal(tmp_path, HEADER) as journal:
+        assert journal.trials == [trial(0)]
 
 
 def test_trials_come_back(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 
 from amc_tf.search.outcome import Outcome, Trial
@@ -32,6 +33,12 @@ def test_an_outcome_refuses_what_is_not_finite(field: str) -> None:
         Outcome(**{"accuracy": 0.5, "cost": 1.0, "base_accuracy": 0.5, "base_cost": 1.0, field: math.nan})
 
 
+@pytest.mark.parametrize("examples", [0, -1, 1.5, True])
+def test_an_outcome_refuses_what_is_no_number_of_examples(examples) -> None:
+    with pytest.raises(ValueError, match=f"examples = {examples}"):
+        Outcome(0.5, 1.0, 0.5, 1.0, examples=examples)
+
+
 @pytest.mark.parametrize(
     "changes, said",
     [
@@ -51,7 +58,13 @@ def test_a_trial_refuses_what_contradicts_itself(changes: dict, said: str) -> No
 
 
 @pytest.mark.parametrize(
-    "record", [trial(), trial(state="failed", outcome=None, reward=None, reason="no phone")], ids=lambda t: t.state
+    "record",
+    [
+        trial(),
+        trial(outcome=Outcome(0.5, 10.0, 0.9, 20.0, 9.0, np.int64(125))),
+        trial(state="failed", outcome=None, reward=None, reason="no phone"),
+    ],
+    ids=["complete", "stopped", "failed"],
 )
 def test_a_trial_survives_json(record: Trial) -> None:
     assert Trial.from_dict(json.loads(json.dumps(record.to_dict()))) == record

@@ -5,6 +5,8 @@ import math
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,7 +30,8 @@ EVALUATE = evaluator(COST, UNITS)
 
 
 def search(journal: Journal, agent: FakeAgent | None = None, *, evaluate: Callable = EVALUATE, **changes) -> Search:
-    arguments = {"limit": 0.5 * BASE, "episodes": 6, **changes}
+    """One proposal at a time, where a test does not say otherwise."""
+    arguments = {"limit": 0.5 * BASE, "episodes": 6, "in_flight": 1, **changes}
     return Search(UNITS, COST, evaluate, agent or FakeAgent(), journal, **arguments)
 
 
@@ -38,12 +41,17 @@ def lines(folder: Path) -> list[dict]:
     return [{name: value for name, value in record.items() if name != "seconds"} for record in records]
 
 
+@pytest.fixture(scope="module", params=[1, 2])
+def in_flight(request) -> int:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, in_flight: int) -> list[dict]:
     """What a search of six episodes writes when nothing happens to it."""
     folder = tmp_path_factory.mktemp("undisturbed")
     with Journal(folder, HEADER) as journal:
-        search(journal).run()
+        search(journal, in_flight=in_flight).run()
     return lines(folder)
 
 
@@ -70,14 +78,14 @@ def test_the_unpruned_network_comes_first_then_the_uniform_plan_then_the_agent(j
 def test_the_agent_is_taught_what_was_executed(journal: Journal) -> None:
     agent = FakeAgent()
     done = search(journal, agent).run()
-    assert [episode for episode, *_ in agent.lessons] == list(range(6))
+    assert [episode for episode, *_ in agent.lessons] == list(range(5))  # nobody acts on the last
     assert agent.asked == [episode for episode in range(6) for _ in UNITS]
-    for trial, (_, states, actions, reward) in zip(done.trials[2:], agent.lessons, strict=True):
+    for trial, (_, states, actions, reward) in zip(done.trials[2:-1], agent.lessons, strict=True):
         assert states.shape == (4, 11)
         assert actions.tolist() == list(trial.keep_ratios.values())
         np.testing.assert_allclose(states[1:, -1], actions[:-1], rtol=1e-6)
         assert reward == trial.reward
-    assert json.loads((journal.run_dir / "agent.npz").read_text())[1] == 5
+    assert json.loads((journal.run_dir / "agent.npz").read_text())[1] == 3  # the last lesson is never in the file
 
 
 def test_the_journal_is_written_before_the_agent_learns(journal: Journal) -> None:
@@ -106,7 +114,7 @@ def test_of_equal_rewards_the_cheaper_is_best(journal: Journal) -> None:
 
 
 def test_a_measured_cost_above_the_limit_is_not_best(journal: Journal) -> None:
-    def measured(widths: tuple[int, ...]) -> Outcome:
+    def measured(widths: tuple[int, ...], beat: float | None) -> Outcome:
         outcome = EVALUATE(widths)
         return Outcome(outcome.accuracy, 1.5 * outcome.cost, 0.9, BASE)
 
@@ -133,7 +141,7 @@ def test_without_a_budget_the_uniform_plan_keeps_what_must_be_kept(journal: Jour
 def test_a_failed_evaluation_is_a_failed_trial_and_counts_as_the_worst(journal: Journal) -> None:
     calls = []
 
-    def evaluate(widths: tuple[int, ...]) -> Outcome:
+    def evaluate(widths: tuple[int, ...], beat: float | None) -> Outcome:
         calls.append(widths)
         if len(calls) == 5:
             raise BadPredictions("all is NaN")
@@ -153,7 +161,7 @@ def test_a_failed_evaluation_is_a_failed_trial_and_counts_as_the_worst(journal: 
 def test_a_plan_is_not_to_blame_for_a_device_that_fails(journal: Journal) -> None:
     calls = []
 
-    def evaluate(widths: tuple[int, ...]) -> Outcome:
+    def evaluate(widths: tuple[int, ...], beat: float | None) -> Outcome:
         calls.append(widths)
         if len(calls) == 5:
             raise DeviceError("the phone is gone")
@@ -162,13 +170,13 @@ def test_a_plan_is_not_to_blame_for_a_device_that_fails(journal: Journal) -> Non
     agent = FakeAgent()
     done = search(journal, agent, evaluate=evaluate).run()
     assert done.trials[4].reason == "DeviceError: the phone is gone"
-    assert [episode for episode, *_ in agent.lessons] == [0, 1, 3, 4, 5]
+    assert [episode for episode, *_ in agent.lessons] == [0, 1, 3, 4]
 
 
 def test_where_nothing_was_evaluated_yet_a_failure_teaches_nothing(journal: Journal) -> None:
     calls = []
 
-    def evaluate(widths: tuple[int, ...]) -> Outcome:
+    def evaluate(widths: tuple[int, ...], beat: float | None) -> Outcome:
         calls.append(widths)
         if len(calls) <= 3:
             raise DeviceError("not yet")
@@ -176,13 +184,13 @@ def test_where_nothing_was_evaluated_yet_a_failure_teaches_nothing(journal: Jour
 
     agent = FakeAgent()
     search(journal, agent, evaluate=evaluate).run()
-    assert [episode for episode, *_ in agent.lessons] == [1, 2, 3, 4, 5]
+    assert [episode for episode, *_ in agent.lessons] == [1, 2, 3, 4]
 
 
 def test_ten_failures_in_a_row_end_the_search(journal: Journal) -> None:
     attempts = []
 
-    def evaluate(widths: tuple[int, ...]) -> Outcome:
+    def evaluate(widths: tuple[int, ...], beat: float | None) -> Outcome:
         attempts.append(widths)
         if len(attempts) == 7:
             return EVALUATE(widths)
@@ -195,7 +203,7 @@ def test_ten_failures_in_a_row_end_the_search(journal: Journal) -> None:
 
 
 def test_a_bug_in_the_evaluator_raises_and_writes_nothing(journal: Journal) -> None:
-    def evaluate(widths: tuple[int, ...]) -> Outcome:
+    def evaluate(widths: tuple[int, ...], beat: float | None) -> Outcome:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -209,8 +217,228 @@ def test_a_reward_that_is_no_number_raises_and_writes_nothing(journal: Journal) 
     assert lines(journal.run_dir) == []
 
 
-def test_ask_and_tell_do_what_run_does(journal: Journal, undisturbed: list[dict]) -> None:
-    one = search(journal)
+def test_two_are_evaluated_at_once(journal: Journal, undisturbed: list[dict], in_flight: int) -> None:
+    """And the later of two is done first: the trials are the same."""
+    done = [threading.Event() for _ in range(8)]
+    numbers = {tuple(line["widths"]): line["number"] for line in undisturbed}
+
+    def evaluate(widths: tuple[int, ...], beat: float | None) -> Outcome:
+        number = numbers[widths]
+        if in_flight == 2 and number % 2 == 0:
+            assert done[number + 1].wait(20)
+        done[number].set()
+        return EVALUATE(widths)
+
+    search(journal, evaluate=evaluate, in_flight=in_flight).run()
+    assert lines(journal.run_dir) == undisturbed
+
+
+def test_two_in_flight_is_not_one_after_the_other(tmp_path: Path) -> None:
+    """Or the tests of both would be one."""
+    found = []
+    for in_flight in (1, 2):
+        with Journal(tmp_path / f"{in_flight}", HEADER) as journal:
+            search(journal, in_flight=in_flight).run()
+        found.append([line["widths"] for line in lines(tmp_path / f"{in_flight}")])
+    assert found[0][:3] == found[1][:3] and found[0] != found[1]
+
+
+@pytest.mark.parametrize("wrong", [0, 3, None])
+def test_no_other_number_is_in_flight(journal: Journal, wrong: int | None) -> None:
+    with pytest.raises(ValueError, match=f"in_flight is {wrong}, expected 1 or 2"):
+        search(journal, in_flight=wrong)
+
+
+def test_the_limit_is_corrected_by_what_a_proposal_may_know_of(journal: Journal, in_flight: int) -> None:
+    asked = []
+
+    def correction(trials) -> float:
+        asked.append(len(trials))
+        return 1 + 0.01 * len(trials)
+
+    search(journal, episodes=3, in_flight=in_flight, correction=correction).run()
+    assert asked == [max(0, number - in_flight + 1) for number in (1, 2, 3, 4)]
+    asked.clear()
+    (journal.run_dir / "agent.npz").unlink()
+    search(journal, episodes=4, in_flight=in_flight, correction=correction).run()
+    replayed = range(2, 6 - in_flight)
+    assert asked == [number - in_flight + 1 for number in (*replayed, 5)]
+
+
+def test_there_is_no_more_to_ask_than_in_flight_and_told_is_in_order(journal: Journal) -> None:
+    one = search(journal, in_flight=2)
+    first, second = one.ask(), one.ask()
+    assert one.pending == (first, second)
+    with pytest.raises(ValueError, match="2 proposals are pending.* number 0 first"):
+        one.ask()
+    with pytest.raises(ValueError, match="Proposal 1 was told of; expected number 0"):
+        one.tell(second, EVALUATE(second.widths))
+    one.tell(first, EVALUATE(first.widths))
+    with pytest.raises(ValueError, match="Proposal 0 was told of; expected number 1"):
+        one.tell(first, EVALUATE(first.widths))
+    one.tell(second, EVALUATE(second.widths))
+    with pytest.raises(ValueError, match="Proposal 1 was told of; none is pending"):
+        one.tell(second, EVALUATE(second.widths))
+    assert len(lines(journal.run_dir)) == 2 and one.pending == ()
+
+
+def test_the_seconds_of_all_trials_are_those_of_the_search(journal: Journal, in_flight: int) -> None:
+    def evaluate(widths: tuple[int, ...], beat: float | None) -> Outcome:
+        time.sleep(0.03)
+        return EVALUATE(widths)
+
+    started = time.perf_counter()
+    done = search(journal, evaluate=evaluate, in_flight=in_flight).run()
+    taken = time.perf_counter() - started
+    assert 0.75 * taken < sum(t.seconds for t in done.trials) < taken + 0.008  # each is rounded
+
+
+def test_where_there_is_no_room_the_search_ends_and_no_plan_is_blamed(journal: Journal, in_flight: int) -> None:
+    def evaluate(widths: tuple[int, ...], beat: float | None) -> Outcome:
+        if len(journal.trials) >= 3:
+            raise RunDirError("There is no space for candidates.")
+        return EVALUATE(widths)
+
+    with pytest.raises(RunDirError, match="no space"):
+        search(journal, evaluate=evaluate, in_flight=in_flight).run()
+    assert {line["state"] for line in lines(journal.run_dir)} == {"complete"}
+
+
+def test_what_ends_the_search_begins_nothing_new_and_ends_what_began(journal: Journal) -> None:
+    begun, ended = [], []
+
+    def evaluate(widths: tuple[int, ...], beat: float | None) -> Outcome:
+        begun.append(widths)
+        if len(begun) == 1:
+            time.sleep(0.05)  # until the other has begun
+            raise ZeroDivisionError
+        time.sleep(0.2)
+        ended.append(widths)
+        return EVALUATE(widths)
+
+    with pytest.raises(ZeroDivisionError):
+        search(journal, evaluate=evaluate, in_flight=2).run()
+    assert len(begun) == 2 and len(ended) == 1
+    assert lines(journal.run_dir) == []
+
+
+def test_measuring_is_in_order_and_after_all_that_was_told(journal: Journal, in_flight: int) -> None:
+    measured = []
+
+    def measure(widths: tuple[int, ...], outcome: Outcome) -> Outcome | None:
+        assert threading.current_thread() is threading.main_thread()
+        assert outcome == EVALUATE(widths)
+        measured.append((len(journal.trials), widths))
+        if len(measured) == 4:
+            raise DeviceError("the phone is gone")
+        return None if len(measured) == 5 else Outcome(outcome.accuracy, 7.0, 0.9, BASE, outcome.cost)
+
+    done = search(journal, measure=measure, in_flight=in_flight).run()
+    assert measured == [(t.number, t.widths) for t in done.trials]
+    assert [None if t.outcome is None else t.outcome.predicted for t in done.trials] == [
+        None if t.number in (3, 4) else COST(t.widths) for t in done.trials
+    ]
+    assert done.trials[3].reason == "DeviceError: the phone is gone"
+
+
+def test_what_failed_is_not_measured(journal: Journal) -> None:
+    def evaluate(widths: tuple[int, ...], beat: float | None) -> Outcome:
+        raise BadPredictions("all is NaN")
+
+    def measure(widths, outcome):
+        raise AssertionError("there is no outcome")
+
+    assert search(journal, evaluate=evaluate, measure=measure).run().trials[7].state == "failed"
+
+
+def test_a_plan_is_evaluated_and_measured_once(journal: Journal, in_flight: int) -> None:
+    """Unless it is proposed again while it is in flight."""
+    evaluated, measured = [], []
+
+    def evaluate(widths: tuple[int, ...], beat: float | None) -> Outcome:
+        evaluated.append(widths)
+        return EVALUATE(widths)
+
+    def measure(widths: tuple[int, ...], outcome: Outcome) -> None:
+        measured.append(widths)
+
+    def plan(widths: tuple[int, ...]) -> str:
+        return "one and all"
+
+    done = search(journal, evaluate=evaluate, measure=measure, digest=plan, in_flight=in_flight).run()
+    assert len(evaluated) == len(measured) == in_flight
+    assert all(t.outcome == done.trials[0].outcome for t in done.trials[in_flight:])
+    search(journal, evaluate=evaluate, measure=measure, digest=plan, in_flight=in_flight, episodes=9).run()
+    assert len(evaluated) == in_flight and len(lines(journal.run_dir)) == 11
+
+
+def test_a_plan_that_failed_is_evaluated_again(journal: Journal) -> None:
+    attempts = []
+
+    def evaluate(widths: tuple[int, ...], beat: float | None) -> Outcome:
+        attempts.append(widths)
+        if len(attempts) < 4:
+            raise DeviceError("not yet")
+        return EVALUATE(widths)
+
+    done = search(journal, evaluate=evaluate, digest=lambda widths: "one and all").run()
+    assert len(attempts) == 4 and [t.state for t in done.trials] == ["failed"] * 3 + ["complete"] * 5
+
+
+def stopped_early(widths: tuple[int, ...]) -> bool:
+    return widths[0] % 16 == 0
+
+
+def evaluate_some_early(widths: tuple[int, ...], beat: float | None) -> Outcome:
+    """A lucky estimate of some, which nothing else comes near."""
+    outcome = EVALUATE(widths)
+    if stopped_early(widths) and beat is not None:
+        return Outcome(0.99, outcome.cost, 0.9, BASE, examples=50)
+    return outcome
+
+
+@pytest.mark.parametrize("limit", [0.5 * BASE, None])
+def test_what_there_is_to_beat_is_the_best_whole_trial_that_is_known(
+    journal: Journal, in_flight: int, limit: float | None
+) -> None:
+    one = search(journal, in_flight=in_flight, limit=limit, episodes=20)
+    beats = []
+    while len(one.trials) < 22:
+        while len(one.pending) < in_flight:
+            beats.append(one.ask().beat)
+        proposal = one.pending[0]
+        one.tell(proposal, evaluate_some_early(proposal.widths, proposal.beat))
+    whole = [t.outcome.examples is None for t in one.trials]
+    assert all(whole[:2]) and 0 < sum(whole[2:]) < 20
+    for number, beat in enumerate(beats[:22]):
+        known = [t for t in one.trials[: max(0, number - in_flight + 1)] if whole[t.number] and number > 1]
+        assert beat == max([t.reward for t in known if limit is None or t.outcome.cost <= limit], default=None)
+    assert whole[one.best.number]
+
+
+def test_the_agent_learns_from_an_estimate(journal: Journal) -> None:
+    agent = FakeAgent()
+    done = search(journal, agent, evaluate=evaluate_some_early).run()
+    rewards = [t.reward for t in done.trials[2:-1]]
+    assert [reward for *_, reward in agent.lessons] == rewards and -(1 - 0.99) in rewards
+
+
+@pytest.mark.parametrize("limit", [0.5 * BASE, None])
+def test_where_the_cost_that_counts_is_measured_afterwards_there_is_nothing_to_beat(
+    journal: Journal, limit: float | None
+) -> None:
+    beats = []
+
+    def evaluate(widths: tuple[int, ...], beat: float | None) -> Outcome:
+        beats.append(beat)
+        return EVALUATE(widths)
+
+    search(journal, evaluate=evaluate, measure=lambda widths, outcome: None, limit=limit).run()
+    assert any(beat is not None for beat in beats) == (limit is not None)
+
+
+def test_ask_and_tell_do_what_run_does(journal: Journal, undisturbed: list[dict], in_flight: int) -> None:
+    one = search(journal, in_flight=in_flight)
     for _ in range(8):
         proposal = one.ask()
         one.tell(proposal, EVALUATE(proposal.widths))
@@ -227,19 +455,21 @@ def test_by_default_the_digest_tells_widths_apart(journal: Journal) -> None:
     assert len({t.plan for t in done.trials}) == len({t.widths for t in done.trials}) > 2
 
 
-@pytest.mark.parametrize("call", [0, 1, 4])
-def test_ctrl_c_ends_the_run_and_another_run_goes_on(journal: Journal, undisturbed: list[dict], call: int) -> None:
-    calls = []
+@pytest.mark.parametrize("number", [0, 1, 4])
+def test_ctrl_c_ends_the_run_and_another_run_goes_on(
+    journal: Journal, undisturbed: list[dict], in_flight: int, number: int
+) -> None:
+    rang = []
 
-    def evaluate(widths: tuple[int, ...]) -> Outcome:
-        calls.append(widths)
-        if len(calls) == call + 1:
+    def evaluate(widths: tuple[int, ...], beat: float | None) -> Outcome:
+        if list(widths) == undisturbed[number]["widths"] and not rang:
+            rang.append(widths)
             raise KeyboardInterrupt
         return EVALUATE(widths)
 
-    one = search(journal, evaluate=evaluate)
+    one = search(journal, evaluate=evaluate, in_flight=in_flight)
     assert one.run() is one
-    assert one.interrupted and len(one.trials) == call
+    assert one.interrupted and len(one.trials) == number
     assert not one.run().interrupted
     assert lines(journal.run_dir) == undisturbed
 
@@ -253,42 +483,51 @@ def test_an_agent_that_learned_all_is_not_loaded_again(journal: Journal) -> None
 
 
 @pytest.mark.parametrize("before", [True, False])
-def test_ctrl_c_while_the_agent_learns_costs_no_lesson(journal: Journal, undisturbed: list[dict], before: bool) -> None:
+@pytest.mark.parametrize("call, episode", [("learn", 2), ("act", 0), ("act", 4)])
+def test_ctrl_c_while_the_agent_learns_or_acts_costs_nothing(
+    journal: Journal, undisturbed: list[dict], in_flight: int, call: str, episode: int, before: bool
+) -> None:
     class Interrupted(FakeAgent):
         rang = False
 
-        def learn(self, episode, states, actions, reward):
-            ring = episode == 2 and not self.rang
-            if ring and before:
-                self.rang = True
-                raise KeyboardInterrupt
-            super().learn(episode, states, actions, reward)
-            if ring:
+        def ring(self, where, when, at):
+            if (where, when, at) == (call, before, episode) and not self.rang:
                 self.rang = True
                 raise KeyboardInterrupt
 
-    one = search(journal, Interrupted())
+        def learn(self, at, *lesson):
+            self.ring("learn", True, at)
+            super().learn(at, *lesson)
+            self.ring("learn", False, at)
+
+        def act(self, state, at):
+            self.ring("act", True, at)
+            action = super().act(state, at)
+            self.ring("act", False, at)
+            return action
+
+    one = search(journal, Interrupted(), in_flight=in_flight)
     assert one.run().interrupted
     one.run()
     assert lines(journal.run_dir) == undisturbed
 
 
-def test_a_finished_search_is_not_run_again(journal: Journal, undisturbed: list[dict]) -> None:
-    search(journal).run()
+def test_a_finished_search_is_not_run_again(journal: Journal, undisturbed: list[dict], in_flight: int) -> None:
+    search(journal, in_flight=in_flight).run()
 
-    def evaluate(widths: tuple[int, ...]) -> Outcome:
+    def evaluate(widths: tuple[int, ...], beat: float | None) -> Outcome:
         raise AssertionError("nothing is left to evaluate")
 
     agent = FakeAgent()
-    again = search(journal, agent, evaluate=evaluate).run()
+    again = search(journal, agent, evaluate=evaluate, in_flight=in_flight).run()
     assert (len(again.trials), agent.last_episode) == (8, -1)
     assert again.best is not None
     assert lines(journal.run_dir) == undisturbed
 
 
-def test_a_search_may_be_prolonged(journal: Journal, undisturbed: list[dict]) -> None:
-    search(journal, episodes=2).run()
-    search(journal, episodes=6).run()
+def test_a_search_may_be_prolonged(journal: Journal, undisturbed: list[dict], in_flight: int) -> None:
+    search(journal, episodes=2, in_flight=in_flight).run()
+    search(journal, episodes=6, in_flight=in_flight).run()
     assert lines(journal.run_dir) == undisturbed
 
 
@@ -300,7 +539,7 @@ from amc_tf.search.journal import Journal
 from tests.search.fakes import FakeAgent
 from tests.search.test_search import EVALUATE, HEADER, search
 
-folder, where, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+folder, where, count, in_flight = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 
 def kill_at(place):
     global count
@@ -320,61 +559,152 @@ class Agent(FakeAgent):
         kill_at("save")
         super().save(path)
 
-def evaluate(widths):
+def evaluate(widths, beat):
     kill_at("evaluate")
     return EVALUATE(widths)
 
 with Journal(folder, HEADER) as journal:
-    search(journal, Agent(), evaluate=evaluate).run()
+    search(journal, Agent(), evaluate=evaluate, in_flight=in_flight).run()
 print("was not killed")
 """
 
 
-def kill(folder: Path, where: str, count: int) -> None:
+def kill(folder: Path, where: str, count: int, in_flight: int) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(folder), where, str(count)], cwd=ROOT, capture_output=True, timeout=60
-    )
+        [sys.executable, "-c", KILLED, str(folder), where, str(count), str(in_flight)],
+        cwd=ROOT, capture_output=True, timeout=60,
+    )  # fmt: skip
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
 
 
-@pytest.mark.parametrize(
-    "where, count, finished",
-    [("evaluate", 0, 0), ("evaluate", 1, 1), ("evaluate", 5, 5), ("act", 10, 4), ("learn", 3, 6), ("save", 3, 6)],
-)
+@pytest.mark.parametrize("where, count", [("evaluate", 0), ("evaluate", 5), ("act", 10), ("learn", 2), ("save", 3)])
 def test_a_killed_search_resumes_as_if_nothing_had_happened(
-    tmp_path: Path, undisturbed: list[dict], where: str, count: int, finished: int
+    tmp_path: Path, undisturbed: list[dict], in_flight: int, where: str, count: int
 ) -> None:
     folder = tmp_path / "run"
-    kill(folder, where, count)
-    assert lines(folder) == undisturbed[:finished]
+    kill(folder, where, count, in_flight)
+    finished = lines(folder)
+    assert finished == undisturbed[: len(finished)] and len(finished) <= 5
     with Journal(folder, HEADER) as journal:
-        search(journal).run()
+        search(journal, in_flight=in_flight).run()
     assert lines(folder) == undisturbed
+
+
+class Killed(BaseException):
+    """What nobody catches."""
+
+
+class Mortal(FakeAgent):
+    """An agent that knows which episodes it must have learned when it acts, and whose search ends at the n-th event."""
+
+    def __init__(self, in_flight: int, ends: int | None = None):
+        super().__init__()
+        self.in_flight, self.ends, self.events = in_flight, ends, 0
+
+    def event(self) -> None:
+        self.events += 1
+        if self.events == self.ends:
+            raise Killed
+
+    def act(self, state, episode):
+        assert self.last_episode == max(-1, episode - self.in_flight)
+        action = super().act(state, episode)
+        if self._step[1] in (0, 3):
+            self.event()
+        return action
+
+    def learn(self, *lesson):
+        self.event()
+        super().learn(*lesson)
+        self.event()
+
+    def save(self, path):
+        self.event()
+        super().save(path)
+        self.event()
+
+    def load(self, path):
+        super().load(path)
+        self.event()
+
+
+class MortalJournal(Journal):
+    """Its events are the agent's."""
+
+    agent: Mortal
+
+    def append(self, trial):
+        self.agent.event()
+        super().append(trial)
+        self.agent.event()
+
+
+def live(folder: Path, agent: Mortal) -> bool:
+    """One life of a search; whether it reached its end."""
+    with MortalJournal(folder, HEADER) as journal:
+        journal.agent = agent
+        try:
+            search(journal, agent, in_flight=agent.in_flight).run()
+        except Killed:
+            return False
+    return True
+
+
+def test_a_search_killed_anywhere_resumes_as_if_nothing_had_happened(
+    tmp_path: Path, undisturbed: list[dict], in_flight: int
+) -> None:
+    whole = Mortal(in_flight)
+    assert live(tmp_path / "whole", whole) and whole.events > 40
+    for ends in range(1, whole.events + 1):
+        folder = tmp_path / f"{ends}"
+        assert not live(folder, Mortal(in_flight, ends))
+        live(folder, Mortal(in_flight, 5 + ends % 13))  # and once more soon after it went on
+        assert live(folder, Mortal(in_flight))
+        assert lines(folder) == undisturbed
+
+
+@pytest.mark.parametrize("left", [2, 3, 5, 7])
+def test_a_journal_that_was_cut_behind_the_agents_back_is_replayed(
+    tmp_path: Path, undisturbed: list[dict], in_flight: int, left: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "run"
+    live(folder, Mortal(in_flight))
+    path = folder / "journal.jsonl"
+    path.write_text("".join(line + "\n" for line in path.read_text().splitlines()[: 1 + left]))
+    live(folder, Mortal(in_flight))
+    assert lines(folder) == undisturbed
+    assert ("later than the journal beside it allows" in caplog.text) == (left in (3, 5))  # 2: it is not looked at
+    assert sorted(file.name for file in folder.iterdir()) == ["agent.npz", "journal.jsonl"]
+
+
+def test_a_search_may_go_on_with_another_number_in_flight(journal: Journal) -> None:
+    search(journal, Mortal(1), episodes=3, in_flight=1).run()
+    search(journal, Mortal(2), episodes=5, in_flight=2).run()
+    assert len(search(journal, Mortal(1), episodes=7, in_flight=1).run().trials) == 9
 
 
 @pytest.mark.parametrize("agent_file", ["missing", "behind"])
 def test_the_journal_is_replayed_to_an_agent_that_lacks_it(
-    journal: Journal, undisturbed: list[dict], agent_file: str
+    journal: Journal, undisturbed: list[dict], in_flight: int, agent_file: str
 ) -> None:
     path = journal.run_dir / "agent.npz"
-    search(journal, episodes=2).run()
-    old = path.read_bytes()
-    search(journal, episodes=4).run()
+    search(journal, episodes=3, in_flight=in_flight).run()
+    old = path.read_bytes()  # it knows episode 0, or nothing
+    search(journal, episodes=5, in_flight=in_flight).run()
     path.unlink()
     if agent_file == "behind":
         path.write_bytes(old)
     agent = FakeAgent()
-    search(journal, agent).run()
-    assert [episode for episode, *_ in agent.lessons] == (
-        [0, 1, 2, 3, 4, 5] if agent_file == "missing" else [2, 3, 4, 5]
-    )
+    search(journal, agent, in_flight=in_flight).run()
+    first = 1 if (agent_file, in_flight) == ("behind", 1) else 0
+    assert [episode for episode, *_ in agent.lessons] == list(range(first, 6 - in_flight))
     assert lines(journal.run_dir) == undisturbed
 
 
 def test_a_failed_trial_is_replayed_as_it_was_taught(journal: Journal) -> None:
     calls = []
 
-    def evaluate(widths: tuple[int, ...]) -> Outcome:
+    def evaluate(widths: tuple[int, ...], beat: float | None) -> Outcome:
         calls.append(widths)
         if len(calls) in (4, 5):
             raise BadPredictions("all is NaN") if len(calls) == 4 else DeviceError("the phone is gone")
@@ -384,35 +714,38 @@ def test_a_failed_trial_is_replayed_as_it_was_taught(journal: Journal) -> None:
     search(journal, first, evaluate=evaluate).run()
     (journal.run_dir / "agent.npz").unlink()
     search(journal, second, episodes=7).run()
-    for (*_, taught), (*_, replayed) in zip(first.lessons, second.lessons[:5], strict=True):
+    for (*_, taught), (*_, replayed) in zip(first.lessons, second.lessons[:4], strict=True):
         assert taught == replayed
 
 
 def test_an_agents_file_that_does_not_load_is_replaced_by_a_replay(
-    journal: Journal, undisturbed: list[dict], caplog: pytest.LogCaptureFixture
+    journal: Journal, undisturbed: list[dict], in_flight: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Refusing(FakeAgent):
         def load(self, path):
             raise AgentError("The file is damaged.")
 
-    search(journal, episodes=3).run()
-    search(journal, Refusing()).run()
+    search(journal, episodes=3, in_flight=in_flight).run()
+    search(journal, Refusing(), in_flight=in_flight).run()
     assert "The file is damaged. Its episodes are replayed" in caplog.text
     assert lines(journal.run_dir) == undisturbed
 
 
-def test_an_agents_file_without_a_journal_is_not_loaded(journal: Journal, undisturbed: list[dict]) -> None:
+def test_an_agents_file_without_a_journal_is_not_loaded(
+    journal: Journal, undisturbed: list[dict], in_flight: int
+) -> None:
     journal.run_dir.joinpath("agent.npz").write_text("[0.5, 99]")
-    search(journal).run()
+    search(journal, in_flight=in_flight).run()
     assert lines(journal.run_dir) == undisturbed
 
 
-def test_an_agents_file_ahead_of_the_journal_is_refused(journal: Journal) -> None:
-    search(journal, episodes=1).run()
-    path = journal.run_dir / "agent.npz"
-    path.write_text("[0.5, 99]")
-    with pytest.raises(RunDirError, match="agent.npz has learned episode 99, but .* holds 1 episodes: delete"):
-        search(journal).run()
+def test_an_agent_that_is_not_fresh_is_refused(journal: Journal) -> None:
+    search(journal, episodes=2).run()
+    (journal.run_dir / "agent.npz").unlink()
+    agent = FakeAgent()
+    agent.last_episode = 99
+    with pytest.raises(RunDirError, match="agent has learned episode 99, but the first 4 trials .* give a fresh agent"):
+        search(journal, agent).run()
 
 
 def test_a_journal_of_other_units_is_refused(journal: Journal) -> None:
@@ -451,7 +784,7 @@ def test_every_trial_of_the_agent_is_within_the_limit_and_uses_it(journal: Journ
 
 
 def test_numpy_numbers_of_the_evaluator_reach_the_journal(journal: Journal) -> None:
-    def evaluate(widths: tuple[int, ...]) -> Outcome:
+    def evaluate(widths: tuple[int, ...], beat: float | None) -> Outcome:
         outcome = EVALUATE(widths)
         return Outcome(np.float32(outcome.accuracy), np.int64(outcome.cost), np.float64(0.9), np.float32(BASE))
 
