@@ -569,11 +569,10 @@ class _Worker:
                 reply = json.loads(head)
                 return reply, [self._read(np.dtype(dtype), shape) for dtype, shape in reply.get("arrays", ())]
         except TimeoutError:
-            self.kill()
             raise _Died(f"did not answer within {self._timeout:g} s and was killed ({self._last_words()})") from None
         except (OSError, EOFError):
             pass  # it is dead; its exit status says more
-        self._exited()
+        raise self._exited()
 
     def kill(self) -> None:
         self.process.kill()
@@ -596,14 +595,14 @@ class _Worker:
             view = view[count:]
         return array
 
-    def _exited(self) -> None:
-        """Raises how the process ended, once it has closed its end of the socket."""
+    def _exited(self) -> _Died:
+        """How the process ended, once it has closed its end of the socket."""
         try:
             status = self.process.wait(self._timeout)
         except subprocess.TimeoutExpired:
-            raise _Died(f"stopped answering ({self._last_words()})") from None
+            return _Died(f"closed its socket and was killed ({self._last_words()})")
         how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with exit status {status}"
-        raise _Died(f"{how} ({self._last_words()})")
+        return _Died(f"{how} ({self._last_words()})")
 
     def _last_words(self) -> str:
         size = os.fstat(self._words.fileno()).st_size  # the process writes at the offset that a seek here would move
