@@ -4,16 +4,20 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import keras
 import pytest
 
 import amc_tf
+from amc_tf import latency
 from amc_tf.cost import stopwatch
 from amc_tf.devices import adb, host
 from amc_tf.devices.adb_client import find_adb
 from amc_tf.devices.timing import Timing
+from amc_tf.pruning.channel import ChannelPruning
+from amc_tf.search.evaluate import Evaluator
 from tests import small
 from tests.cost.test_latency import microseconds
 from tests.search.fakes import FakeAgent
@@ -247,6 +251,40 @@ def test_a_device_beside_another_target_is_only_measured_on(model, tmp_path):
     measured = microseconds(result.tflite.read_bytes()) / microseconds((tmp_path / "run/base.tflite").read_bytes())
     assert result.compressed.latency_ms / result.base.latency_ms == pytest.approx(measured)
     assert result.compressed.macs <= 0.6 * result.base.macs
+
+
+@pytest.mark.parametrize("local, in_flight", [(True, 1), (False, 2)])
+def test_while_this_computer_measures_nothing_else_runs(model, tmp_path, monkeypatch, local, in_flight):
+    """A device may say of itself that it is this computer."""
+    running, together, beside = [], [0], [0]
+    evaluate = Evaluator.__call__
+
+    def slow(self, widths, beat=None):
+        running.append(widths)
+        together.append(len(running))
+        time.sleep(0.05)
+        try:
+            return evaluate(self, widths, beat)
+        finally:
+            running.remove(widths)
+
+    class Watching(Computed):
+        def benchmark(self, path, **settings):
+            beside.append(len(running))
+            return super().benchmark(path, **settings)
+
+    device = Watching()
+    device.local = local
+    monkeypatch.setattr(Evaluator, "__call__", slow)
+    run(model, tmp_path / "run", device, episodes=4)
+    assert max(together) == in_flight
+    assert beside and (not local or max(beside) == 0)
+
+
+def test_the_host_is_this_computer(model):
+    pruning = ChannelPruning(model, round_to=2)
+    with latency.Latency("host", pruning, b"") as host_latency, latency.Latency(Computed(), pruning, b"") as other:
+        assert (host_latency.in_flight, other.in_flight) == (1, 2)
 
 
 def test_the_table_shows_milliseconds_and_how_sure_they_are(model, tmp_path):
