@@ -1,5 +1,6 @@
 """Running files in worker processes: the runtime's own outputs, whatever happens to a worker, and what goes wrong."""
 
+import contextlib
 import gc
 import logging
 import os
@@ -105,12 +106,15 @@ def in_process(tflite: bytes, *arrays: np.ndarray, batch: int = 1) -> list[np.nd
     return [np.stack(values) for values in zip(*rows, strict=True)]
 
 
-def children(parent: int | str = "self") -> set[int]:
-    """Scorers' workers among the children of a process."""
+def children() -> set[int]:
+    """Scorers' workers among the children of this process; processes and threads may end meanwhile."""
     found = set()
-    for task in Path(f"/proc/{parent}/task").iterdir():
-        found |= {int(pid) for pid in (task / "children").read_text().split()}
-    return {pid for pid in found if b"score_process.py" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+            if int(parent) == os.getpid() and b"score_process.py" in (folder / "cmdline").read_bytes():
+                found.add(int(folder.name))
+    return found
 
 
 def alive(pid: int) -> bool:
