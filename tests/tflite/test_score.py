@@ -218,6 +218,14 @@ def test_examples_too_many_to_be_written_at_once(tflite, scorer, x, monkeypatch)
         np.testing.assert_array_equal(scorer.run(tflite, held)[0], in_process(tflite, x[::-1])[0])
 
 
+def test_no_job_is_so_long_that_its_worker_seems_to_hang(of_four, scorer):
+    with scorer.hold([np.zeros((4000, 8, 8, 3), np.uint8)]) as held, scorer.load(of_four, held) as loaded:
+        parts = loaded._parts(2, 3998)
+    assert [stop for _, stop in parts[:-1]] == [start for start, _ in parts[1:]]
+    assert (parts[0][0], parts[-1][1]) == (2, 3998)
+    assert all(0 < stop - start <= 128 and (stop - start) % 4 == 0 for start, stop in parts)
+
+
 def test_runs_of_several_threads_do_not_mix(tflite, of_four, scorer, held, x):
     expected = {tflite: in_process(tflite, x)[0], of_four: in_process(of_four, x, batch=4)[0]}
     works = [in_thread(lambda data=data: scorer.run(data, held)[0]) for data in [tflite, of_four] * 3]
@@ -365,7 +373,11 @@ def test_integers_may_not_change_their_value(scorer):
     tokens = np.arange(9).reshape(3, 3)
     with scorer.hold([tokens]) as held:
         np.testing.assert_array_equal(scorer.run(table, held)[0], in_process(table, tokens)[0])
-    for wrong, says in [(tokens + 2**40, "int64 from 1099511627776 to"), (tokens * 0.5, "float64; convert")]:
+    for wrong, says in [
+        (tokens + 2**40, "int64 from 1099511627776 to"),
+        (tokens - 2**40, "int64 from -1099511627776 to"),
+        (tokens * 0.5, "float64; convert"),
+    ]:
         with scorer.hold([wrong]) as held, pytest.raises(ConversionError, match=f"type int32, which .* {says}"):
             scorer.run(table, held)
 
