@@ -235,23 +235,26 @@ def test_runs_of_several_threads_do_not_mix(tflite, of_four, scorer, held, x):
 
 
 def test_workers_keep_a_loaded_file_and_forget_a_closed_one(tflite, x):
-    """Whether the file, which has no name, is still mapped says whether it is kept."""
+    """Where the file, which has no name, is mapped says whether it is kept."""
 
-    def mapped() -> int:
-        (worker,) = children() - before
-        lines = Path(f"/proc/{worker}/maps").read_text().splitlines()
-        return sum(int(line.split()[4] == str(inode)) for line in lines)
+    def mapped() -> set[str]:
+        lines = (worker / "maps").read_text().splitlines()
+        return {line.split()[0] for line in lines if line.split()[4] == str(inode)}
 
     before = children()
     with Scorer(1) as scorer, scorer.hold([x]) as held:
         with scorer.load(tflite, held) as loaded:
             inode = os.fstat(loaded._files[1].descriptor).st_ino
             loaded.run(0, 5)
-            assert mapped()
+            worker = Path("/proc") / str(*(children() - before))
+            first, descriptors = mapped(), len(os.listdir(worker / "fd"))
+            assert first
             scorer.run(tflite, held, 0, 5)
-            assert mapped()
+            loaded.run(5, 10)
+            assert mapped() == first  # it was not loaded again
         scorer.run(tflite, held, 0, 5)
         assert not mapped()
+        assert len(os.listdir(worker / "fd")) == descriptors
 
 
 def test_closed_files_give_their_descriptors_back(tflite, x):
