@@ -60,7 +60,6 @@ def _surgery_options(command):
 @click.option("--importance", default="magnitude_in", show_default=True, help="Which channels go first.")
 @click.option("--calibration-size", default=512, show_default=True, help="Examples for BatchNorm statistics.")
 @click.option("--reward-size", default=2000, show_default=True, help="Examples of the training data to score on.")
-@click.option("--batch-size", default=128, show_default=True)
 @click.option("--run-dir", type=click.Path(file_okay=False, path_type=Path), help="Where everything goes.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout.")
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")

@@ -32,6 +32,7 @@ from amc_tf.search.outcome import Trial
 from amc_tf.search.rewards import Reward, choose
 from amc_tf.search.search import Search
 from amc_tf.tflite import agreement, convert
+from amc_tf.tflite.score import Scorer
 
 UNITS = {"latency": "us", "macs": "MACs", "params": "params", "size": "bytes"}  # what each target counts
 _GENERATED = 1024  # examples made up for a caller who gives none
@@ -58,7 +59,6 @@ def compress(
     frozen: Sequence[str] = (),
     calibration_size: int = 512,
     reward_size: int = 2000,
-    batch_size: int = 128,
     run_dir: str | Path | None = None,
     on_episode_end: Callable[[Trial, Trial | None], None] | None = None,
     verbose: bool = True,
@@ -91,7 +91,6 @@ def compress(
             (group, weights) -> scores.
         frozen: names of layers to leave alone.
         calibration_size, reward_size: how many examples of train_data to use; reward_data is used whole.
-        batch_size: examples a step.
         run_dir: where journal, plan, model and .tflite go; default: runs/ and a name made of the model and arguments.
         on_episode_end: called with each trial and the best so far.
         verbose: whether to show progress on stderr.
@@ -113,7 +112,7 @@ def compress(
     episodes, seed = _whole("episodes", episodes, 1), _whole("seed", seed, 0)
     calibration_size = _whole("calibration_size", calibration_size, 1)
     reward_size = _whole("reward_size", reward_size, 1)
-    batch_size, round_to = _whole("batch_size", batch_size, 1), _whole("round_to", round_to, 1)
+    round_to = _whole("round_to", round_to, 1)
     budget, min_keep = (x.item() if isinstance(x, np.generic) else x for x in (budget, min_keep))  # for the journal
     choose(reward, None)  # a wrong reward or budget is said now, not after the first measurement
     if budget is not None:
@@ -130,12 +129,11 @@ def compress(
         "size": counts.size(pruning.groups, pruning.units, len(base_tflite)),
     }
     timed, priced = target == "latency" or device is not None, target == "latency"
+    if budget is not None and not priced:
+        _limit(pruning, costs[target], budget, target)  # raises where it cannot be reached, before minutes of work
     with contextlib.ExitStack() as stack:
         latency = stack.enter_context(Latency(device, pruning, base_tflite)) if timed else None
         cost = latency if priced else costs[target]
-        evaluator = Evaluator(pruning, cost, calibration, reward_split, metric, batch_size)
-        reported, scored_on = _reported(reward_split, train_data, reward_data, validation_data)
-        labels, base_accuracy = evaluator.base(reported)  # now: labels that do not fit must not wait for the end
         asked_for = header(
             digest(pruning.graph, pruning.weights),
             seed,
@@ -143,18 +141,20 @@ def compress(
                 "target": target, "budget": budget, "episodes": episodes, "method": method, "metric": named(metric),
                 "reward": named(reward), "round_to": round_to, "min_keep": min_keep, "importance": named(importance),
                 "frozen": list(frozen), "calibration": fingerprint(calibration),
-                "reward_data": fingerprint(reward_split), "batch_size": batch_size,
-                **({"device": latency.identity} if priced else {}),
+                "reward_data": fingerprint(reward_split), **({"device": latency.identity} if priced else {}),
             },
         )  # fmt: skip
         run_dir = Path(run_dir) if run_dir is not None else Path("runs") / run_name(model.name, asked_for)
-        journal = stack.enter_context(Journal(run_dir, asked_for))  # before minutes of measuring: is it this search's?
+        journal = stack.enter_context(Journal(run_dir, asked_for))  # before minutes of work: is it this search's?
+        scorer = stack.enter_context(Scorer())
+        earns = choose(reward, budget)
+        evaluator = Evaluator(pruning, cost, calibration, reward_split, base_tflite, scorer, metric, earns)
+        reported, scored_on = _reported(reward_split, train_data, reward_data, validation_data)
+        sample = evaluator.hold(reported)  # now: labels that do not fit must not wait for the end
         if timed:
             with TableProgress(latency.device, verbose) as progress:
-                latency.prepare(run_dir, journal.trials, priced, progress.update)
-        limit = None if budget is None else parse_budget(budget, cost(cost.full), cost.unit, target)
-        if limit is not None:
-            Budget(pruning.units, cost, limit)  # raises where it cannot be reached
+                latency.prepare(run_dir, evaluator if priced else None, journal.trials, progress.update)
+        limit = None if budget is None else _limit(pruning, cost, budget, target)
         measured = {}
         if priced:
             latency.approach(limit)
@@ -175,7 +175,7 @@ def compress(
                 on_episode_end=_both(progress.update, on_episode_end),
             ).run()  # fmt: skip
         comparison = None
-        for widths in _finalists(search, latency if priced else None, choose(reward, limit), evaluator):
+        for widths in _finalists(search, latency if priced else None, earns, evaluator):
             plan = pruning.plan(widths)
             compressed = pruning.apply(plan, evaluator.weights(plan))
             tflite = convert.convert(compressed)
@@ -184,7 +184,7 @@ def compress(
                 break
         else:
             raise missed(limit)
-        accuracy = evaluator.score(labels, _outputs(compressed, reported, batch_size))
+        accuracy = evaluator.accuracy(tflite, sample)
         base_us, us = (latency.stopwatch.base_us, latency.us(comparison)) if timed else (None, None)
         result = Result(
             model=compressed,
@@ -192,7 +192,7 @@ def compress(
             plan=plan,
             run_dir=run_dir,
             trials=search.trials,
-            base=_figures(costs, pruning.full, base_accuracy, len(base_tflite), base_us),
+            base=_figures(costs, pruning.full, sample.accuracy, len(base_tflite), base_us),
             compressed=_figures(costs, widths, accuracy, len(tflite), us),
             target=target,
             budget=budget,
@@ -271,16 +271,20 @@ def _reported(reward_split: Split, train_data: Any, reward_data: Any, validation
     return reward_split, "train_data" if reward_data is None else "reward_data"
 
 
+def _limit(pruning: ChannelPruning, cost: Any, budget: float | str, target: str) -> float:
+    """What a plan may cost.
+
+    Raises:
+        BudgetError: no plan costs so little, or the whole network does.
+    """
+    limit = parse_budget(budget, cost(cost.full), cost.unit, target)
+    Budget(pruning.units, cost, limit)
+    return limit
+
+
 def _figures(costs: Mapping[str, counts.Counts], widths, accuracy: float, size: int, us: float | None) -> Figures:
     ms = None if us is None else us / 1e3
     return Figures(accuracy, int(costs["macs"](widths)), int(costs["params"](widths)), size, ms)
-
-
-def _outputs(model, split: Split, batch_size: int) -> list[np.ndarray]:
-    """Outputs of the finished model itself, not of the copy that candidates were scored on."""
-    import tensorflow as tf
-
-    return tf.nest.flatten(model.predict(_structured(model, split), batch_size=batch_size, verbose=0))
 
 
 def _structured(model, split: Split) -> Any:

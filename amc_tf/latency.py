@@ -16,11 +16,11 @@ from amc_tf.errors import BudgetError, DeviceError, RunDirError
 from amc_tf.files import write
 from amc_tf.pruning.channel import ChannelPruning
 from amc_tf.search.budget import narrowed
+from amc_tf.search.evaluate import Evaluator
 from amc_tf.search.measured import FINAL_ROUNDS, Measured, correction, finalists, nearby
 from amc_tf.search.metrics import BadPredictions
 from amc_tf.search.outcome import Outcome, Trial
 from amc_tf.search.rewards import Reward
-from amc_tf.tflite.shapes import Shapes
 
 _LOG = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class Latency:
 
     Attributes:
         identity: of the device; a search belongs to one.
-        table: prices of plans, or None before `prepare(priced=True)`.
+        table: prices of plans, or None before `prepare` with an evaluator.
         stopwatch: None before `prepare`.
         shares: what plans near the limit took for each microsecond that the table foretold.
 
@@ -59,22 +59,22 @@ class Latency:
         self._key: str | None = None
 
     def __call__(self, widths: Sequence[int]) -> float:
-        """The price of a plan; only after `prepare(priced=True)`."""
+        """The price of a plan; only after `prepare` with an evaluator."""
         return self.table(widths)
 
     def prepare(
         self,
         run_dir: Path,
+        evaluator: Evaluator | None,
         trials: Sequence[Trial] = (),
-        priced: bool = True,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> None:
         """Measures the base network and, where plans are to be priced, the table; or takes what run_dir has of both.
 
         Args:
             run_dir: of the search.
+            evaluator: makes the candidates; None where no plans are to be priced.
             trials: those of an earlier start of the search.
-            priced: whether plans are to be priced.
             on_progress: called with (small models measured, all of them).
 
         Raises:
@@ -82,10 +82,10 @@ class Latency:
             ConversionError: the shapes of candidates cannot be foretold.
             RunDirError: the earlier start left no prices.
         """
-        if not priced:
+        if evaluator is None:
             self.stopwatch = Stopwatch(self.device, self._base)
             return
-        shapes = Shapes(self._pruning, self._base)
+        shapes = evaluator.shapes
         self._key = key(self.device, shapes, self._pruning.units)
         stored = self._stored(run_dir)
         if trials and not stored:
@@ -93,7 +93,7 @@ class Latency:
                 f"{run_dir / _FILE} is missing, damaged or of another network, and without the prices in it the search "
                 f"there cannot go on as it began: choose another run_dir."
             )
-        self.stopwatch = Stopwatch(self.device, self._base, shapes, stored.get("base_us"))
+        self.stopwatch = Stopwatch(self.device, self._base, evaluator.tflite, stored.get("base_us"))
         self.table = stored.get("table") or load_or_measure(self.device, shapes, self._pruning.units, on_progress)
         self.table.fit(self.stopwatch.base_us)
         self.shares = stored.get("shares", [])

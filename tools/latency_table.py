@@ -30,19 +30,19 @@ def main(network, plans, rounds, seconds, device, seed) -> None:
     from amc_tf.devices.choose import choose
     from amc_tf.devices.interleave import interleave
     from amc_tf.pruning.channel import ChannelPruning
-    from amc_tf.tflite.convert import convert
-    from amc_tf.tflite.shapes import Shapes
+    from amc_tf.tflite.candidate import Candidates
 
     pruning = ChannelPruning(models.load(network, keras))
-    shapes = Shapes(pruning, convert(pruning.model))
+    candidates = Candidates(pruning)
     rng = np.random.default_rng(seed)
     drawn = [tuple(int(rng.choice(unit.widths)) for unit in pruning.units) for _ in range(plans)]
     found, _ = choose(device)
     with found, tempfile.TemporaryDirectory() as folder:
-        table = measure(found, shapes, pruning.units)
+        table = measure(found, candidates.shapes, pruning.units)
         paths = [Path(folder) / f"{number}.tflite" for number in range(plans + 1)]
         for path, widths in zip(paths, [pruning.full, *drawn], strict=True):
-            path.write_bytes(shapes.hollow(widths))
+            plan = pruning.plan(widths)
+            path.write_bytes(candidates(plan, pruning.sliced(plan)))
         comparison = interleave(found, paths, rounds=rounds, min_seconds=seconds)
     base_us = comparison.timings[0].median_us
     table.fit(base_us)

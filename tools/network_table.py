@@ -221,10 +221,11 @@ def agreement(model, seed: int = 0) -> Agreement:
     inputs = rng.uniform(0, 255, size=(8, *graph.shapes[graph.inputs[0]])).astype("float32")
     masked = plan.masked(model)
     weights |= _calibrate(masked, inputs)
-    smaller = rewrite.rewrite(model, groups, kept, weights)
+    sliced = rewrite.sliced(groups, kept, weights)
+    smaller = rewrite.rewrite(model, groups, kept, sliced)
     given, expected = (np.asarray(network(inputs, training=False)) for network in (smaller, masked))
     macs = sum(t.coefficient * int(np.prod([rewrite.stays(kept, a).sum() for a in t.axes])) for t in groups.terms)
-    params = sum(array.size for arrays in rewrite.sliced(groups, kept, weights).values() for array in arrays)
+    params = sum(array.size for arrays in sliced.values() for array in arrays)
     built = channel_groups(keras_graph.read(smaller)[0])
     scale = max(1.0, np.abs(expected).max())
     return Agreement(

@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 from amc_tf.devices.interleave import Comparison, interleave
 from amc_tf.errors import DeviceError
-from amc_tf.tflite.shapes import Shapes
 
 T = TypeVar("T")
 BASE_ROUNDS = 5  # the time that all others are shares of
@@ -24,15 +23,21 @@ class Stopwatch:
     Args:
         device: see devices.
         base: the base .tflite.
-        shapes: of the network; None where only finished files are measured.
+        make: widths -> the .tflite of a candidate; None where only finished files are measured.
         base_us: what the base takes, where that is known from an earlier start of the same search.
 
     Raises:
         DeviceError: the base cannot be measured.
     """
 
-    def __init__(self, device: Any, base: bytes, shapes: Shapes | None = None, base_us: float | None = None):
-        self.device, self._shapes = device, shapes
+    def __init__(
+        self,
+        device: Any,
+        base: bytes,
+        make: Callable[[Sequence[int]], bytes] | None = None,
+        base_us: float | None = None,
+    ):
+        self.device, self._make = device, make
         self._folder = tempfile.TemporaryDirectory(prefix="amc_tf-")
         self._base = Path(self._folder.name) / "base.tflite"
         self._base.write_bytes(base)
@@ -46,16 +51,14 @@ class Stopwatch:
             self.base_us = timing.median_us
 
     def candidates(self, plans: Sequence[Sequence[int]], rounds: int = 1) -> list[float]:
-        """Microseconds of the networks of these widths, measured in turns with the base and each other.
-
-        Their shapes are those of candidates; their weights, which do not matter, are whatever came first.
+        """Microseconds of the candidates of these widths, measured in turns with the base and each other.
 
         Raises:
             DeviceError: a measurement failed.
         """
         paths = [Path(self._folder.name) / f"candidate_{number}.tflite" for number in range(len(plans))]
         for path, widths in zip(paths, plans, strict=True):
-            path.write_bytes(self._shapes.hollow(widths))
+            path.write_bytes(self._make(widths))
         found = interleave(self.device, [self._base, *paths], rounds=rounds, **_BRIEF)
         return [ratio.value * self.base_us for ratio in found.ratios[1:]]
 

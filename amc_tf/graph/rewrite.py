@@ -13,7 +13,7 @@ def rewrite(model, groups: ChannelGroups, kept: np.ndarray, weights: dict[str, t
         model: the Keras model that `groups` was read from.
         groups: its channel groups.
         kept: bool array (groups.channels,), True = stays.
-        weights: layer path -> arrays of the full network, which may differ from the model's own (reconstruction).
+        weights: layer path -> arrays of the new network, see `sliced`.
 
     Returns:
         A plain model of the same Keras.
@@ -27,7 +27,7 @@ def rewrite(model, groups: ChannelGroups, kept: np.ndarray, weights: dict[str, t
             settings = _replaced(settings, place, value)
         return settings
 
-    return keras_graph.rebuild(model, edit, sliced(groups, kept, weights))
+    return keras_graph.rebuild(model, edit, weights)
 
 
 def sliced(groups: ChannelGroups, kept: np.ndarray, weights: dict) -> dict[str, tuple[np.ndarray, ...]]:

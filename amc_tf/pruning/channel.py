@@ -101,9 +101,18 @@ class ChannelPruning:
         pairs = enumerate(zip(self.units, widths, strict=True))
         return Plan({unit.name: self._mask(index, int(width)) for index, (unit, width) in pairs})
 
-    def apply(self, plan: Plan, weights: Mapping | None = None):
-        """A new, smaller model; `weights` (layer path -> full arrays) replace the model's own where given."""
-        return rewrite.rewrite(self.model, self.groups, plan.kept(self.groups), dict(weights or self.weights))
+    def widths(self, plan: Plan) -> tuple[int, ...]:
+        """How many channels of each unit a plan keeps."""
+        return tuple(int(plan[unit.name].sum()) for unit in self.units)
+
+    def sliced(self, plan: Plan, weights: Mapping | None = None) -> dict[str, tuple[np.ndarray, ...]]:
+        """The weights of the smaller network, layer path -> arrays, out of full ones (the model's own where None)."""
+        return rewrite.sliced(self.groups, plan.kept(self.groups), dict(weights or self.weights))
+
+    def apply(self, plan: Plan, sliced: Mapping | None = None):
+        """A new, smaller model, with these weights of its own where given, else those that stay of the model's."""
+        weights = self.sliced(plan) if sliced is None else dict(sliced)
+        return rewrite.rewrite(self.model, self.groups, plan.kept(self.groups), weights)
 
     def _mask(self, index: int, width: int) -> np.ndarray:
         group = self._unit_groups[index]

@@ -1,34 +1,66 @@
-"""Evaluator: a plan's widths -> Outcome. Without fine-tuning, on images that calibration never sees."""
+"""Evaluator: a plan's widths -> Outcome. Every candidate is the .tflite that would ship, without fine-tuning."""
 
 import threading
+import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from amc_tf.data import Split
-from amc_tf.graph.rewrite import masked
-from amc_tf.pruning.batchnorm import Network
+from amc_tf.errors import ConversionError
 from amc_tf.pruning.channel import ChannelPruning
 from amc_tf.pruning.plan import Plan
 from amc_tf.search.metrics import BadPredictions, Metric, as_labels, score, threshold
 from amc_tf.search.outcome import Outcome
+from amc_tf.search.racing import Race, needed
+from amc_tf.search.rewards import Reward
+from amc_tf.tflite.candidate import Candidates, Converted
+from amc_tf.tflite.formulas import Weights
+from amc_tf.tflite.score import Held, Scorer, outputs
+from amc_tf.tflite.shapes import Shapes
+from amc_tf.tflite.statistics import Statistics
+
+_FILES = 4  # candidates that are kept for whoever measures them next
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Examples that networks are scored on.
+
+    Attributes:
+        held: the inputs, where the workers read them.
+        labels: of the examples, or what the original network says of them.
+        accuracy: of the original network.
+    """
+
+    held: Held
+    labels: np.ndarray
+    accuracy: float
 
 
 class Evaluator:
-    """Scores candidates on one copy of the network whose dropped channels are dead.
-
-    A network with dead channels computes what the pruned one does, so nothing is built or traced for a candidate.
+    """Makes candidates and scores them; may be called from several threads at once.
 
     Args:
         pruning: makes the plans.
         cost: widths -> cost.
         calibration: the examples that BatchNorm statistics are measured on.
-        reward: the examples that candidates are scored on; without labels, agreement with the original is scored.
+        reward_split: the examples that candidates are scored on; without labels, agreement with the original is scored.
+        base: the .tflite of the original network.
+        scorer: runs .tflite files.
         metric: (labels, outputs) -> number, the larger the better; default: accuracy.
-        batch_size: examples a step.
+        reward: what the search rewards: a candidate that cannot earn more than `beat` is not scored to the end.
+
+    Attributes:
+        sample: the examples of `reward_split`.
+        candidates: makes the files of candidates.
 
     Raises:
         ValueError: the labels do not fit the outputs, or the model's own predictions hold NaN.
+        ConversionError: the network that measures BatchNorm statistics cannot be converted.
     """
 
     def __init__(
@@ -36,73 +68,149 @@ class Evaluator:
         pruning: ChannelPruning,
         cost: Callable[[Sequence[int]], float],
         calibration: Split,
-        reward: Split,
+        reward_split: Split,
+        base: bytes,
+        scorer: Scorer,
         metric: Metric | None = None,
-        batch_size: int = 128,
+        reward: Reward | None = None,
     ):
         self.pruning, self.cost, self.metric = pruning, cost, metric
-        self._calibration, self._reward = calibration, reward
-        self._network = Network(pruning.model, batch_size)
-        self._outcomes: dict[str, Outcome] = {}
-        self._turn = threading.Lock()  # a search evaluates in several threads, and there is one network
+        self._base, self._scorer, self._reward = base, scorer, reward
         self._yes_above: float | None = None  # decided once, by what the original says to the reward examples
-        self._labels, self.base_accuracy = self.base(reward)
+        # A part of the examples stands for all of them only in a random order; a caller's metric gets them in theirs.
+        self.sample = self.hold(reward_split if metric is not None else _shuffled(reward_split))
+        try:
+            self.candidates: Candidates | Converted = Candidates(pruning)
+            self._statistics = Statistics(pruning, calibration.inputs, scorer)
+        except ConversionError as error:
+            warnings.warn(
+                f"Each candidate is made by the converter, which takes seconds instead of milliseconds, because a "
+                f".tflite of this network cannot be rewritten: {error}",
+                stacklevel=2,
+            )
+            self.candidates = Converted(pruning)
+            self._statistics = Statistics(pruning, calibration.inputs, scorer, Converted)
+        self._outcomes: dict[str, Outcome] = {}
+        self._files: OrderedDict[str, bytes] = OrderedDict()
+        self._turn = threading.Lock()
 
     def __call__(self, widths: Sequence[int], beat: float | None = None) -> Outcome:
-        """The outcome of keeping `widths[i]` channels of unit i, on all examples whatever there is to beat.
+        """The outcome of keeping `widths[i]` channels of unit i.
+
+        Args:
+            widths: of all units.
+            beat: the reward of the best candidate so far; one that almost certainly earns no more (see search.racing)
+                is scored on a part of the examples only. None: on all of them.
 
         Raises:
             BadPredictions: the candidate's predictions hold NaN or infinity.
+            ConversionError: the runtime cannot run the candidate.
+            RunDirError: no room for the candidate's file.
         """
         widths = tuple(int(w) for w in widths)
+        base_cost = self.base_cost
         if widths == self.pruning.full:  # nothing pruned: the network as it came, with its own statistics
-            return Outcome(self.base_accuracy, self.base_cost, self.base_accuracy, self.base_cost)
-        plan = self.pruning.plan(widths)
-        with self._turn:
-            if plan.digest not in self._outcomes:
-                self._prepare(plan)
-                accuracy = self.score(self._labels, self._network.predict(self._reward.inputs))
-                self._outcomes[plan.digest] = Outcome(
-                    accuracy, float(self.cost(widths)), self.base_accuracy, self.base_cost
-                )
-            return self._outcomes[plan.digest]
+            return Outcome(self.sample.accuracy, base_cost, self.sample.accuracy, base_cost)
+        digest = self.pruning.plan(widths).digest
+        if digest in self._outcomes:
+            return self._outcomes[digest]
+        cost = float(self.cost(widths))
+        accuracy, seen = self._score(self.tflite(widths), self._race(beat, cost, base_cost))
+        if seen < self.sample.held.examples:
+            return Outcome(accuracy, cost, self.sample.accuracy, base_cost, examples=seen)
+        self._outcomes[digest] = Outcome(accuracy, cost, self.sample.accuracy, base_cost)
+        return self._outcomes[digest]
+
+    @property
+    def shapes(self) -> Shapes:
+        """The shapes of candidates.
+
+        Raises:
+            ConversionError: they cannot be foretold.
+        """
+        return self.candidates.shapes if isinstance(self.candidates, Candidates) else Shapes(self.pruning)
 
     @property
     def base_cost(self) -> float:
         """What the unpruned network costs."""
         return float(self.cost(self.pruning.full))
 
-    def base(self, split: Split) -> tuple[np.ndarray, float]:
-        """Labels of a split, the network's own answers where it has none, and the accuracy of the network as it came.
+    def tflite(self, widths: Sequence[int]) -> bytes:
+        """The candidate of these widths."""
+        if tuple(widths) == self.pruning.full:
+            return self._base
+        plan = self.pruning.plan(widths)
+        with self._turn:
+            if plan.digest in self._files:
+                return self._files[plan.digest]
+        file = self.candidates(plan, self.weights(plan))
+        with self._turn:
+            self._files[plan.digest] = file
+            while len(self._files) > _FILES:
+                self._files.popitem(last=False)
+        return file
+
+    def weights(self, plan: Plan) -> Weights:
+        """The weights of the smaller network with the BatchNorm statistics that it has: layer path -> arrays."""
+        sliced = self.pruning.sliced(plan)
+        return sliced if all(mask.all() for mask in plan.values()) else self._statistics(plan, sliced)
+
+    def hold(self, split: Split) -> Sample:
+        """Examples to score networks on, with the original network's own answers where they have no labels.
 
         Raises:
-            ValueError: the labels do not fit the outputs, or the predictions hold NaN.
+            ValueError: the labels do not fit the outputs, or the original network's predictions hold NaN.
         """
-        self._network.weights = self.pruning.weights
-        outputs = self._network.predict(split.inputs)
+        held = self._scorer.hold(split.inputs)
+        found = outputs(self._scorer.run(self._base, held))
         if self._yes_above is None:
-            self._yes_above = threshold(outputs[0])
-        labels = as_labels(outputs[0]) if split.labels is None else split.labels
+            self._yes_above = threshold(found[0])
+        labels = as_labels(found[0]) if split.labels is None else split.labels
         try:
-            return labels, self.score(labels, outputs)
+            return Sample(held, labels, score(self.metric, labels, found, self._yes_above))
         except BadPredictions as error:
             raise ValueError(
                 "The model's own predictions hold NaN or infinity on the given data; check its weights and the "
                 "preprocessing of the data."
             ) from error
 
-    def score(self, labels: np.ndarray, outputs: Sequence[np.ndarray]) -> float:
-        """The caller's metric, or the accuracy, of outputs of this network or of one made from it."""
-        return score(self.metric, labels, outputs, self._yes_above)
+    def accuracy(self, tflite: bytes, sample: Sample) -> float:
+        """The caller's metric, or the accuracy, of a .tflite made from this network.
 
-    def weights(self, plan: Plan) -> dict[str, tuple[np.ndarray, ...]]:
-        """The full weights with the BatchNorm statistics that the plan was scored with: layer path -> arrays."""
-        if all(mask.all() for mask in plan.values()):
-            return self.pruning.weights
-        self._prepare(plan)
-        return self._network.weights
+        Raises:
+            BadPredictions, ConversionError, RunDirError: as of a call.
+        """
+        return score(self.metric, sample.labels, outputs(self._scorer.run(tflite, sample.held)), self._yes_above)
 
-    def _prepare(self, plan: Plan) -> None:
-        kept = plan.kept(self.pruning.groups)
-        self._network.weights = masked(self.pruning.groups, kept, self.pruning.weights)
-        self._network.recalibrate(self._calibration.inputs)
+    def _score(self, tflite: bytes, race: Race | None) -> tuple[float, int]:
+        """Accuracy of a candidate, and of how many examples."""
+        if race is None:
+            return self.accuracy(tflite, self.sample), self.sample.held.examples
+        seen, found = 0, []
+        with self._scorer.load(tflite, self.sample.held) as loaded:
+            for part in race.parts:
+                found.append(outputs(loaded.run(seen, part)))
+                seen = part
+                so_far = [np.concatenate(arrays) for arrays in zip(*found, strict=True)]
+                accuracy = score(None, self.sample.labels[:seen], so_far, self._yes_above)
+                if race.lost(round(accuracy * seen), seen):
+                    break
+        return accuracy, seen
+
+    def _race(self, beat: float | None, cost: float, base_cost: float) -> Race | None:
+        """The race that a candidate of this cost is in, if it is one of right and wrong examples."""
+        examples = self.sample.held.examples
+        if self.metric is not None or self._reward is None or not _one_label_each(self.sample.labels, examples):
+            return None
+        wanted = needed(self._reward, beat, cost, self.sample.accuracy, base_cost, examples)
+        return None if wanted is None else Race(examples, wanted)
+
+
+def _shuffled(split: Split) -> Split:
+    return split.take(np.random.default_rng(0).permutation(len(split)))
+
+
+def _one_label_each(labels: Any, examples: int) -> bool:
+    """Whether every example is right or wrong as a whole; pixels of an image are right one by one."""
+    shape = np.shape(labels)
+    return shape in ((examples,), (examples, 1)) or (len(shape) == 2 and bool(np.allclose(np.sum(labels, axis=1), 1)))

@@ -51,25 +51,40 @@ def convert(model: Any) -> bytes:
     def infer(*values):
         return tf.nest.flatten(model(tf.nest.pack_sequence_as(structure, values), training=False))
 
+    tflite = _sign(from_function(infer, arguments, model.name), input_names(model), output_names(model))
+    check(tflite)
+    return tflite
+
+
+def from_function(function: Any, arguments: list, name: str) -> bytes:
+    """What the converter makes of a tf.function: a .tflite without signature, unchecked.
+
+    Args:
+        function: tf.function.
+        arguments: the TensorSpecs of its arguments.
+        name: of the model that it runs, for messages.
+
+    Raises:
+        ConversionError: the function cannot be traced, or not be converted.
+    """
+    import tensorflow as tf
+
     with silence():
         try:
-            function = infer.get_concrete_function(*arguments)
+            concrete = function.get_concrete_function(*arguments)
         except Exception as error:
             raise ConversionError(
-                f"The model {model.name!r} cannot be run on one example of shapes "
+                f"The model {name!r} cannot be run on a batch of shapes "
                 f"{[tuple(argument.shape) for argument in arguments]} ({_first_line(str(error))}); "
                 f"it must accept any batch, 1 included."
             ) from error
         try:
-            tflite = tf.lite.TFLiteConverter.from_concrete_functions([function]).convert()
+            return tf.lite.TFLiteConverter.from_concrete_functions([concrete]).convert()
         except Exception as error:  # the converter raises many kinds; its text is pages of its own stack
             raise ConversionError(
-                f"The model {model.name!r} cannot be expressed in TFLite's own operators ({_complaint(str(error))}); "
+                f"The model {name!r} cannot be expressed in TFLite's own operators ({_complaint(str(error))}); "
                 f"replace the layers that need others."
             ) from None
-    tflite = _sign(tflite, input_names(model), output_names(model))
-    check(tflite)
-    return tflite
 
 
 def check(tflite: bytes | str | Path) -> None:

@@ -1,12 +1,15 @@
 """Shapes: every number in a .tflite that follows the widths, so that any plan's shapes are known without converting.
 
 The converter folds, fuses and renames, so nothing in its file says which channel an axis came from. But every length in
-a network is affine in the widths of its units (`pruning.lengths`). So a few narrower networks with odd widths are
+a network is affine in the widths of its units (`pruning.lengths`). So the whole network and a few of odd widths are
 converted once: a number that differs between their files must follow the one length that takes those very values.
+Their weights are random, since the converter drops what is all zeros or ones, and so that the constants tell what they
+are made of (`tflite.formulas`).
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,75 +29,92 @@ _DRAWS = 200  # of widths, for each number of probes
 _LEAST_SHARE = 0.5  # of the channels that a probe keeps; a network of single channels might be converted differently
 
 
+@dataclass(frozen=True)
+class Probe:
+    """A network of some widths that was converted.
+
+    Attributes:
+        weights: layer path -> arrays; random in every layer that has channels.
+        file: ModelT; no two of its operators share a constant.
+    """
+
+    weights: Mapping[str, tuple[np.ndarray, ...]]
+    file: Any
+
+
 class Shapes:
     """The shapes of one network's .tflite at any widths.
 
     Args:
         pruning: of the network.
-        base: the .tflite that the whole network converts to.
-        seed: of the widths of the probes.
+        to_tflite: what converts it, Keras model -> .tflite; default: `convert`.
+        seed: of the widths and weights of the probes.
 
     Attributes:
         lengths: every different length that varies.
         places: place -> index of the length that the number there follows.
+        probes: the networks that were converted, the whole one first.
 
     Raises:
         ConversionError: the converter makes files of another structure at other widths, or a number follows no length.
     """
 
-    def __init__(self, pruning: ChannelPruning, base: bytes, seed: int = 0):
+    def __init__(self, pruning: ChannelPruning, to_tflite: Callable[[Any], bytes] | None = None, seed: int = 0):
+        rng = np.random.default_rng(seed)
         self.lengths = varying(pruning.groups, pruning.units)
-        widths = _telling(self.lengths, np.random.default_rng(seed))
-        files = [flatbuffer.unpack(base)]
-        files += [flatbuffer.unpack(convert(pruning.apply(pruning.plan(tuple(row))))) for row in widths]
-        for file in files:
-            _unshare(file)
-        self._base = files[0]
-        self.places = _places(files, np.stack([self.lengths(row) for row in (self.lengths.full, *widths)]))
+        widths = [self.lengths.full, *_telling(self.lengths, rng)]
+        self.probes = [_probe(pruning, tuple(row), to_tflite or convert, rng) for row in widths]
+        self.places = _places([probe.file for probe in self.probes], np.stack([self.lengths(row) for row in widths]))
 
     @property
     def model(self) -> Any:
-        """The base file as a ModelT of the schema in which no two operators share a constant; not to be changed."""
-        return self._base
+        """The whole network's file as a ModelT of the schema; not to be changed."""
+        return self.probes[0].file
 
     def numbers(self, widths: Sequence[int]) -> dict[Place, int]:
         """The numbers that follow the widths, at these widths."""
         lengths = self.lengths(widths).tolist()
         return {place: lengths[row] for place, row in self.places.items()}
 
-    def hollow(self, widths: Sequence[int]) -> bytes:
-        """A .tflite of the shapes that these widths give, for timing only: of each weight the leading channels stay."""
-        return hollow(self._base, self.numbers(widths))
 
-
-def hollow(model: Any, numbers: dict[Place, int]) -> bytes:
+def hollow(
+    model: Any, numbers: Mapping[Place, int], constants: Mapping[int, Callable[[Any], np.ndarray]] | None = None
+) -> bytes:
     """A .tflite with other numbers at some places; of constants that shrink the leading part of each axis stays.
 
     Args:
         model: ModelT in which no two operators share a constant; not changed.
         numbers: place -> number.
+        constants: tensor of floats -> what makes its new values, given its new shape.
     """
+    constants = constants or {}
     file = copy.copy(model)
     graph = copy.copy(model.subgraphs[0])
     file.subgraphs, file.buffers = [graph, *model.subgraphs[1:]], list(model.buffers)
     graph.tensors, graph.operators = list(graph.tensors), list(graph.operators)
-    for tensor in {place[1] for place in numbers if place[0] != "option"}:
+    sides: dict[int, dict[int, int]] = {tensor: {} for tensor in constants}
+    elements: dict[int, dict[int, int]] = {}
+    for (sort, index, what, *_), number in numbers.items():
+        if sort != "option":
+            (sides if sort == "dim" else elements).setdefault(index, {})[what] = number
+    for tensor in sides.keys() | elements.keys():
         new = graph.tensors[tensor] = copy.copy(graph.tensors[tensor])
         old = [int(side) for side in new.shape]
-        new.shape = np.array([numbers.get(("dim", tensor, axis), side) for axis, side in enumerate(old)], np.int32)
+        new.shape = np.array([sides.get(tensor, {}).get(axis, side) for axis, side in enumerate(old)], np.int32)
         if new.shapeSignature is not None:
             new.shapeSignature = new.shape
         data = file.buffers[new.buffer].data
         if data is None:
             continue
-        values = np.frombuffer(np.ascontiguousarray(data), _dtype(len(data), old)).reshape(old)
-        values = np.ascontiguousarray(values[tuple(slice(side) for side in new.shape)])
-        elements = {place[2]: number for place, number in numbers.items() if place[:2] == ("element", tensor)}
-        if elements:
-            values = values.copy()
-            values.reshape(-1)[list(elements)] = list(elements.values())
+        if tensor in constants:
+            values = np.ascontiguousarray(constants[tensor](new.shape), np.float32)
+        else:
+            values = np.frombuffer(np.ascontiguousarray(data), _dtype(len(data), old)).reshape(old)
+            values = np.array(values[tuple(slice(side) for side in new.shape)], order="C")
+            for position, number in elements.get(tensor, {}).items():
+                values.reshape(-1)[position] = number
         buffer = copy.copy(file.buffers[new.buffer])
-        buffer.data = np.frombuffer(values.tobytes(), np.uint8)
+        buffer.data = values.reshape(-1).view(np.uint8)
         new.buffer = len(file.buffers)
         file.buffers.append(buffer)
     for _, operator, field, position in (place for place in numbers if place[0] == "option"):
@@ -111,6 +131,29 @@ def hollow(model: Any, numbers: dict[Place, int]) -> bytes:
     empty = copy.copy(model.buffers[0])
     file.buffers = [buffer if index in used or not index else empty for index, buffer in enumerate(file.buffers)]
     return flatbuffer.pack(file)
+
+
+def _probe(
+    pruning: ChannelPruning, widths: tuple[int, ...], to_tflite: Callable[[Any], bytes], rng: np.random.Generator
+) -> Probe:
+    """The network of these widths with random weights, all of them different and none of them small."""
+    plan = pruning.plan(widths)
+    weights = pruning.sliced(plan)
+    channels = {layer for layer, _, _ in pruning.groups.axes}
+    for layer, described in pruning.graph.weights.items():
+        if layer in channels or any(weight.name == "moving_variance" for weight in described):
+            arrays = zip(described, weights[layer], strict=True)
+            weights[layer] = tuple(_drawn(rng, weight.name, array) for weight, array in arrays)
+    file = flatbuffer.unpack(to_tflite(pruning.apply(plan, weights)))
+    _unshare(file)
+    return Probe(weights, file)
+
+
+def _drawn(rng: np.random.Generator, name: str, array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind != "f":
+        return array
+    values = rng.uniform(0.5, 1.5, array.shape)
+    return (values if "variance" in name else values * rng.choice((-1, 1), array.shape)).astype(array.dtype)
 
 
 def _telling(lengths: Lengths, rng: np.random.Generator) -> np.ndarray:

@@ -14,9 +14,8 @@ from amc_tf.cost.segments import model_of, segments
 from amc_tf.devices.timing import Timing
 from amc_tf.errors import DeviceError
 from amc_tf.pruning.channel import ChannelPruning
-from amc_tf.tflite.convert import convert
 from amc_tf.tflite.operators import read
-from amc_tf.tflite.shapes import Shapes
+from amc_tf.tflite.shapes import Shapes, hollow
 from tests import small, toys
 
 
@@ -49,7 +48,7 @@ def microseconds(tflite: bytes) -> float:
 
 def setting(model, round_to=1):
     pruning = ChannelPruning(model, round_to=round_to, min_keep=0.1)
-    return pruning, Shapes(pruning, convert(model))
+    return pruning, Shapes(pruning)
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +61,9 @@ def test_a_plan_costs_what_its_operators_cost(of_small):
     table = measure(Computed(), shapes, pruning.units)
     rng = np.random.default_rng(0)
     plans = [tuple(int(rng.choice(unit.widths)) for unit in pruning.units) for _ in range(20)]
-    off = [abs(table(widths) / microseconds(shapes.hollow(widths)) - 1) for widths in plans]
+    off = [abs(table(widths) / microseconds(hollow(shapes.model, shapes.numbers(widths))) - 1) for widths in plans]
     assert np.mean(off) < 0.02 and max(off) < 0.1
-    assert table(pruning.full) == pytest.approx(microseconds(shapes.hollow(pruning.full)), rel=1e-6)
+    assert table(pruning.full) == pytest.approx(microseconds(hollow(shapes.model, shapes.numbers(pruning.full))), rel=1e-6)
 
 
 def test_axes_that_several_units_make_together_are_priced(of_small):
@@ -73,7 +72,7 @@ def test_axes_that_several_units_make_together_are_priced(of_small):
     rng = np.random.default_rng(0)
     for _ in range(10):
         widths = tuple(int(rng.choice(unit.widths)) for unit in pruning.units)
-        assert table(widths) == pytest.approx(microseconds(shapes.hollow(widths)), rel=0.15)
+        assert table(widths) == pytest.approx(microseconds(hollow(shapes.model, shapes.numbers(widths))), rel=0.15)
 
 
 def test_the_price_never_falls_when_a_unit_gets_wider(of_small):

@@ -26,7 +26,8 @@ class Case:
     inputs: list[np.ndarray]
 
     def prune(self, plan: Plan) -> Any:
-        return rewrite.rewrite(self.model, self.groups, plan.kept(self.groups), self.weights)
+        kept = plan.kept(self.groups)
+        return rewrite.rewrite(self.model, self.groups, kept, rewrite.sliced(self.groups, kept, self.weights))
 
     def random_plan(self, seed: int = 0) -> Plan:
         """Half of the channels of every prunable group, rounded up, at random places."""

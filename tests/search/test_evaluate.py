@@ -26,7 +26,7 @@ def test_the_score_is_that_of_the_rebuilt_network(keras_module):
     seen = set()
     for widths in [(16, 8), (8, 32), (6, 12), (4, 8)]:
         plan = ev.pruning.plan(widths)
-        rebuilt = ev.pruning.apply(plan, ev.weights(plan))
+        rebuilt = ev.pruning.apply(plan, ev.pruning.sliced(plan, ev.weights(plan)))
         predictions = np.asarray(rebuilt(ev._reward.inputs[0])).argmax(-1)
         outcome = ev(widths)
         assert outcome.accuracy == pytest.approx((predictions == ev._reward.labels).mean())

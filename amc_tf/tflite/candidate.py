@@ -1,0 +1,63 @@
+"""Candidates: a plan and its weights -> the .tflite that the converter would make of them, in milliseconds."""
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from amc_tf.pruning.channel import ChannelPruning
+from amc_tf.pruning.plan import Plan
+from amc_tf.tflite import formulas
+from amc_tf.tflite.convert import convert
+from amc_tf.tflite.formulas import Weights
+from amc_tf.tflite.shapes import Shapes, hollow
+
+
+class Candidates:
+    """Makes the candidates of one network by rewriting one .tflite: no conversion, nothing built or traced.
+
+    Args:
+        pruning: of the network.
+        to_tflite: what would convert a candidate, Keras model -> .tflite.
+
+    Attributes:
+        shapes: of the file.
+
+    Raises:
+        ConversionError: the converter makes files of another structure at other widths, or a constant in the file is
+            made of the network's weights in a way that is not known.
+    """
+
+    def __init__(self, pruning: ChannelPruning, to_tflite: Callable[[Any], bytes] = convert):
+        self._pruning = pruning
+        self.shapes = Shapes(pruning, to_tflite)
+        varying = {place[1:] for place in self.shapes.places if place[0] == "dim"}
+        self._formulas = formulas.find(pruning.graph, *self.shapes.probes[:2], varying)
+
+    def __call__(self, plan: Plan, sliced: Weights) -> bytes:
+        """The .tflite of a plan.
+
+        Args:
+            plan: what stays.
+            sliced: layer path -> arrays of the smaller network, see ChannelPruning.sliced.
+        """
+        numbers = self.shapes.numbers(self._pruning.widths(plan))
+        constants = {tensor: partial(formula, sliced) for tensor, formula in self._formulas.items()}
+        return hollow(self.shapes.model, numbers, constants)
+
+
+class Converted:
+    """The same by the converter, in seconds, for networks whose .tflite cannot be rewritten."""
+
+    def __init__(self, pruning: ChannelPruning, to_tflite: Callable[[Any], bytes] = convert):
+        self._pruning, self._to_tflite = pruning, to_tflite
+        self._turn = threading.Lock()  # TensorFlow traces one at a time
+
+    def __call__(self, plan: Plan, sliced: Weights) -> bytes:
+        """The .tflite of a plan.
+
+        Raises:
+            ConversionError: the converter cannot make it.
+        """
+        with self._turn:
+            return self._to_tflite(self._pruning.apply(plan, sliced))

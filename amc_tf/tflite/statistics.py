@@ -1,0 +1,154 @@
+"""Statistics: BatchNorm statistics of a pruned network, measured by running a .tflite of it that puts them out.
+
+That file is rewritten for each plan like a candidate, and runs at the speed of the pruned network, which TensorFlow and
+a full-width copy do not.
+"""
+
+import math
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+
+from amc_tf.graph import keras_graph
+from amc_tf.pruning.channel import ChannelPruning
+from amc_tf.pruning.plan import Plan
+from amc_tf.tflite.candidate import Candidates, Converted
+from amc_tf.tflite.convert import from_function
+from amc_tf.tflite.formulas import Weights
+from amc_tf.tflite.score import Scorer
+
+_STATISTICS = {"moving_mean", "moving_variance"}  # what both Kerases call them
+_POSITIONS = 2048  # that a mean of one batch is taken over at least, where the batch may be so large
+_SMALLEST, _LARGEST = 16, 128  # batch: more is slower where images are large, and noise where they are small
+
+
+class Statistics:
+    """Measures the mean and the variance of every BatchNormalization of pruned networks.
+
+    As in training, each batch is normalized by its own statistics on its way; those of all batches are merged.
+
+    Args:
+        pruning: of the network.
+        inputs: calibration examples, one array (examples, ...) an input of the model.
+        scorer: runs the file.
+        make: Candidates or Converted, which make the file of a plan.
+
+    Attributes:
+        batch: examples in one batch.
+
+    Raises:
+        ConversionError: the network that measures cannot be converted, or not be rewritten.
+    """
+
+    def __init__(
+        self,
+        pruning: ChannelPruning,
+        inputs: Sequence[np.ndarray],
+        scorer: Scorer,
+        make: type[Candidates] | type[Converted] = Candidates,
+    ):
+        self._pruning, self._scorer = pruning, scorer
+        norms = [node for node in pruning.graph.nodes if {weight.name for weight in node.weights} >= _STATISTICS]
+        self._calls = sorted(node.layer for node in norms)
+        self.batch = _batch(len(inputs[0]), [pruning.graph.shapes[node.inputs[0]] for node in norms])
+        self._make, self._held = None, None
+        if norms:
+            self._make = make(pruning, partial(to_tflite, layers=set(self._calls), batch=self.batch))
+            self._held = scorer.hold([array[: len(array) // self.batch * self.batch] for array in inputs])
+
+    def __call__(self, plan: Plan, sliced: Weights) -> dict[str, tuple[np.ndarray, ...]]:
+        """The weights of the smaller network with the statistics that it has.
+
+        Args:
+            plan: what stays.
+            sliced: layer path -> arrays of the smaller network, see ChannelPruning.sliced.
+        """
+        weights = dict(sliced)
+        if self._make is None:
+            return weights
+        outputs = self._scorer.run(self._make(plan, sliced), self._held)  # each (batches, channels)
+        of_layer: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+        for call, layer in enumerate(self._calls):
+            of_layer.setdefault(layer, []).append((outputs[2 * call], outputs[2 * call + 1]))
+        for layer, measured in of_layer.items():
+            means = np.concatenate([mean for mean, _ in measured]).astype(np.float64)  # (batches and calls, channels)
+            variances = np.concatenate([variance for _, variance in measured]).astype(np.float64)
+            mean = means.mean(axis=0)
+            variance = np.maximum((variances + means**2).mean(axis=0) - mean**2, 0)
+            new = {"moving_mean": mean, "moving_variance": variance}
+            described = self._pruning.graph.weights[layer]
+            weights[layer] = tuple(
+                new.get(weight.name, array).astype(array.dtype)
+                for weight, array in zip(described, weights[layer], strict=True)
+            )
+        return weights
+
+
+def to_tflite(model: Any, layers: Collection[str], batch: int) -> bytes:
+    """The .tflite of a network whose BatchNormalizations normalize by the statistics of the batch.
+
+    Its outputs are those: for every call of such a layer, ordered by the paths of the layers and then as they are
+    called, the means (channels,) and the variances (channels,).
+
+    Args:
+        model: Keras model; it is not changed.
+        layers: paths of its BatchNormalizations.
+        batch: examples that the file takes at a time.
+
+    Raises:
+        ConversionError: it cannot be converted.
+    """
+    import tensorflow as tf
+
+    copy = keras_graph.rebuild(model)
+    measured: list[tuple[str, Any, Any]] = []
+    for path, layer in keras_graph.layers(copy).items():
+        if path in layers:
+            layer.call = partial(_normalized, layer, lambda *found, path=path: measured.append((path, *found)))
+    structure = keras_graph.input_structure(copy)
+    arguments = [
+        tf.TensorSpec((batch, *tensor.shape[1:]), tensor.dtype, name=f"input_{number}")
+        for number, tensor in enumerate(tf.nest.flatten(structure))
+    ]
+
+    @tf.function(autograph=False)
+    def measure(*values):
+        measured.clear()
+        copy(tf.nest.pack_sequence_as(structure, values), training=False)
+        return [number for _, *pair in sorted(measured, key=itemgetter(0)) for number in pair]
+
+    return from_function(measure, arguments, model.name)
+
+
+def _normalized(layer: Any, note: Callable[[Any, Any], None], inputs: Any, *_, **__) -> Any:
+    """What a BatchNormalization does in training, in plain operations; the statistics go to `note` as (channels,)."""
+    import tensorflow as tf
+
+    rank = inputs.shape.rank
+    axis = np.atleast_1d(layer.axis).item() % rank  # tf_keras has it in a list
+    others = [other for other in range(rank) if other != axis]
+    along = [-1 if other == axis else 1 for other in range(rank)]
+    mean = tf.reduce_mean(inputs, others, keepdims=True)
+    centred = inputs - mean
+    variance = tf.reduce_mean(centred * centred, others, keepdims=True)
+    note(tf.reshape(mean, (-1,)), tf.reshape(variance, (-1,)))
+    scale = tf.math.rsqrt(variance + layer.epsilon)
+    if layer.gamma is not None:
+        scale = scale * tf.reshape(layer.gamma, along)
+    outputs = centred * scale
+    return outputs if layer.beta is None else outputs + tf.reshape(layer.beta, along)
+
+
+def _batch(examples: int, channels_last: Iterable[tuple[int, ...]]) -> int:
+    """How many examples to take statistics over at a time: so many that even the smallest layer has enough positions.
+
+    Args:
+        examples: that there are.
+        channels_last: shape of the input of every call, without the batch.
+    """
+    positions = min((math.prod(shape[:-1]) for shape in channels_last), default=_POSITIONS)
+    wanted = min(max(_POSITIONS // positions, _SMALLEST), _LARGEST, examples)
+    return examples // math.ceil(examples / wanted)
