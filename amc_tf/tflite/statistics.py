@@ -21,7 +21,7 @@ from amc_tf.tflite.formulas import Weights
 from amc_tf.tflite.score import Scorer
 
 _STATISTICS = {"moving_mean", "moving_variance"}  # what both Kerases call them
-_POSITIONS = 2048  # that a mean of one batch is taken over at least, where the batch may be so large
+_POSITIONS = 1024  # that a mean of one batch is taken over at least, where the batch may be so large
 _SMALLEST, _LARGEST = 16, 128  # batch: more is slower where images are large, and noise where they are small
 
 

@@ -1,0 +1,104 @@
+"""Shows that candidates are what the converter makes: random plans of six networks, made both ways.
+
+python tools/candidate_table.py --plans 20
+
+Prints Markdown, a row a network: in how many plans operators, activations and all shapes are the same, how far outputs
+differ at most on random inputs, and how much longer the converter takes. ResNet-56 and MobileNetV1 have their trained
+weights, the others random ones with random BatchNorm statistics.
+"""
+
+import os
+import time
+
+import click
+import numpy as np
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+NETWORKS = ("mobilenet_v1_imagenet", "mobilenet_v2", "resnet56_cifar10", "resnet50", "EfficientNetB0", "DenseNet121")
+
+
+@click.command(help=__doc__)
+@click.option("--network", "networks", multiple=True, default=NETWORKS, show_default=True)
+@click.option("--plans", default=20, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+def main(networks, plans, seed) -> None:
+    print("| network | same operators, shapes | largest difference | set-up, s | candidate, s | convert(), s |")
+    print("|---|---|---|---|---|---|")
+    for name in networks:
+        print(row(name, plans, seed), flush=True)
+
+
+def row(name: str, plans: int, seed: int) -> str:
+    """The row of one network."""
+    from amc_tf.pruning.channel import ChannelPruning
+    from amc_tf.tflite.candidate import Candidates
+    from amc_tf.tflite.convert import convert
+
+    pruning = ChannelPruning(network(name, seed))
+    started = time.perf_counter()
+    candidates = Candidates(pruning)
+    set_up = time.perf_counter() - started
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(1, *pruning.model.input_shape[1:])).astype(np.float32)
+    same, largest, ours, theirs = 0, 0.0, [], []
+    for _ in range(plans):
+        plan = pruning.plan(tuple(int(rng.choice(unit.widths)) for unit in pruning.units))
+        started = time.perf_counter()
+        candidate = candidates(plan, pruning.sliced(plan))
+        ours.append(time.perf_counter() - started)
+        pruned = pruning.apply(plan)
+        started = time.perf_counter()
+        converted = convert(pruned)
+        theirs.append(time.perf_counter() - started)
+        same += layout(candidate) == layout(converted)
+        largest = max(largest, float(np.abs(output(candidate, x) - output(converted, x)).max()))
+    taken, other = np.median(ours), np.median(theirs)
+    return (
+        f"| {name} | {same} of {plans} | {largest:.1g} | {set_up:.0f} | {taken:.3f} | "
+        f"{other:.1f} ({other / taken:.0f} times) |"
+    )
+
+
+def network(name: str, seed: int):
+    """A trained network of ours, or one with random weights as training leaves them: without zeros and ones."""
+    import keras
+
+    import models
+
+    if name in models.TRAINED:
+        return models.load(name, keras)
+    own = name in models.ARCHITECTURES
+    model = models.build(name, keras) if own else getattr(keras.applications, name)(weights=None)
+    rng = np.random.default_rng(seed)
+    for variable in model.variables:
+        if variable.name in ("gamma", "moving_variance"):
+            variable.assign(rng.uniform(0.5, 1.5, variable.shape))
+        elif variable.name in ("beta", "moving_mean", "bias"):
+            variable.assign(rng.normal(0, 0.3, variable.shape))
+    return model
+
+
+def layout(tflite: bytes) -> list:
+    """Operators with their activations and the shapes of all that they read and write."""
+    from amc_tf.tflite.operators import read
+
+    return [
+        (op.name, op.activation, [graph.values[value].shape for value in (*op.inputs, *op.outputs) if value >= 0])
+        for graph in read(tflite)
+        for op in graph.operators
+    ]
+
+
+def output(tflite: bytes, x: np.ndarray) -> np.ndarray:
+    """What a .tflite of one input and one output says."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    runner = Interpreter(model_content=tflite).get_signature_runner()
+    (name,) = runner.get_input_details()
+    (found,) = runner(**{name: x}).values()
+    return found
+
+
+if __name__ == "__main__":
+    main()
