@@ -58,7 +58,7 @@ def _surgery_options(command):
 @click.option("--episodes", default=400, show_default=True, help="How many networks the agent tries.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--importance", default="magnitude_in", show_default=True, help="Which channels go first.")
-@click.option("--calibration-size", default=512, show_default=True, help="Examples for BatchNorm statistics.")
+@click.option("--calibration-size", default=256, show_default=True, help="Examples for BatchNorm statistics.")
 @click.option("--reward-size", default=2000, show_default=True, help="Examples of the training data to score on.")
 @click.option("--run-dir", type=click.Path(file_okay=False, path_type=Path), help="Where everything goes.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout.")

@@ -20,7 +20,7 @@ from amc_tf.graph.graph import digest
 from amc_tf.latency import Latency, missed
 from amc_tf.pruning.channel import ChannelPruning
 from amc_tf.pruning.importance import Importance
-from amc_tf.report.progress import SearchProgress, TableProgress
+from amc_tf.report.progress import SearchProgress, TableProgress, preparing
 from amc_tf.request import fingerprint, named, run_name
 from amc_tf.result import Figures, Result
 from amc_tf.search.agent import DdpgAgent
@@ -57,7 +57,7 @@ def compress(
     min_keep: float = 0.2,
     importance: str | Importance = "magnitude_in",
     frozen: Sequence[str] = (),
-    calibration_size: int = 512,
+    calibration_size: int = 256,
     reward_size: int = 2000,
     run_dir: str | Path | None = None,
     on_episode_end: Callable[[Trial, Trial | None], None] | None = None,
@@ -148,9 +148,10 @@ def compress(
         journal = stack.enter_context(Journal(run_dir, asked_for))  # before minutes of work: is it this search's?
         scorer = stack.enter_context(Scorer())
         earns = choose(reward, budget)
-        evaluator = Evaluator(pruning, cost, calibration, reward_split, base_tflite, scorer, metric, earns)
         reported, scored_on = _reported(reward_split, train_data, reward_data, validation_data)
-        sample = evaluator.hold(reported)  # now: labels that do not fit must not wait for the end
+        with preparing(f"converting {model.name} at some widths, to make candidates of", verbose):
+            evaluator = Evaluator(pruning, cost, calibration, reward_split, base_tflite, scorer, metric, earns)
+            sample = evaluator.hold(reported)  # now: labels that do not fit must not wait for the end
         if timed:
             with TableProgress(latency.device, verbose) as progress:
                 latency.prepare(run_dir, evaluator if priced else None, journal.trials, progress.update)

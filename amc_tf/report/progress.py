@@ -3,6 +3,7 @@
 import contextlib
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
@@ -100,6 +101,19 @@ class TableProgress(contextlib.AbstractContextManager):
         self._bar.update(self._task, completed=done)
 
 
+@contextlib.contextmanager
+def preparing(what: str, verbose: bool = True, console: Console | None = None) -> Iterator[None]:
+    """Says what is done before the search that takes its time; on a terminal until it is done."""
+    console = console or Console(file=sys.stderr)
+    if verbose and console.is_terminal:
+        with console.status(what):
+            yield
+    else:
+        if verbose:
+            console.print(what, soft_wrap=True, highlight=False)
+        yield
+
+
 def print_result(result: Result, console: Console | None = None) -> None:
     """Prints the before/after table and where the files are."""
     console = console or Console()
@@ -124,5 +138,7 @@ def _state(trial: Trial, best: Trial | None) -> str:
         now = f"failed: {trial.reason}"
     else:
         share = trial.outcome.cost / trial.outcome.base_cost
-        now = f"{trial.kind} {trial.number}: accuracy {trial.outcome.accuracy:.3f}, cost {share:.3f} of base"
+        seen = trial.outcome.examples  # it had lost by then
+        part = "" if seen is None else f" of the first {seen}"
+        now = f"{trial.kind} {trial.number}: accuracy {trial.outcome.accuracy:.3f}{part}, cost {share:.3f} of base"
     return now if best is None else f"{now}; best {best.outcome.accuracy:.3f} (trial {best.number})"

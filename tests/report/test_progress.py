@@ -39,6 +39,20 @@ def test_a_failed_trial_says_why():
     assert "failed: BadPredictions: NaN." in shown(terminal=False, trials=(trial(2), trial(3, None)))
 
 
+def test_an_accuracy_of_a_part_is_said_to_be_one():
+    part = Outcome(0.2, 40, 0.9, 100, examples=37)
+    lost = Trial(3, "complete", "agent", (8,), {"a": 0.5}, "d", part, -0.8, 1.0)
+    assert "accuracy 0.200 of the first 37, cost" in shown(terminal=False, trials=(trial(2), lost))
+
+
+def test_what_is_prepared_is_said_unless_silence_is_asked_for():
+    for terminal, verbose in ((True, True), (False, True), (True, False), (False, False)):
+        out = io.StringIO()
+        with progress.preparing("converting", verbose, Console(file=out, force_terminal=terminal)):
+            assert terminal or ("converting" in out.getvalue()) == verbose
+        assert ("converting" in out.getvalue()) == verbose
+
+
 def test_silence_when_asked_for():
     assert shown(terminal=False, verbose=False) == shown(terminal=True, verbose=False) == ""
 
