@@ -9,7 +9,6 @@ import json
 import logging
 import math
 import os
-import queue
 import signal
 import socket
 import struct
@@ -18,6 +17,7 @@ import sys
 import tempfile
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +45,7 @@ class Scorer:
     """Runs .tflite files in worker processes, one runtime thread each.
 
     Several threads may use it at once: their work is done first in, first out by the same workers, which start with the
-    first of it. They end with `close()`, with the `with` block, when the scorer is garbage collected, or with this
+    first of it; what is urgent goes before. They end with `close()`, with the `with` block, when the scorer is garbage collected, or with this
     process. The same file gives the same bits on the same examples, whatever the number of workers.
 
     Args:
@@ -94,11 +94,16 @@ class Scorer:
         return Loaded(self, tflite, held)
 
     def run(
-        self, tflite: bytes | str | Path, held: "Held", start: int = 0, stop: int | None = None
+        self,
+        tflite: bytes | str | Path,
+        held: "Held",
+        start: int = 0,
+        stop: int | None = None,
+        urgent: bool = False,
     ) -> list[np.ndarray]:
         """Runs a .tflite on the examples [start, stop); as `load` and `Loaded.run`, whose errors it raises."""
         with self.load(tflite, held) as loaded:
-            return loaded.run(start, stop)
+            return loaded.run(start, stop, urgent)
 
     def close(self) -> None:
         """Ends the workers; runs that wait in other threads fail."""
@@ -194,12 +199,13 @@ class Loaded:
         }
         self._finalizer = weakref.finalize(self, crew.opened.discard, self._request["number"])
 
-    def run(self, start: int = 0, stop: int | None = None) -> list[np.ndarray]:
+    def run(self, start: int = 0, stop: int | None = None, urgent: bool = False) -> list[np.ndarray]:
         """Runs the examples [start, stop), step by step of as many as the file takes at once.
 
         Args:
             start: the first example.
             stop: the one after the last; None for all.
+            urgent: whether it goes before all that waits and is not.
 
         Returns:
             One array (steps, *the output's shape) for each output, in the order of the file's signature. What has the
@@ -225,7 +231,7 @@ class Loaded:
             jobs.append(_Job(run, len(jobs), {**self._request, "start": first, "stop": last}, self._files))
         run.left = len(jobs)
         try:
-            self._crew.add(jobs)
+            self._crew.add(jobs, urgent)
             run.done.wait()
         finally:
             run.over = True  # after Ctrl-C nobody wants what still lies in the queue
@@ -423,8 +429,9 @@ class _Crew:
         self.opened: set[int] = set()  # numbers of the .tflite files that workers are to keep
         self._numbers = itertools.count()
         self._timeout = timeout
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._lock = threading.RLock()  # over all below; a garbage collection may call `end` in any thread at any time
+        self._jobs: tuple[deque[_Job], deque[_Job]] = deque(), deque()  # the urgent ones and the others
+        self._lock = threading.RLock()  # over all here; a garbage collection may call `end` in any thread at any time
+        self._changed = threading.Condition(self._lock)
         self._closed = False
         self._runs: weakref.WeakSet[_Run] = weakref.WeakSet()
         self._processes: set[_Worker] = set()
@@ -437,14 +444,14 @@ class _Crew:
         self.opened.add(number)
         return number
 
-    def add(self, jobs: list[_Job]) -> None:
-        """Puts the jobs of one run at the end of the queue."""
+    def add(self, jobs: list[_Job], urgent: bool) -> None:
+        """Puts the jobs of one run at the end of the queue, or of what is urgent there."""
         with self._lock:
             if self._closed:
                 raise ValueError("The scorer is closed; build a new one.")
             self._runs.add(jobs[0].run)
-            for job in jobs:
-                self._jobs.put(job)
+            self._jobs[0 if urgent else 1].extend(jobs)
+            self._changed.notify_all()
 
     def end(self, owner: int) -> None:
         """Kills the workers, which have nothing to tidy up, and fails the runs that wait for them."""
@@ -456,13 +463,14 @@ class _Crew:
                 worker.kill()
             for run in self._runs:
                 run.fail(AmcError("The scorer was closed while a .tflite ran; build a new one."))
-            for _ in range(self.workers):
-                self._jobs.put(None)
+            for jobs in self._jobs:
+                jobs.clear()
+            self._changed.notify_all()
 
     def _serve(self) -> None:
         """Has one worker at a time do jobs until there are no more."""
         worker = None
-        for job in iter(self._jobs.get, None):
+        for job in iter(self._next, None):
             try:
                 worker = self._do(job, worker)
             except Exception as error:
@@ -470,6 +478,12 @@ class _Crew:
             del job  # and with it the files, while this thread waits for the next
         if worker is not None:
             self._bury(worker)
+
+    def _next(self) -> _Job | None:
+        """Waits for a job; None when the scorer is closed."""
+        with self._lock:
+            self._changed.wait_for(lambda: self._closed or any(self._jobs))
+            return None if self._closed else next(jobs for jobs in self._jobs if jobs).popleft()
 
     def _do(self, job: _Job, worker: "_Worker | None") -> "_Worker | None":
         """Does a job, by a new worker where the one given dies of it; returns the worker that lives on."""

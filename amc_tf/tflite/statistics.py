@@ -69,7 +69,8 @@ class Statistics:
         weights = dict(sliced)
         if self._make is None:
             return weights
-        outputs = self._scorer.run(self._make(plan, sliced), self._held)  # each (batches, channels)
+        # Before the scoring of an earlier candidate, which keeps the workers busy until this one is made.
+        outputs = self._scorer.run(self._make(plan, sliced), self._held, urgent=True)  # each (batches, channels)
         of_layer: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
         for call, layer in enumerate(self._calls):
             of_layer.setdefault(layer, []).append((outputs[2 * call], outputs[2 * call + 1]))

@@ -521,3 +521,18 @@ print(*(w.process.pid for w in scorer._crew._processes), flush=True)
     assert len(workers) == 2, done.stderr
     wait_for(lambda: not any(alive(worker) for worker in workers))
     assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_what_is_urgent_does_not_wait_for_what_is_not(tflite, slow, x):
+    """As BatchNorm statistics, without which the next candidate cannot be made while one is scored."""
+    many = np.random.default_rng(0).random((64, 64, 64, 8), np.float32)
+    with Scorer(1) as scorer, scorer.hold([many]) as long, scorer.hold([x[:2]]) as short:
+        scorer.run(tflite, short)  # the worker is there
+        waiting = threading.Thread(target=scorer.run, args=(slow, long))
+        waiting.start()
+        time.sleep(0.05)
+        scorer.run(tflite, short, urgent=True)
+        assert waiting.is_alive()
+        scorer.run(tflite, short)
+        waiting.join(1.0)  # done but for the thread's own end
+        assert not waiting.is_alive()
