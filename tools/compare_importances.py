@@ -22,37 +22,43 @@ def main(network, keep, images, calibration) -> None:
 
     import models
     from amc_tf.cost import counts
-    from amc_tf.graph.rewrite import masked
-    from amc_tf.pruning.batchnorm import Network
     from amc_tf.pruning.channel import ChannelPruning
     from amc_tf.pruning.importance import NAMED
     from amc_tf.pruning.plan import Plan
     from amc_tf.search.metrics import accuracy
+    from amc_tf.tflite.candidate import Candidates
+    from amc_tf.tflite.score import Scorer, outputs
+    from amc_tf.tflite.statistics import Statistics
     from models import datasets
 
     data = datasets.load(models.TRAINED[network][2])
     x, y = data.sample("test", images)
     calibration_x, _ = data.sample("train", max(calibration))
     model = models.load(network, keras)
-    copy = Network(model)
+    prunings = {importance: ChannelPruning(model, importance=importance) for importance in NAMED}
+    pruning = next(iter(prunings.values()))  # they differ in the masks alone
+    macs = counts.macs(pruning.groups, pruning.units)
+    candidates = Candidates(pruning)
+    with Scorer() as scorer:
+        held = scorer.hold([x])
+        statistics = [Statistics(pruning, [calibration_x[:count]], scorer) for count in calibration]
 
-    def scored() -> float:
-        return accuracy(y, copy.predict([x])[0])
+        def scored(plan, weights) -> str:
+            return f"{accuracy(y, outputs(scorer.run(candidates(plan, weights), held))[0]):.3f}"
 
-    print("| importance | keep ratio (MACs kept) | old statistics |" + "".join(f" n = {n:,} |" for n in calibration))
-    print("|---" * (3 + len(calibration)) + "|")
-    for ratio in keep:
-        for importance in NAMED:
-            pruning = ChannelPruning(model, importance=importance)
-            macs = counts.macs(pruning.groups, pruning.units)
-            plan = Plan({unit.name: pruning.mask(unit, ratio) for unit in pruning.units})
-            kept = macs([plan[unit.name].sum() for unit in pruning.units]) / macs(macs.full)
-            copy.weights = masked(pruning.groups, plan.kept(pruning.groups), pruning.weights)
-            cells = [f"{scored():.3f}"]
-            for count in calibration:
-                copy.recalibrate([calibration_x[:count]])
-                cells.append(f"{scored():.3f}")
-            print(f"| {importance} | {ratio} ({kept:.3f}) | " + " | ".join(cells) + " |", flush=True)
+        print(
+            "| importance | keep ratio (MACs kept) | old statistics |" + "".join(f" n = {n:,} |" for n in calibration)
+        )
+        print("|---" * (3 + len(calibration)) + "|")
+        for ratio in keep:
+            for importance, ranked in prunings.items():
+                plan = Plan({unit.name: ranked.mask(unit, ratio) for unit in ranked.units})
+                kept = macs(pruning.widths(plan)) / macs(macs.full)
+                sliced = pruning.sliced(plan)
+                cells = [
+                    scored(plan, weights) for weights in (sliced, *(measure(plan, sliced) for measure in statistics))
+                ]
+                print(f"| {importance} | {ratio} ({kept:.3f}) | " + " | ".join(cells) + " |", flush=True)
 
 
 if __name__ == "__main__":
