@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 from amc_tf.errors import AmcError, ConversionError
-from amc_tf.tflite import score
+from amc_tf.tflite import held as held_module
+from amc_tf.tflite import workers
 from amc_tf.tflite.convert import convert
 from amc_tf.tflite.flatbuffer import pack, unpack
 from amc_tf.tflite.score import Scorer, outputs
@@ -213,7 +214,7 @@ def test_no_state_goes_from_one_step_to_the_next(scorer):
 
 
 def test_examples_too_many_to_be_written_at_once(tflite, scorer, x, monkeypatch):
-    monkeypatch.setattr(score, "_WRITTEN_AT_ONCE", 7 * x[0].nbytes)
+    monkeypatch.setattr(held_module, "_WRITTEN_AT_ONCE", 7 * x[0].nbytes)
     with scorer.hold([x[::-1]]) as held:
         np.testing.assert_array_equal(scorer.run(tflite, held)[0], in_process(tflite, x[::-1])[0])
 
@@ -294,7 +295,7 @@ def test_the_work_of_a_killed_worker_is_done_again(slow, caplog):
         thread.join(60)
     np.testing.assert_array_equal(found[0], in_process(slow, examples)[0])
     (record,) = caplog.records
-    assert record.levelno == logging.WARNING and record.name == "amc_tf.tflite.score"
+    assert record.levelno == logging.WARNING and record.name == "amc_tf.tflite.workers"
     assert re.search(r"on the examples \d+ to \d+ was killed by SIGKILL .*; another one does", record.getMessage())
 
 
@@ -312,15 +313,15 @@ def test_a_worker_that_hangs_counts_as_dead(tflite, x, caplog):
 def test_a_file_that_every_worker_dies_of_is_given_up(tflite, held, x, tmp_path, monkeypatch, caplog):
     deadly = tmp_path / "deadly.py"
     deadly.write_text("import os; os.read(0, 1); os.write(2, b'out of luck\\nINFO: Created it.\\n'); os._exit(1)")
-    program = score._PROGRAM
-    monkeypatch.setattr(score, "_PROGRAM", deadly)
+    program = workers._PROGRAM
+    monkeypatch.setattr(workers, "_PROGRAM", deadly)
     with Scorer(1) as scorer:
         with pytest.raises(
             ConversionError, match=r"cost 3 workers, the last of which ended with exit status 1 \(out of"
         ):
             scorer.run(tflite, held)
         assert [record.levelno for record in caplog.records] == [logging.WARNING] * 3
-        monkeypatch.setattr(score, "_PROGRAM", program)
+        monkeypatch.setattr(workers, "_PROGRAM", program)
         np.testing.assert_array_equal(scorer.run(tflite, held)[0], in_process(tflite, x)[0])
 
 
@@ -482,8 +483,8 @@ def test_a_forgotten_scorer_ends_its_workers(tflite, x):
 
 def test_ctrl_c_leaves_a_scorer_that_works(slow, caplog, monkeypatch):
     asked = []
-    ask = score._Worker.ask
-    monkeypatch.setattr(score._Worker, "ask", lambda self, *request: asked.append(request) or ask(self, *request))
+    ask = workers.Worker.ask
+    monkeypatch.setattr(workers.Worker, "ask", lambda self, *request: asked.append(request) or ask(self, *request))
     examples = np.random.default_rng(2).integers(0, 256, (1000, 64, 64, 8), np.uint8)
     before = children()
     with Scorer(1) as scorer, scorer.hold([examples]) as held:
