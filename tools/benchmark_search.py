@@ -124,7 +124,7 @@ def main(network, images, calibration, budget, episodes, race, conversions, chec
         ("from_keras_model of the pruned model, s", f"{theirs:.2f} ({theirs / ours:.0f} times)"),
         ("convert() of the pruned model, s", f"{without:.2f} ({without / ours:.0f} times)"),
         ("predictions of the base as in Keras", f"{equal} of {len(checked)}; closest tie that differs: {closest:.1g}"),
-        ("peak memory until the search ended, GB: this process, the agent's, all", " / ".join(f"{gb:.2f}" for gb in held)),
+        ("peak memory of the search, GB: this process, the agent's, all", " / ".join(f"{gb:.2f}" for gb in held)),
     ]  # fmt: skip
     print("| what | |\n|---|---|")
     print("\n".join(f"| {what} | {value} |" for what, value in rows))

@@ -26,7 +26,8 @@ class Scorer:
 
     Several threads may use it at once: their work is done first in, first out by the same workers, which start with the
     first of it; what is urgent goes before. They end with `close()`, with the `with` block, when the scorer is garbage
-    collected, or with this process. The same file gives the same bits on the same examples, whatever the number of workers.
+    collected, or with this process. The same file gives the same bits on the same examples, whatever the number of
+    workers.
 
     Args:
         workers: how many processes; None for the number of cores that this process may use.

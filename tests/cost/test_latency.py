@@ -51,6 +51,11 @@ def setting(model, round_to=1):
     return pruning, Shapes(pruning)
 
 
+def truly(shapes, widths) -> float:
+    """What the whole network of these widths takes."""
+    return microseconds(hollow(shapes.model, shapes.numbers(widths)))
+
+
 @pytest.fixture(scope="module")
 def of_small():
     return setting(small.network(importlib.import_module("keras"), width=10))
@@ -61,9 +66,9 @@ def test_a_plan_costs_what_its_operators_cost(of_small):
     table = measure(Computed(), shapes, pruning.units)
     rng = np.random.default_rng(0)
     plans = [tuple(int(rng.choice(unit.widths)) for unit in pruning.units) for _ in range(20)]
-    off = [abs(table(widths) / microseconds(hollow(shapes.model, shapes.numbers(widths))) - 1) for widths in plans]
+    off = [abs(table(widths) / truly(shapes, widths) - 1) for widths in plans]
     assert np.mean(off) < 0.02 and max(off) < 0.1
-    assert table(pruning.full) == pytest.approx(microseconds(hollow(shapes.model, shapes.numbers(pruning.full))), rel=1e-6)
+    assert table(pruning.full) == pytest.approx(truly(shapes, pruning.full), rel=1e-6)
 
 
 def test_axes_that_several_units_make_together_are_priced(of_small):
@@ -72,7 +77,7 @@ def test_axes_that_several_units_make_together_are_priced(of_small):
     rng = np.random.default_rng(0)
     for _ in range(10):
         widths = tuple(int(rng.choice(unit.widths)) for unit in pruning.units)
-        assert table(widths) == pytest.approx(microseconds(hollow(shapes.model, shapes.numbers(widths))), rel=0.15)
+        assert table(widths) == pytest.approx(truly(shapes, widths), rel=0.15)
 
 
 def test_the_price_never_falls_when_a_unit_gets_wider(of_small):
