@@ -116,7 +116,7 @@ def test_a_scaling_of_the_inputs_that_the_converter_takes_into_the_first_convolu
         [
             keras_module.Input((8, 8, 3)),
             layers.Rescaling([0.5, 1.5, 2.0]),
-            layers.Conv2D(8, 3, padding="same", use_bias=False),
+            layers.Conv2D(8, 3, use_bias=False),
             layers.BatchNormalization(),
             layers.ReLU(),
             layers.Conv2D(8, 3),

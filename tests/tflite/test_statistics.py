@@ -8,7 +8,7 @@ from amc_tf.graph import keras_graph
 from amc_tf.pruning.channel import ChannelPruning
 from amc_tf.tflite.candidate import Candidates, Converted
 from amc_tf.tflite.score import Scorer
-from amc_tf.tflite.statistics import Statistics
+from amc_tf.tflite.statistics import Statistics, to_tflite
 from tests import small, toys
 
 _EXAMPLES = 48
@@ -208,6 +208,7 @@ def test_the_given_model_stays_as_it_is(keras_module, scorer):
     model = small.network(keras_module)
     before, calls = [w.copy() for w in model.get_weights()], [layer.call for layer in model.layers]
     measured(model, [small.images(_EXAMPLES)], scorer)
+    to_tflite(model, {path for path in keras_graph.layers(model) if "batch_norm" in path}, 2)
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
     assert [layer.call for layer in model.layers] == calls
     assert all(layer.trainable for layer in model.layers)
