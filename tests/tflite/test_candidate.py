@@ -115,7 +115,7 @@ def test_a_scaling_of_the_inputs_that_the_converter_takes_into_the_first_convolu
     model = keras_module.Sequential(
         [
             keras_module.Input((8, 8, 3)),
-            layers.Rescaling([0.5, 1.5, 2.0]),
+            layers.Rescaling(1 / 4),
             layers.Conv2D(8, 3, use_bias=False),
             layers.BatchNormalization(),
             layers.ReLU(),
