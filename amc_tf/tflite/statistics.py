@@ -5,7 +5,7 @@ a full-width copy do not.
 """
 
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from operator import itemgetter
 from typing import Any
@@ -21,8 +21,10 @@ from amc_tf.tflite.formulas import Weights
 from amc_tf.tflite.score import Scorer
 
 _STATISTICS = {"moving_mean", "moving_variance"}  # what both Kerases call them
-_POSITIONS = 1024  # that a mean of one batch is taken over at least, where the batch may be so large
-_SMALLEST, _LARGEST = 16, 128  # batch: more is slower where images are large, and noise where they are small
+# Of a batch. More examples cost nothing where images are small; where they are large, their maps leave the cache.
+_POSITIONS = 384  # that a mean is taken over at least
+_LARGE = 100_000  # positions of the largest maps of all examples together, about eight of 112x112
+_FEWEST, _USUAL, _MOST = 8, 32, 128  # examples
 
 
 class Statistics:
@@ -143,13 +145,13 @@ def _normalized(layer: Any, note: Callable[[Any, Any], None], inputs: Any, *_, *
     return outputs if layer.beta is None else outputs + tf.reshape(layer.beta, along)
 
 
-def _batch(examples: int, channels_last: Iterable[tuple[int, ...]]) -> int:
-    """How many examples to take statistics over at a time: so many that even the smallest layer has enough positions.
+def _batch(examples: int, shapes: Sequence[tuple[int, ...]]) -> int:
+    """How many examples to take statistics over at a time.
 
     Args:
         examples: that there are.
-        channels_last: shape of the input of every call, without the batch.
+        shapes: of the input of every BatchNormalization, without the batch and with the channels last.
     """
-    positions = min((math.prod(shape[:-1]) for shape in channels_last), default=_POSITIONS)
-    wanted = min(max(_POSITIONS // positions, _SMALLEST), _LARGEST, examples)
-    return examples // math.ceil(examples / wanted)
+    positions = [math.prod(shape[:-1]) for shape in shapes] or [1]
+    wanted = max(_POSITIONS // min(positions), min(_USUAL, _LARGE // max(positions)), _FEWEST)
+    return examples // math.ceil(examples / min(wanted, _MOST, examples))

@@ -25,6 +25,8 @@ from amc_tf.tflite.held import Anonymous
 _PROGRAM = Path(__file__).with_name("score_process.py")
 # As a file and not as a module of this package, which would import all of it; and without its folder on the path.
 _RUN = "import runpy, sys; runpy.run_path(sys.argv.pop(1), run_name='__main__')"
+# Every candidate takes its memory anew; in pages of 2 MB instead of 4 KB (glibc 2.35) that costs a third.
+_HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 _DEATHS = 3  # of workers by one job; then it is the file's fault
 
 _log = logging.getLogger(__name__)
@@ -204,7 +206,7 @@ class Worker:
                 stdin=its,
                 stdout=self._words,
                 stderr=self._words,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                env={**_HUGE_PAGES, **os.environ, "OMP_NUM_THREADS": "1"},
                 cwd=os.sep,
                 start_new_session=True,  # Ctrl-C is for the caller
             )
