@@ -5,7 +5,6 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -34,11 +33,13 @@ class Sample:
         held: the inputs, where the workers read them.
         labels: of the examples, or what the original network says of them.
         accuracy: of the original network.
+        one_each: whether every example is right or wrong as a whole, unlike an image whose pixels have labels.
     """
 
     held: Held
     labels: np.ndarray
     accuracy: float
+    one_each: bool
 
 
 class Evaluator:
@@ -166,8 +167,10 @@ class Evaluator:
         if self._yes_above is None:
             self._yes_above = threshold(found[0])
         labels = as_labels(found[0]) if split.labels is None else split.labels
+        one_hot = labels.ndim == 2 and labels.shape == found[0].shape
+        one_each = one_hot or labels.shape in ((len(split),), (len(split), 1))
         try:
-            return Sample(held, labels, score(self.metric, labels, found, self._yes_above))
+            return Sample(held, labels, score(self.metric, labels, found, self._yes_above), one_each)
         except BadPredictions as error:
             raise ValueError(
                 "The model's own predictions hold NaN or infinity on the given data; check its weights and the "
@@ -200,7 +203,7 @@ class Evaluator:
     def _race(self, beat: float | None, cost: float, base_cost: float) -> Race | None:
         """The race that a candidate of this cost is in, if it is one of right and wrong examples."""
         examples = self.sample.held.examples
-        if self.metric is not None or self._reward is None or not _one_label_each(self.sample.labels, examples):
+        if self.metric is not None or self._reward is None or not self.sample.one_each:
             return None
         wanted = needed(self._reward, beat, cost, self.sample.accuracy, base_cost, examples)
         return None if wanted is None else Race(examples, wanted)
@@ -208,9 +211,3 @@ class Evaluator:
 
 def _shuffled(split: Split) -> Split:
     return split.take(np.random.default_rng(0).permutation(len(split)))
-
-
-def _one_label_each(labels: Any, examples: int) -> bool:
-    """Whether every example is right or wrong as a whole; pixels of an image are right one by one."""
-    shape = np.shape(labels)
-    return shape in ((examples,), (examples, 1)) or (len(shape) == 2 and bool(np.allclose(np.sum(labels, axis=1), 1)))

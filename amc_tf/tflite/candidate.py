@@ -12,6 +12,8 @@ from amc_tf.tflite.convert import convert
 from amc_tf.tflite.formulas import Weights
 from amc_tf.tflite.shapes import Shapes, hollow
 
+_CONVERTING = threading.Lock()  # one at a time in this process, whose output the converter's silence redirects
+
 
 class Candidates:
     """Makes the candidates of one network by rewriting one .tflite: no conversion, nothing built or traced.
@@ -51,7 +53,6 @@ class Converted:
 
     def __init__(self, pruning: ChannelPruning, to_tflite: Callable[[Any], bytes] = convert):
         self._pruning, self._to_tflite = pruning, to_tflite
-        self._turn = threading.Lock()  # TensorFlow traces one at a time
 
     def __call__(self, plan: Plan, sliced: Weights) -> bytes:
         """The .tflite of a plan.
@@ -59,5 +60,5 @@ class Converted:
         Raises:
             ConversionError: the converter cannot make it.
         """
-        with self._turn:
+        with _CONVERTING:
             return self._to_tflite(self._pruning.apply(plan, sliced))

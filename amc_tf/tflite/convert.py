@@ -110,7 +110,9 @@ def input_names(model: Any) -> list[str]:
 
     # Keras 3 numbers the tensors of nameless inputs through the whole process; such a name would differ in every file.
     names = [tensor.name for tensor in tf.nest.flatten(keras_graph.input_structure(model))]
-    return _unique([f"input_{k}" if name.startswith("keras_tensor") else name for k, name in enumerate(names)])
+    # A model that was built anew from such a one has the number of the layer instead.
+    numbered = re.compile(r"keras_tensor.*|input_layer(_\d+)?")
+    return _unique([f"input_{k}" if numbered.fullmatch(name) else name for k, name in enumerate(names)])
 
 
 def output_names(model: Any) -> list[str]:

@@ -234,12 +234,12 @@ def _kernels(plain: Kernel, values: np.ndarray, norms: list[Norm], weights: Weig
     array = weights[plain.weight[0]][plain.weight[1]]
     rng = np.random.default_rng(0)
     some, others = (tuple(rng.integers(0, side, _SAMPLES) for side in values.shape) for _ in range(2))
-    ratio = values[some] / _at(array, plain.order, values.shape, some)
+    ratio = _ratio(values[some], _at(array, plain.order, values.shape, some))
     if np.allclose(ratio, 1, _NEAR) and _near(plain(weights, values.shape), values):
         yield plain
     for axis, side in enumerate(values.shape):
         beside = (*others[:axis], some[axis], *others[axis + 1 :])  # scaled alike, since at the same place on the axis
-        if not np.allclose(ratio, values[beside] / _at(array, plain.order, values.shape, beside), _NEAR):
+        if not np.allclose(ratio, _ratio(values[beside], _at(array, plain.order, values.shape, beside)), _NEAR):
             continue
         for norm in norms:
             formula = Kernel(plain.weight, plain.order, norm, axis)
@@ -258,7 +258,9 @@ def _times_factors(
         if len(weights[norm.layer][norm.mean]) == side
     ]
     for formula in (plain, *scaled):
-        rest = values / formula(weights, values.shape)
+        rest = _ratio(values, formula(weights, values.shape))
+        if not np.isfinite(rest).all():
+            continue
         for axis in still:
             others = tuple(other for other in range(values.ndim) if other != axis)
             factors = rest.mean(axis=others, keepdims=True)
@@ -286,6 +288,12 @@ def _agrees(formula: Formula, weights: Weights, values: np.ndarray) -> bool:
         return _near(formula(weights, values.shape), values)
     except ValueError:  # of a weight that only happened to have as many elements
         return False
+
+
+def _ratio(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """NaN or infinity where a weight is zero, as those that are not random may be; it is like no other number then."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return one / other
 
 
 def _near(one: np.ndarray, other: np.ndarray) -> bool:
