@@ -151,7 +151,8 @@ def compress(
         reported, scored_on = _reported(reward_split, train_data, reward_data, validation_data)
         with preparing(f"converting {model.name} at some widths, to make candidates of", verbose):
             evaluator = Evaluator(pruning, cost, calibration, reward_split, base_tflite, scorer, metric, earns)
-            sample = evaluator.hold(reported)  # now: labels that do not fit must not wait for the end
+            # Now: labels that do not fit must not wait for the end.
+            sample = evaluator.sample if reported is reward_split else evaluator.hold(reported)
         if timed:
             with TableProgress(latency.device, verbose) as progress:
                 latency.prepare(run_dir, evaluator if priced else None, journal.trials, progress.update)

@@ -12,7 +12,7 @@ from amc_tf.cost.latency import LatencyTable, key, load_or_measure
 from amc_tf.cost.stopwatch import Stopwatch
 from amc_tf.devices.choose import choose
 from amc_tf.devices.interleave import Comparison
-from amc_tf.errors import BudgetError, DeviceError, RunDirError
+from amc_tf.errors import BudgetError, ConversionError, DeviceError, RunDirError
 from amc_tf.files import write
 from amc_tf.pruning.channel import ChannelPruning
 from amc_tf.search.budget import narrowed
@@ -151,7 +151,7 @@ class Latency:
         """
 
         def rescore(widths: tuple[int, ...]) -> Outcome | None:
-            with contextlib.suppress(BadPredictions):
+            with contextlib.suppress(BadPredictions, ConversionError):
                 return evaluate(widths, None)  # nothing to beat: on all examples
 
         def narrower(widths: tuple[int, ...], us: float) -> tuple[tuple[int, ...], Outcome] | None:

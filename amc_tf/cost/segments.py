@@ -9,7 +9,7 @@ import numpy as np
 
 from amc_tf.tflite import flatbuffer
 from amc_tf.tflite.operators import names
-from amc_tf.tflite.shapes import Place, Shapes, hollow
+from amc_tf.tflite.shapes import Place, Shapes, rewritten
 
 _INTO_CONVOLUTION = ("PAD",)  # XNNPACK folds the padding into the convolution that alone reads it
 _CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
@@ -74,7 +74,7 @@ def model_of(shapes: Shapes, segment: Segment, values: Sequence[int]) -> tuple[b
     by_row = dict(zip(segment.rows, values, strict=True))
     numbers = {place: by_row[row] for place, row in _places(shapes, segment.operators).items()}
     alone, local = _extract(shapes.model, segment.operators, numbers)
-    one = flatbuffer.unpack(hollow(alone, local))
+    one = flatbuffer.unpack(rewritten(alone, local))
     count = _copies(one)
     return (flatbuffer.pack(_repeated(one, count)) if count > 1 else flatbuffer.pack(one)), count
 

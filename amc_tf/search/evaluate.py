@@ -2,7 +2,6 @@
 
 import threading
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -77,6 +76,7 @@ class Evaluator:
     ):
         self.pruning, self.cost, self.metric = pruning, cost, metric
         self._base, self._scorer, self._reward = base, scorer, reward
+        self._scoring = threading.Lock()  # a caller's metric may keep a state, as those of Keras do
         self._yes_above: float | None = None  # decided once, by what the original says to the reward examples
         # A part of the examples stands for all of them only in a random order; a caller's metric gets them in theirs.
         self.sample = self.hold(reward_split if metric is not None else _shuffled(reward_split))
@@ -91,8 +91,7 @@ class Evaluator:
             )
             self.candidates = Converted(pruning)
             self._statistics = Statistics(pruning, calibration.inputs, scorer, Converted)
-        self._outcomes: dict[str, Outcome] = {}
-        self._files: OrderedDict[str, bytes] = OrderedDict()
+        self._files: dict[str, bytes] = {}  # the last few
         self._turn = threading.Lock()
 
     def __call__(self, widths: Sequence[int], beat: float | None = None) -> Outcome:
@@ -112,15 +111,10 @@ class Evaluator:
         base_cost = self.base_cost
         if widths == self.pruning.full:  # nothing pruned: the network as it came, with its own statistics
             return Outcome(self.sample.accuracy, base_cost, self.sample.accuracy, base_cost)
-        digest = self.pruning.plan(widths).digest
-        if digest in self._outcomes:
-            return self._outcomes[digest]
         cost = float(self.cost(widths))
         accuracy, seen = self._score(self.tflite(widths), self._race(beat, cost, base_cost))
-        if seen < self.sample.held.examples:
-            return Outcome(accuracy, cost, self.sample.accuracy, base_cost, examples=seen)
-        self._outcomes[digest] = Outcome(accuracy, cost, self.sample.accuracy, base_cost)
-        return self._outcomes[digest]
+        examples = None if seen == self.sample.held.examples else seen
+        return Outcome(accuracy, cost, self.sample.accuracy, base_cost, examples=examples)
 
     @property
     def shapes(self) -> Shapes:
@@ -148,7 +142,7 @@ class Evaluator:
         with self._turn:
             self._files[plan.digest] = file
             while len(self._files) > _FILES:
-                self._files.popitem(last=False)
+                del self._files[next(iter(self._files))]
         return file
 
     def weights(self, plan: Plan) -> Weights:
@@ -166,11 +160,11 @@ class Evaluator:
         found = outputs(self._scorer.run(self._base, held))
         if self._yes_above is None:
             self._yes_above = threshold(found[0])
-        labels = as_labels(found[0]) if split.labels is None else split.labels
+        labels = as_labels(found[0], self._yes_above) if split.labels is None else split.labels
         one_hot = labels.ndim == 2 and labels.shape == found[0].shape
         one_each = one_hot or labels.shape in ((len(split),), (len(split), 1))
         try:
-            return Sample(held, labels, score(self.metric, labels, found, self._yes_above), one_each)
+            return Sample(held, labels, self._score_of(labels, found), one_each)
         except BadPredictions as error:
             raise ValueError(
                 "The model's own predictions hold NaN or infinity on the given data; check its weights and the "
@@ -183,7 +177,11 @@ class Evaluator:
         Raises:
             BadPredictions, ConversionError, RunDirError: as of a call.
         """
-        return score(self.metric, sample.labels, outputs(self._scorer.run(tflite, sample.held)), self._yes_above)
+        return self._score_of(sample.labels, outputs(self._scorer.run(tflite, sample.held)))
+
+    def _score_of(self, labels: np.ndarray, found: Sequence[np.ndarray]) -> float:
+        with self._scoring:
+            return score(self.metric, labels, found, self._yes_above)
 
     def _score(self, tflite: bytes, race: Race | None) -> tuple[float, int]:
         """Accuracy of a candidate, and of how many examples."""

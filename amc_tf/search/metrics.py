@@ -86,11 +86,11 @@ def score(
     return number
 
 
-def as_labels(outputs: np.ndarray) -> np.ndarray:
-    """What the original network says, as labels that another network can agree with."""
+def as_labels(outputs: np.ndarray, yes_above: float) -> np.ndarray:
+    """What the original network says, as labels that another network can agree with; `yes_above` as of accuracy."""
     if outputs.shape[-1] > 1:
         return outputs.argmax(axis=-1)
-    return (outputs > threshold(outputs)).astype(np.int64)
+    return (outputs > yes_above).astype(np.int64)
 
 
 def _misfit(labels: np.ndarray, outputs: np.ndarray) -> str:

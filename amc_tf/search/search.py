@@ -15,7 +15,7 @@ from amc_tf.search.features import NAMES
 from amc_tf.search.journal import Journal
 from amc_tf.search.lessons import FIRST_EPISODE, Lessons
 from amc_tf.search.outcome import Outcome, Proposal, Trial
-from amc_tf.search.rewards import Reward, choose
+from amc_tf.search.rewards import Reward, choose, negative_error
 
 if TYPE_CHECKING:
     from amc_tf.pruning.channel import Unit
@@ -223,7 +223,7 @@ class Search:
     def _beat(self, known: Sequence[Trial]) -> float | None:
         """What a candidate has to beat; None where its reward depends on a cost that is measured only afterwards."""
         best = self._best(known)
-        return None if best is None or (self.limit is None and self.measure is not None) else best.reward
+        return None if best is None or (self.measure and self._reward is not negative_error) else best.reward
 
     def _best(self, trials: Sequence[Trial]) -> Trial | None:
         allowed = float("inf") if self.limit is None else self.limit

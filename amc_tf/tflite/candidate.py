@@ -1,16 +1,19 @@
 """Candidates: a plan and its weights -> the .tflite that the converter would make of them, in milliseconds."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
+
+from amc_tf.errors import ConversionError
 from amc_tf.pruning.channel import ChannelPruning
 from amc_tf.pruning.plan import Plan
-from amc_tf.tflite import formulas
+from amc_tf.tflite import flatbuffer, formulas
 from amc_tf.tflite.convert import convert
 from amc_tf.tflite.formulas import Weights
-from amc_tf.tflite.shapes import Shapes, hollow
+from amc_tf.tflite.shapes import Probe, Shapes, rewritten
 
 _CONVERTING = threading.Lock()  # one at a time in this process, whose output the converter's silence redirects
 
@@ -35,6 +38,9 @@ class Candidates:
         self.shapes = Shapes(pruning, to_tflite)
         varying = {place[1:] for place in self.shapes.places if place[0] == "dim"}
         self._formulas = formulas.find(pruning.graph, *self.shapes.probes[:2], varying)
+        for probe in self.shapes.probes[1:]:
+            self._check(probe)
+        del self.shapes.probes[1:]  # a network's size each
 
     def __call__(self, plan: Plan, sliced: Weights) -> bytes:
         """The .tflite of a plan.
@@ -43,9 +49,28 @@ class Candidates:
             plan: what stays.
             sliced: layer path -> arrays of the smaller network, see ChannelPruning.sliced.
         """
-        numbers = self.shapes.numbers(self._pruning.widths(plan))
+        return self._make(self._pruning.widths(plan), sliced)
+
+    def _make(self, widths: Sequence[int], sliced: Weights) -> bytes:
+        numbers = self.shapes.numbers(widths)
         constants = {tensor: partial(formula, sliced) for tensor, formula in self._formulas.items()}
-        return hollow(self.shapes.model, numbers, constants)
+        return rewritten(self.shapes.model, numbers, constants)
+
+    def _check(self, probe: Probe) -> None:
+        """Compares what is made of a probe's weights with what the converter made of them, number by number."""
+        made = flatbuffer.unpack(self._make(probe.widths, probe.weights))
+        for tensor, expected in enumerate(probe.file.subgraphs[0].tensors):
+            found = made.subgraphs[0].tensors[tensor]
+            data, wanted = made.buffers[found.buffer].data, probe.file.buffers[expected.buffer].data
+            if tensor in self._formulas:
+                same = formulas.near(*(np.frombuffer(bytes(values), np.float32) for values in (data, wanted)))
+            else:
+                same = np.array_equal(data, wanted)  # both None where it is no constant
+            if not same or not np.array_equal(found.shape, expected.shape):
+                raise ConversionError(
+                    f"The tensor {(expected.name or b'').decode()!r} in the .tflite changes with the widths in a way "
+                    f"that is not known"
+                )
 
 
 class Converted:

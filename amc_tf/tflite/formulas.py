@@ -174,7 +174,7 @@ def find(graph: Graph, whole: Probe, narrow: Probe, varying: Collection[tuple[in
 def _norms(graph: Graph) -> Iterator[Norm]:
     for node in graph.nodes:
         at = {weight.name: index for index, weight in enumerate(node.weights)}
-        if {"moving_mean", "moving_variance"} <= at.keys():
+        if {"moving_mean", "moving_variance"} <= at.keys() and "epsilon" in node.settings:
             epsilon = float(node.settings["epsilon"])
             mean, variance = at["moving_mean"], at["moving_variance"]
             yield Norm(node.layer, epsilon, at.get("gamma"), at.get("beta"), mean, variance)
@@ -208,7 +208,7 @@ def _matching(
     for norm in fitting:
         biases = (key for key, array in arrays.items() if array.shape == weights[norm.layer][norm.mean].shape)
         for formula in (Scale(norm), Shift(norm), *(Shift(norm, bias) for bias in biases)):
-            if _near(formula(weights, values.shape), values):
+            if near(formula(weights, values.shape), values):
                 yield formula
     plain = [
         Kernel(key, order)
@@ -225,7 +225,7 @@ def _matching(
             biases = (bias for bias, of_bias in arrays.items() if of_bias.shape == (values.size,))
             for formula in (Bias(key, *pair) for pair in itertools.product(norms, (None, *biases))):
                 channels = len(weights[formula.norm.layer][formula.norm.mean])
-                if len(array) % channels == 0 and _near(formula(weights, values.shape), values):
+                if len(array) % channels == 0 and near(formula(weights, values.shape), values):
                     yield formula
 
 
@@ -235,7 +235,7 @@ def _kernels(plain: Kernel, values: np.ndarray, norms: list[Norm], weights: Weig
     rng = np.random.default_rng(0)
     some, others = (tuple(rng.integers(0, side, _SAMPLES) for side in values.shape) for _ in range(2))
     ratio = _ratio(values[some], _at(array, plain.order, values.shape, some))
-    if np.allclose(ratio, 1, _NEAR) and _near(plain(weights, values.shape), values):
+    if np.allclose(ratio, 1, _NEAR) and near(plain(weights, values.shape), values):
         yield plain
     for axis, side in enumerate(values.shape):
         beside = (*others[:axis], some[axis], *others[axis + 1 :])  # scaled alike, since at the same place on the axis
@@ -243,7 +243,7 @@ def _kernels(plain: Kernel, values: np.ndarray, norms: list[Norm], weights: Weig
             continue
         for norm in norms:
             formula = Kernel(plain.weight, plain.order, norm, axis)
-            if len(weights[norm.layer][norm.mean]) == side and _near(formula(weights, values.shape), values):
+            if len(weights[norm.layer][norm.mean]) == side and near(formula(weights, values.shape), values):
                 yield formula
 
 
@@ -264,7 +264,7 @@ def _times_factors(
         for axis in still:
             others = tuple(other for other in range(values.ndim) if other != axis)
             factors = rest.mean(axis=others, keepdims=True)
-            if _near(np.broadcast_to(factors, rest.shape), rest):
+            if near(np.broadcast_to(factors, rest.shape), rest):
                 yield replace(formula, factors=factors.astype(np.float32))
 
 
@@ -285,7 +285,7 @@ def _at(array: np.ndarray, order: Sequence[int], shape: Sequence[int], places: t
 def _agrees(formula: Formula, weights: Weights, values: np.ndarray) -> bool:
     """Whether a formula that was found in one network holds in another."""
     try:
-        return _near(formula(weights, values.shape), values)
+        return near(formula(weights, values.shape), values)
     except ValueError:  # of a weight that only happened to have as many elements
         return False
 
@@ -296,5 +296,6 @@ def _ratio(one: np.ndarray, other: np.ndarray) -> np.ndarray:
         return one / other
 
 
-def _near(one: np.ndarray, other: np.ndarray) -> bool:
+def near(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two constants are the same but for rounding."""
     return bool(np.abs(one - other).max(initial=0) <= _NEAR * np.abs(other).max(initial=0))

@@ -34,10 +34,12 @@ class Probe:
     """A network of some widths that was converted.
 
     Attributes:
+        widths: of the units.
         weights: layer path -> arrays; random in every layer that has channels.
         file: ModelT; no two of its operators share a constant.
     """
 
+    widths: tuple[int, ...]
     weights: Mapping[str, tuple[np.ndarray, ...]]
     file: Any
 
@@ -77,7 +79,7 @@ class Shapes:
         return {place: lengths[row] for place, row in self.places.items()}
 
 
-def hollow(
+def rewritten(
     model: Any, numbers: Mapping[Place, int], constants: Mapping[int, Callable[[Any], np.ndarray]] | None = None
 ) -> bytes:
     """A .tflite with other numbers at some places; of constants that shrink the leading part of each axis stays.
@@ -146,7 +148,7 @@ def _probe(
             weights[layer] = tuple(_drawn(rng, weight.name, array) for weight, array in arrays)
     file = flatbuffer.unpack(to_tflite(pruning.apply(plan, weights)))
     _unshare(file)
-    return Probe(weights, file)
+    return Probe(widths, weights, file)
 
 
 def _drawn(rng: np.random.Generator, name: str, array: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ a full-width copy do not.
 """
 
 import math
+import warnings
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from operator import itemgetter
@@ -20,10 +21,10 @@ from amc_tf.tflite.convert import from_function
 from amc_tf.tflite.formulas import Weights
 from amc_tf.tflite.score import Scorer
 
-_STATISTICS = {"moving_mean", "moving_variance"}  # what both Kerases call them
 # Of a batch. More examples cost nothing where images are small; where they are large, their maps leave the cache.
-_POSITIONS = 384  # that a mean is taken over at least
+_POSITIONS = 384  # that a mean is taken over, where the other limits allow
 _LARGE = 100_000  # positions of the largest maps of all examples together, about eight of 112x112
+_TOO_LARGE = 400_000  # such positions at most, for the sake of memory: 100 MB a map with 64 channels
 _FEWEST, _USUAL, _MOST = 8, 32, 128  # examples
 
 
@@ -53,7 +54,8 @@ class Statistics:
         make: type[Candidates] | type[Converted] = Candidates,
     ):
         self._pruning, self._scorer = pruning, scorer
-        norms = [node for node in pruning.graph.nodes if {weight.name for weight in node.weights} >= _STATISTICS]
+        layers = _measurable(pruning.model)
+        norms = [node for node in pruning.graph.nodes if node.layer in layers]
         self._calls = sorted(node.layer for node in norms)
         self.batch = _batch(len(inputs[0]), [pruning.graph.shapes[node.inputs[0]] for node in norms])
         self._make, self._held = None, None
@@ -145,6 +147,20 @@ def _normalized(layer: Any, note: Callable[[Any, Any], None], inputs: Any, *_, *
     return outputs if layer.beta is None else outputs + tf.reshape(layer.beta, along)
 
 
+def _measurable(model: Any) -> set[str]:
+    """Paths of the BatchNormalizations whose statistics can be measured."""
+    kind = keras_graph.keras_of(model).layers.BatchNormalization
+    norms = {path: layer for path, layer in keras_graph.layers(model).items() if isinstance(layer, kind)}
+    own = [path for path, layer in norms.items() if type(layer).call is not kind.call]
+    if own:
+        warnings.warn(
+            f"The BatchNormalizations {own} compute in a way of their own, so that their statistics cannot be measured "
+            f"anew for a pruned network: they keep those of the whole one.",
+            stacklevel=2,
+        )
+    return norms.keys() - own
+
+
 def _batch(examples: int, shapes: Sequence[tuple[int, ...]]) -> int:
     """How many examples to take statistics over at a time.
 
@@ -153,5 +169,6 @@ def _batch(examples: int, shapes: Sequence[tuple[int, ...]]) -> int:
         shapes: of the input of every BatchNormalization, without the batch and with the channels last.
     """
     positions = [math.prod(shape[:-1]) for shape in shapes] or [1]
-    wanted = max(_POSITIONS // min(positions), min(_USUAL, _LARGE // max(positions)), _FEWEST)
-    return examples // math.ceil(examples / min(wanted, _MOST, examples))
+    wanted = max(_POSITIONS // min(positions), min(_USUAL, _LARGE // max(positions)))
+    wanted = max(min(wanted, _MOST, _TOO_LARGE // max(positions)), _FEWEST)
+    return examples // math.ceil(examples / min(wanted, examples))

@@ -1,5 +1,6 @@
 """Crew: worker processes (score_process.py) and the jobs that wait for them."""
 
+import contextlib
 import itertools
 import json
 import logging
@@ -126,6 +127,7 @@ class Crew:
             try:
                 worker = self._do(job, worker)
             except Exception as error:
+                worker = None  # buried where it died
                 job.run.fail(error)
             del job  # and with it the files, while this thread waits for the next
         if worker is not None:
@@ -198,9 +200,22 @@ class Worker:
 
     def __init__(self, timeout: float):
         self._timeout = timeout
-        self._words = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        with contextlib.ExitStack() as opened:
+            try:
+                self._start(opened)
+            except OSError as error:
+                raise AmcError(
+                    f"No worker could be started ({error}): free memory, close some files or make room among the "
+                    f"temporary files in {tempfile.gettempdir()!r}."
+                ) from error
+            opened.pop_all()
+
+    def _start(self, opened: contextlib.ExitStack) -> None:
+        """Starts the process; what is opened for it is closed with `opened` if that fails."""
+        self._words = opened.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - lives as long as the process
         ours, its = socket.socketpair()
-        try:
+        opened.enter_context(ours)
+        with its:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", _RUN, str(_PROGRAM)],
                 stdin=its,
@@ -210,13 +225,7 @@ class Worker:
                 cwd=os.sep,
                 start_new_session=True,  # Ctrl-C is for the caller
             )
-        except OSError as error:
-            ours.close()
-            self._words.close()
-            raise AmcError(f"No worker could be started ({error}): free memory or close some files.") from error
-        finally:
-            its.close()
-        ours.settimeout(timeout)
+        ours.settimeout(self._timeout)
         self._socket = ours
         self._replies = ours.makefile("rb")
 

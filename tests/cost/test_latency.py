@@ -15,7 +15,7 @@ from amc_tf.devices.timing import Timing
 from amc_tf.errors import DeviceError
 from amc_tf.pruning.channel import ChannelPruning
 from amc_tf.tflite.operators import read
-from amc_tf.tflite.shapes import Shapes, hollow
+from amc_tf.tflite.shapes import Shapes, rewritten
 from tests import small, toys
 
 
@@ -53,7 +53,7 @@ def setting(model, round_to=1):
 
 def truly(shapes, widths) -> float:
     """What the whole network of these widths takes."""
-    return microseconds(hollow(shapes.model, shapes.numbers(widths)))
+    return microseconds(rewritten(shapes.model, shapes.numbers(widths)))
 
 
 @pytest.fixture(scope="module")

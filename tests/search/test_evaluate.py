@@ -1,5 +1,6 @@
 """The score of a candidate is that of the network that pruning really builds and converts."""
 
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -58,7 +59,6 @@ def shared(of_keras_3, scorer):
 
 def fresh(ev: Evaluator, monkeypatch) -> Evaluator:
     """The same evaluator as if it had scored nothing yet."""
-    monkeypatch.setattr(ev, "_outcomes", {})
     monkeypatch.setattr(ev, "_files", type(ev._files)())
     return ev
 
@@ -126,11 +126,27 @@ def test_several_threads_score_what_one_does(shared, monkeypatch):
         assert list(pool.map(ev, PLANS)) == list(outcomes.values())
 
 
-def test_a_plan_is_scored_once(shared, monkeypatch):
+def test_an_outcome_does_not_depend_on_what_was_evaluated_before(shared):
+    """Or a trial would depend on how fast the one before it was."""
     ev, outcomes = shared
-    monkeypatch.setattr(ev, "_scorer", None)
-    assert ev((6, 12)) is outcomes[6, 12]
-    assert ev((6, 12), -0.1) is outcomes[6, 12]
+    worst = min(outcomes, key=lambda widths: outcomes[widths].accuracy)
+    assert ev(worst) == outcomes[worst] and ev(worst, 0.0).examples is not None and ev(worst) == outcomes[worst]
+
+
+def test_a_metric_is_entered_by_one_thread_at_a_time(of_keras_3, scorer):
+    """Those of Keras keep a state."""
+    inside = []
+
+    def metric(labels, predictions):
+        inside.append(1)
+        time.sleep(0.05)
+        assert sum(inside) == 1
+        inside.pop()
+        return 0.5
+
+    ev = evaluator(of_keras_3, scorer, metric=metric)
+    with ThreadPoolExecutor(2) as pool:
+        assert [outcome.accuracy for outcome in pool.map(ev, [(4, 8), (6, 12)])] == [0.5, 0.5]
 
 
 def test_a_candidate_that_is_measured_next_is_not_made_again(shared, monkeypatch):
@@ -285,7 +301,6 @@ def test_a_candidate_that_predicts_nan_is_no_outcome(shared, monkeypatch):
     for beat in (None, -0.5):
         with pytest.raises(BadPredictions, match="NaN"):
             ev((8, 16), beat)
-    assert not ev._outcomes
 
 
 def test_a_model_that_predicts_nan_is_refused_before_minutes_of_work(of_keras_3, scorer, monkeypatch):

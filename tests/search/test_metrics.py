@@ -70,5 +70,5 @@ def test_a_metric_gets_labels_and_predictions():
 
 
 def test_labels_of_the_original_agree_with_it():
-    assert accuracy(as_labels(P), P) == 1
-    assert accuracy(as_labels(P[:, :1]), P[:, :1]) == 1
+    assert accuracy(as_labels(P, threshold(P)), P) == 1
+    assert accuracy(as_labels(P[:, :1], threshold(P[:, :1])), P[:, :1]) == 1

@@ -11,7 +11,7 @@ import tf_keras
 import models
 from amc_tf.errors import ConversionError
 from amc_tf.pruning.channel import ChannelPruning
-from amc_tf.tflite import agreement
+from amc_tf.tflite import agreement, candidate
 from amc_tf.tflite.candidate import Candidates, Converted
 from amc_tf.tflite.convert import convert
 from amc_tf.tflite.flatbuffer import unpack
@@ -242,3 +242,17 @@ def test_rewriting_is_much_faster_than_the_converter(of_small) -> None:
         return time.perf_counter() - start
 
     assert min(seconds(candidates) for _ in range(3)) < seconds(Converted(pruning)) / 5
+
+
+def test_a_file_that_differs_from_the_converters_is_found_before_the_search(monkeypatch):
+    """As where a formula was right for two networks by chance."""
+    find = candidate.formulas.find
+
+    def one_missing(*arguments):
+        found = find(*arguments)
+        del found[max(found)]
+        return found
+
+    monkeypatch.setattr(candidate.formulas, "find", one_missing)
+    with pytest.raises(ConversionError, match="changes with the widths in a way that is not known"):
+        Candidates(ChannelPruning(small.network(keras_3), round_to=2))

@@ -110,7 +110,7 @@ def test_a_model_that_cannot_be_traced_is_refused_in_one_sentence(keras_module):
             return x
 
     model = keras_module.Sequential([keras_module.Input((4,)), OnlyEight()])
-    with pytest.raises(ConversionError, match=r"one example of shapes \[\(1, 4\)\]") as caught:
+    with pytest.raises(ConversionError, match=r"a batch of shapes \[\(1, 4\)\]") as caught:
         convert(model)
     assert "\n" not in str(caught.value)
 

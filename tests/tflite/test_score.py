@@ -537,3 +537,20 @@ def test_what_is_urgent_does_not_wait_for_what_is_not(tflite, slow, x):
         scorer.run(tflite, short)
         waiting.join(1.0)  # done but for the thread's own end
         assert not waiting.is_alive()
+
+
+def test_a_worker_that_cannot_be_started_fails_its_run_and_no_later_one(tflite, x, monkeypatch):
+    start = workers.Worker._start
+    with Scorer(1) as scorer, scorer.hold([x]) as held:
+        expected = scorer.run(tflite, held)
+        (worker,) = scorer._crew._processes
+        os.kill(worker.process.pid, signal.SIGKILL)
+
+        def fail(*_):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(workers.Worker, "_start", fail)
+        with pytest.raises(AmcError, match="No worker could be started"):
+            scorer.run(tflite, held)
+        monkeypatch.setattr(workers.Worker, "_start", start)
+        np.testing.assert_array_equal(scorer.run(tflite, held)[0], expected[0])

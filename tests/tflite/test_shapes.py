@@ -12,7 +12,7 @@ from amc_tf.pruning.channel import ChannelPruning
 from amc_tf.tflite.convert import convert
 from amc_tf.tflite.flatbuffer import pack, unpack
 from amc_tf.tflite.operators import read
-from amc_tf.tflite.shapes import Shapes, hollow
+from amc_tf.tflite.shapes import Shapes, rewritten
 from tests import small, toys
 
 # Of all others the candidates' own tests compare the shapes.
@@ -25,7 +25,7 @@ def shapes_of(model) -> tuple[ChannelPruning, Shapes]:
 
 
 def foretold(shapes: Shapes, widths: tuple[int, ...]) -> bytes:
-    return hollow(shapes.model, shapes.numbers(widths))
+    return rewritten(shapes.model, shapes.numbers(widths))
 
 
 def layout(tflite: bytes) -> list:
@@ -54,7 +54,7 @@ def test_foretold_shapes_are_those_of_the_converters_file(name):
     assert layout(foretold(shapes, widths)) == layout(convert(pruning.apply(pruning.plan(widths))))
 
 
-def test_a_hollow_file_runs_and_has_the_names_of_the_base(of_small):
+def test_a_rewritten_file_runs_and_has_the_names_of_the_base(of_small):
     pruning, shapes = of_small
     interpreter = Interpreter(model_content=foretold(shapes, random_widths(pruning, 1)))
     (name,) = interpreter.get_signature_runner().get_input_details()
@@ -66,7 +66,7 @@ def test_at_full_width_the_file_computes_the_same(of_small):
     pruning, shapes = of_small
     runners = [
         Interpreter(model_content=file).get_signature_runner()
-        for file in (foretold(shapes, pruning.full), hollow(shapes.model, {}))
+        for file in (foretold(shapes, pruning.full), rewritten(shapes.model, {}))
     ]
     (name,) = runners[0].get_input_details()
     one, other = (next(iter(runner(**{name: small.images(1)}).values())) for runner in runners)
@@ -86,7 +86,7 @@ def test_constants_are_made_for_their_new_shape(of_small):
     constants = {place[1] for place in shapes.places if place[0] == "dim"}
     tensor = next(t for t in sorted(constants) if shapes.model.buffers[graph.tensors[t].buffer].data is not None)
     widths = tuple(unit.widths[0] for unit in pruning.units)
-    made = hollow(shapes.model, shapes.numbers(widths), {tensor: lambda shape: np.full(shape, 0.625)})
+    made = rewritten(shapes.model, shapes.numbers(widths), {tensor: lambda shape: np.full(shape, 0.625)})
     new = unpack(made)
     data = new.buffers[new.subgraphs[0].tensors[tensor].buffer].data
     assert data.view(np.float32).tolist() == [0.625] * int(np.prod(new.subgraphs[0].tensors[tensor].shape))

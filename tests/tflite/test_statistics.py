@@ -229,6 +229,24 @@ def test_a_network_without_batchnorm_keeps_its_weights(scorer):
     assert found == sliced
 
 
+def test_a_batchnorm_that_computes_otherwise_keeps_its_statistics_and_is_named(keras_module, scorer):
+    class WithReLU(keras_module.layers.BatchNormalization):
+        def call(self, inputs, **arguments):
+            return keras_module.activations.relu(super().call(inputs, **arguments))
+
+    layers = keras_module.layers
+    chain = [layers.Conv2D(8, 3), WithReLU(name="own"), layers.Conv2D(8, 3), layers.BatchNormalization(name="usual")]
+    model = keras_module.Sequential([keras_module.Input((8, 8, 3)), *chain, layers.Flatten(), layers.Dense(3)])
+    pruning = ChannelPruning(model, round_to=1)
+    with pytest.warns(UserWarning, match=r"\['own'\] compute in a way of their own"):
+        statistics = Statistics(pruning, [noise()], scorer, Converted)
+    plan = pruning.plan(pruning.full)
+    sliced = pruning.sliced(plan)
+    found = statistics(plan, sliced)
+    assert np.array_equal(found["own"][2], sliced["own"][2])
+    assert np.abs(found["usual"][2] - sliced["usual"][2]).max() > 0.01
+
+
 @pytest.mark.parametrize("examples", [1, 2, 17, 40, 130, 512])
 def test_no_example_is_left_over(scorer, examples):
     """A whole number of batches, as large as the layer with the fewest positions wants them."""
