@@ -283,6 +283,7 @@ def test_a_file_that_does_not_arrive(phone, client, tmp_path) -> None:
     with pytest.raises(StorageFull, match="is full: no space was left in /data/local/tmp while copying file"):
         adb.push(local, "/data/local/tmp/x")
     phone.faults.full = None
+    local.write_bytes(bytes(1 << 25))  # so much that it is still on its way when the phone goes
     phone.faults.vanish = Next(Vanish(0.0, away=0.1), when="push")
     with pytest.raises(LinkLost, match="lost while copying file .adb: error"):
         adb.push(local, "/data/local/tmp/x")
