@@ -10,7 +10,7 @@ import numpy as np
 from amc_tf.errors import ConversionError
 from amc_tf.pruning.channel import ChannelPruning
 from amc_tf.pruning.plan import Plan
-from amc_tf.tflite import flatbuffer, formulas
+from amc_tf.tflite import flatbuffer, ties
 from amc_tf.tflite.convert import convert
 from amc_tf.tflite.formulas import Weights
 from amc_tf.tflite.shapes import Probe, Shapes, rewritten
@@ -37,7 +37,7 @@ class Candidates:
         self._pruning = pruning
         self.shapes = Shapes(pruning, to_tflite)
         varying = {place[1:] for place in self.shapes.places if place[0] == "dim"}
-        self._formulas = formulas.find(pruning.graph, *self.shapes.probes[:2], varying)
+        self._formulas = ties.find(pruning.graph, *self.shapes.probes[:2], varying)
         for probe in self.shapes.probes[1:]:
             self._check(probe)
         del self.shapes.probes[1:]  # a network's size each
@@ -63,7 +63,7 @@ class Candidates:
             found = made.subgraphs[0].tensors[tensor]
             data, wanted = made.buffers[found.buffer].data, probe.file.buffers[expected.buffer].data
             if tensor in self._formulas:
-                same = formulas.near(*(np.frombuffer(bytes(values), np.float32) for values in (data, wanted)))
+                same = ties.near(*(np.frombuffer(bytes(values), np.float32) for values in (data, wanted)))
             else:
                 same = np.array_equal(data, wanted)  # both None where it is no constant
             if not same or not np.array_equal(found.shape, expected.shape):

@@ -42,26 +42,32 @@ def convert(model: Any) -> bytes:
     # A concrete function of batch 1 is frozen to constants first. from_keras_model keeps the batch open and takes two
     # to three times as long; with the model given as second argument, variables of Keras 3 stay in the file.
     structure = keras_graph.input_structure(model)
-    arguments = [
-        tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype, name=f"input_{number}")
-        for number, tensor in enumerate(tf.nest.flatten(structure))
-    ]
 
     @tf.function(autograph=False)
     def infer(*values):
         return tf.nest.flatten(model(tf.nest.pack_sequence_as(structure, values), training=False))
 
-    tflite = _sign(from_function(infer, arguments, model.name), input_names(model), output_names(model))
+    tflite = _sign(from_function(infer, arguments(model, 1), model.name), input_names(model), output_names(model))
     check(tflite)
     return tflite
 
 
-def from_function(function: Any, arguments: list, name: str) -> bytes:
+def arguments(model: Any, batch: int) -> list:
+    """The TensorSpecs of a model's inputs with the batch fixed, in the order in which the .tflite has them."""
+    import tensorflow as tf
+
+    return [
+        tf.TensorSpec((batch, *tensor.shape[1:]), tensor.dtype, name=f"input_{number}")
+        for number, tensor in enumerate(tf.nest.flatten(keras_graph.input_structure(model)))
+    ]
+
+
+def from_function(function: Any, specs: list, name: str) -> bytes:
     """What the converter makes of a tf.function: a .tflite without signature, unchecked.
 
     Args:
         function: tf.function.
-        arguments: the TensorSpecs of its arguments.
+        specs: the TensorSpecs of its arguments.
         name: of the model that it runs, for messages.
 
     Raises:
@@ -71,11 +77,11 @@ def from_function(function: Any, arguments: list, name: str) -> bytes:
 
     with silence():
         try:
-            concrete = function.get_concrete_function(*arguments)
+            concrete = function.get_concrete_function(*specs)
         except Exception as error:
             raise ConversionError(
                 f"The model {name!r} cannot be run on a batch of shapes "
-                f"{[tuple(argument.shape) for argument in arguments]} ({_first_line(str(error))}); "
+                f"{[tuple(spec.shape) for spec in specs]} ({_first_line(str(error))}); "
                 f"it must accept any batch, 1 included."
             ) from error
         try:

@@ -4,7 +4,7 @@ The converter folds, fuses and renames, so nothing in its file says which channe
 a network is affine in the widths of its units (`pruning.lengths`). So the whole network and a few of odd widths are
 converted once: a number that differs between their files must follow the one length that takes those very values.
 Their weights are random, since the converter drops what is all zeros or ones, and so that the constants tell what they
-are made of (`tflite.formulas`).
+are made of (`tflite.ties`).
 """
 
 import copy

@@ -17,7 +17,7 @@ from amc_tf.graph import keras_graph
 from amc_tf.pruning.channel import ChannelPruning
 from amc_tf.pruning.plan import Plan
 from amc_tf.tflite.candidate import Candidates, Converted
-from amc_tf.tflite.convert import from_function
+from amc_tf.tflite.convert import arguments, from_function
 from amc_tf.tflite.formulas import Weights
 from amc_tf.tflite.score import Scorer
 
@@ -114,10 +114,6 @@ def to_tflite(model: Any, layers: Collection[str], batch: int) -> bytes:
         if path in layers:
             layer.call = partial(_normalized, layer, lambda *found, path=path: measured.append((path, *found)))
     structure = keras_graph.input_structure(copy)
-    arguments = [
-        tf.TensorSpec((batch, *tensor.shape[1:]), tensor.dtype, name=f"input_{number}")
-        for number, tensor in enumerate(tf.nest.flatten(structure))
-    ]
 
     @tf.function(autograph=False)
     def measure(*values):
@@ -125,7 +121,7 @@ def to_tflite(model: Any, layers: Collection[str], batch: int) -> bytes:
         copy(tf.nest.pack_sequence_as(structure, values), training=False)
         return [number for _, *pair in sorted(measured, key=itemgetter(0)) for number in pair]
 
-    return from_function(measure, arguments, model.name)
+    return from_function(measure, arguments(copy, batch), model.name)
 
 
 def _normalized(layer: Any, note: Callable[[Any, Any], None], inputs: Any, *_, **__) -> Any:
