@@ -107,8 +107,8 @@ class Budget:
         if not 0 <= floor <= 1:
             raise ValueError(f"floor is {floor!r}, expected a share of the limit in [0, 1].")
         self.units, self.cost, self.limit, self.floor = tuple(units), cost, limit, floor
-        self._narrowest, self._widest = _extremes(units)
-        _check_reachable(cost, limit, self._narrowest, self._widest)
+        self._narrowest, self._widest = extremes(units)
+        check_reachable(cost, limit, self._narrowest, self._widest)
 
     def bounds(self, t: int, widths: Sequence[int]) -> tuple[int, int]:
         """The lowest and the highest width that unit t may take.
@@ -149,25 +149,48 @@ class Budget:
 def uniform(units: Sequence["Unit"], cost: Callable[[np.ndarray], float], limit: float) -> tuple[int, ...]:
     """The plan that keeps the same ratio everywhere and just fits: what the agent has to beat.
 
-    Every unit takes its width nearest to the largest common ratio that fits. What rounding left over is then spent on
-    the units that rounding hurt most (whose own keep ratio is the smallest), one rounding step for each while it fits.
+    Raises:
+        BudgetError: Even the narrowest plan costs more than the limit.
+    """
+    return widest_of(units, cost, limit, lambda i, ratio: ratio, lambda i, ratio: ratio)
+
+
+def widest_of(
+    units: Sequence["Unit"],
+    cost: Callable[[np.ndarray], float],
+    limit: float,
+    ratio: Callable[[int, float], float],
+    inverse: Callable[[int, float], float],
+) -> tuple[int, ...]:
+    """The widest that fits of plans that grow with one number s, as the uniform plan does with its keep ratio.
+
+    Every unit takes its width nearest to ratio(i, s) for the largest s that fits. What rounding left over is then spent
+    on the units that rounding hurt most (that lie furthest below their ratio), one rounding step for each while it
+    fits.
+
+    Args:
+        units, cost, limit: As of Budget.
+        ratio: (unit's index, s) -> the keep ratio that unit is to have; non-decreasing in s.
+        inverse: (unit's index, keep ratio) -> the least s at which the unit has that ratio.
 
     Raises:
         BudgetError: Even the narrowest plan costs more than the limit.
     """
-    narrowest, widest = _extremes(units)
+    narrowest, widest = extremes(units)
     if cost(widest) <= limit:
         return tuple(map(int, widest))
-    _check_reachable(cost, limit, narrowest, widest)
-    # The common ratio at which each unit takes its next wider width; between two of them nothing changes.
-    turns = [[(a + b) / 2 / unit.channels for a, b in pairwise(unit.widths)] for unit in units]
+    check_reachable(cost, limit, narrowest, widest)
+    # Where each unit takes its next wider width; between two of these nothing changes.
+    turns = [[inverse(i, (a + b) / 2 / u.channels) for a, b in pairwise(u.widths)] for i, u in enumerate(units)]
 
-    def at(ratio: float) -> np.ndarray:
-        return np.array([unit.widths[bisect_right(turn, ratio)] for unit, turn in zip(units, turns, strict=True)])
+    def at(s: float) -> np.ndarray:
+        return np.array([unit.widths[bisect_right(turn, s)] for unit, turn in zip(units, turns, strict=True)])
 
-    ratios = [0.0, *sorted({ratio for turn in turns for ratio in turn})]
-    widths = at(ratios[bisect_right(ratios, limit, key=lambda ratio: cost(at(ratio))) - 1])
-    for i in sorted(range(len(units)), key=lambda i: widths[i] / units[i].channels):
+    every = sorted({s for turn in turns for s in turn})
+    fitting = bisect_right(every, limit, key=lambda s: cost(at(s)))
+    widths = at(every[fitting - 1]) if fitting else narrowest
+    s = every[fitting]  # the largest is just under this one; there is one, as at the last all units are whole
+    for i in sorted(range(len(units)), key=lambda i: widths[i] / units[i].channels - ratio(i, s)):
         wider = widths.copy()
         wider[i] = next((width for width in units[i].widths if width > widths[i]), widths[i])
         if cost(wider) <= limit:
@@ -192,11 +215,13 @@ def narrowed(
     return tuple(map(int, found))
 
 
-def _extremes(units: Sequence["Unit"]) -> tuple[np.ndarray, np.ndarray]:
+def extremes(units: Sequence["Unit"]) -> tuple[np.ndarray, np.ndarray]:
+    """The widths (units,) of the narrowest plan, and of the whole network."""
     return np.array([unit.widths[0] for unit in units]), np.array([unit.widths[-1] for unit in units])
 
 
-def _check_reachable(cost: Callable, limit: float, narrowest: np.ndarray, widest: np.ndarray) -> None:
+def check_reachable(cost: Callable, limit: float, narrowest: np.ndarray, widest: np.ndarray) -> None:
+    """Raises BudgetError where the narrowest plan does not fit, or the whole network does."""
     least, base = cost(narrowest), cost(widest)
     what = f" {cost.unit}" if hasattr(cost, "unit") else ""
     given = f"The budget is {limit:.10g}{what}, {limit / base:.4g} of the base"
