@@ -57,6 +57,7 @@ def compress(
     min_keep: float = 0.2,
     importance: str | Importance = "magnitude_in",
     frozen: Sequence[str] = (),
+    reconstruct: bool = True,
     calibration_size: int = 256,
     reward_size: int = 2000,
     run_dir: str | Path | None = None,
@@ -72,7 +73,8 @@ def compress(
         target: what the budget is about: "latency", "macs" (also "flops"), "params" or "size".
         budget: what may be kept: a fraction (0.5, "50%") or absolute ("30 ms", "280 MMAC", "1.5 M", "2 MB"); None for
             no bound, where the reward weighs accuracy against cost instead (the paper's accuracy-guaranteed protocol).
-        train_data: (x, y) arrays, tf.data.Dataset or keras PyDataset; BatchNorm is recalibrated on a part of it.
+        train_data: (x, y) arrays, tf.data.Dataset or keras PyDataset; on a part of it weights are reconstructed and
+            BatchNorm is recalibrated.
         reward_data: what candidates are scored on; default: another part of train_data. Without labels the score is
             agreement with the original model.
         validation_data: never seen by the search, only reported.
@@ -90,6 +92,7 @@ def compress(
         importance: which channels go first: "magnitude_in" (the paper's), "magnitude_out", "magnitude" or a function
             (group, weights) -> scores.
         frozen: names of layers to leave alone.
+        reconstruct: whether kept weights are to make up for dropped ones, by least squares on a part of train_data.
         calibration_size, reward_size: how many examples of train_data to use; reward_data is used whole.
         run_dir: where journal, plan, model and .tflite go; default: runs/ and a name made of the model and arguments.
         on_episode_end: called with each trial and the best so far.
@@ -114,6 +117,9 @@ def compress(
     reward_size = _whole("reward_size", reward_size, 1)
     round_to = _whole("round_to", round_to, 1)
     budget, min_keep = (x.item() if isinstance(x, np.generic) else x for x in (budget, min_keep))  # for the journal
+    for name, switch in (("reconstruct", reconstruct),):
+        if not isinstance(switch, (bool, np.bool_)):
+            raise TypeError(f"{name} is {switch!r}; True or False is expected.")
     choose(reward, None)  # a wrong reward or budget is said now, not after the first measurement
     if budget is not None:
         parse_budget(budget, 1.0, UNITS[target], target)
@@ -140,7 +146,7 @@ def compress(
             {
                 "target": target, "budget": budget, "episodes": episodes, "method": method, "metric": named(metric),
                 "reward": named(reward), "round_to": round_to, "min_keep": min_keep, "importance": named(importance),
-                "frozen": list(frozen), "calibration": fingerprint(calibration),
+                "frozen": list(frozen), "reconstruct": reconstruct, "calibration": fingerprint(calibration),
                 "reward_data": fingerprint(reward_split), **({"device": latency.identity} if priced else {}),
             },
         )  # fmt: skip
@@ -150,7 +156,9 @@ def compress(
         earns = choose(reward, budget)
         reported, scored_on = _reported(reward_split, train_data, reward_data, validation_data)
         with preparing(f"converting {model.name} at some widths, to make candidates of", verbose):
-            evaluator = Evaluator(pruning, cost, calibration, reward_split, base_tflite, scorer, metric, earns)
+            evaluator = Evaluator(
+                pruning, cost, calibration, reward_split, base_tflite, scorer, metric, earns, reconstruct
+            )
             # Now: labels that do not fit must not wait for the end.
             sample = evaluator.sample if reported is reward_split else evaluator.hold(reported)
         if timed:
@@ -231,7 +239,7 @@ def _whole(name: str, value, least: int) -> int:
 
 
 def _splits(model, train_data, reward_data, calibration_size, reward_size, seed) -> tuple[Split, Split]:
-    """What BatchNorm is recalibrated on and what candidates are scored on; they share no example."""
+    """What candidates are calibrated on and what candidates are scored on; they share no example."""
     if train_data is None and reward_data is None:
         warnings.warn(
             "No data was given: candidates are scored by their agreement with the original model on random noise, "

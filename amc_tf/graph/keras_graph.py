@@ -4,7 +4,8 @@ import contextlib
 import inspect
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -115,6 +116,20 @@ def rebuild(model, edit: Callable | None = None, weights: dict[str, tuple[np.nda
             if type(new_layer).__name__ == "Normalization":  # derives its tensors from the weights when told to
                 new_layer.finalize_state()
     return new
+
+
+def overridden(model, calls: Mapping[str, Callable]):
+    """The same model from fresh layers, some of which compute by other functions.
+
+    Args:
+        model: a model that `read` accepts; it is not changed.
+        calls: layer path -> (layer, inputs, ...) -> outputs, in the place of the layer's own `call`.
+    """
+    copy = rebuild(model)
+    for path, layer in layers(copy).items():
+        if path in calls:
+            layer.call = partial(calls[path], layer)
+    return copy
 
 
 def input_structure(model) -> Any:

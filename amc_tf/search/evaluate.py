@@ -11,6 +11,7 @@ from amc_tf.data import Split
 from amc_tf.errors import ConversionError
 from amc_tf.pruning.channel import ChannelPruning
 from amc_tf.pruning.plan import Plan
+from amc_tf.pruning.reconstruct import Reconstruction
 from amc_tf.search.metrics import BadPredictions, Metric, as_labels, score, threshold
 from amc_tf.search.outcome import Outcome
 from amc_tf.search.racing import Race, needed
@@ -47,12 +48,13 @@ class Evaluator:
     Args:
         pruning: makes the plans.
         cost: widths -> cost.
-        calibration: the examples that BatchNorm statistics are measured on.
+        calibration: the examples that weights are reconstructed on and BatchNorm statistics measured.
         reward_split: the examples that candidates are scored on; without labels, agreement with the original is scored.
         base: the .tflite of the original network.
         scorer: runs .tflite files.
         metric: (labels, outputs) -> number, the larger the better; default: accuracy.
         reward: what the search rewards: a candidate that cannot earn more than `beat` is not scored to the end.
+        reconstruct: whether the kept weights are to make up for the dropped ones, see pruning.reconstruct.
 
     Attributes:
         sample: the examples of `reward_split`.
@@ -73,6 +75,7 @@ class Evaluator:
         scorer: Scorer,
         metric: Metric | None = None,
         reward: Reward | None = None,
+        reconstruct: bool = True,
     ):
         self.pruning, self.cost, self.metric = pruning, cost, metric
         self._base, self._scorer, self._reward = base, scorer, reward
@@ -80,6 +83,7 @@ class Evaluator:
         self._yes_above: float | None = None  # decided once, by what the original says to the reward examples
         # A part of the examples stands for all of them only in a random order; a caller's metric gets them in theirs.
         self.sample = self.hold(reward_split if metric is not None else _shuffled(reward_split))
+        self._reconstruction = Reconstruction(pruning, calibration.inputs) if reconstruct else None
         try:
             self.candidates: Candidates | Converted = Candidates(pruning)
             self._statistics = Statistics(pruning, calibration.inputs, scorer)
@@ -146,9 +150,13 @@ class Evaluator:
         return file
 
     def weights(self, plan: Plan) -> Weights:
-        """The weights of the smaller network with the BatchNorm statistics that it has: layer path -> arrays."""
+        """The smaller network's weights, reconstructed, with the BatchNorm statistics that it has: path -> arrays."""
         sliced = self.pruning.sliced(plan)
-        return sliced if all(mask.all() for mask in plan.values()) else self._statistics(plan, sliced)
+        if all(mask.all() for mask in plan.values()):
+            return sliced
+        if self._reconstruction is not None:
+            sliced = self._reconstruction(plan, sliced)
+        return self._statistics(plan, sliced)
 
     def hold(self, split: Split) -> Sample:
         """Examples to score networks on, with the original network's own answers where they have no labels.

@@ -108,11 +108,12 @@ def to_tflite(model: Any, layers: Collection[str], batch: int) -> bytes:
     """
     import tensorflow as tf
 
-    copy = keras_graph.rebuild(model)
     measured: list[tuple[str, Any, Any]] = []
-    for path, layer in keras_graph.layers(copy).items():
-        if path in layers:
-            layer.call = partial(_normalized, layer, lambda *found, path=path: measured.append((path, *found)))
+
+    def normalized(path: str) -> Callable:
+        return partial(_normalized, lambda *found: measured.append((path, *found)))
+
+    copy = keras_graph.overridden(model, {path: normalized(path) for path in layers})
     structure = keras_graph.input_structure(copy)
 
     @tf.function(autograph=False)
@@ -124,7 +125,7 @@ def to_tflite(model: Any, layers: Collection[str], batch: int) -> bytes:
     return from_function(measure, arguments(copy, batch), model.name)
 
 
-def _normalized(layer: Any, note: Callable[[Any, Any], None], inputs: Any, *_, **__) -> Any:
+def _normalized(note: Callable[[Any, Any], None], layer: Any, inputs: Any, *_, **__) -> Any:
     """What a BatchNormalization does in training, in plain operations; the statistics go to `note` as (channels,)."""
     import tensorflow as tf
 

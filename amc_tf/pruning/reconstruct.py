@@ -1,0 +1,218 @@
+"""Reconstruction: weights for the kept input channels that make up for the dropped ones, by least squares.
+
+Let X be what a layer reads on calibration examples, a patch a row, and W its kernel. With the columns S kept and D
+dropped, the layer should still put out X W. The correction V of the kept rows of W that comes nearest solves
+
+    (C_SS + ridge I) V = C_SD W_D
+
+with C the covariance of X. So a plan costs one small system a layer, and none where another plan kept the same
+channels. X is what the layer reads in the original network, as in the paper (AMC, He et al., ECCV 2018), which keeps C
+the same for all plans. Unlike the paper's, the correction knows kernels of any size, a constant term and a ridge.
+"""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from amc_tf.graph import keras_graph, rewrite
+from amc_tf.graph.graph import Graph, Weight
+from amc_tf.pruning.channel import ChannelPruning
+from amc_tf.pruning.patches import Reader, reader
+from amc_tf.pruning.plan import Plan
+
+RIDGE = 1e-3  # of the mean variance of a column: enough for columns that are sums of others, too little to be felt else
+PATCHES = 32  # an example and layer; neighbours tell little news
+_BATCH = 32  # examples that the original network is run on at a time
+_CACHE = 256 << 20  # bytes of corrections that are kept for other plans
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What is known of a layer's patches.
+
+    Attributes:
+        mean: (columns,), zeros where the layer has no constant to correct.
+        covariance: (columns, columns) around that mean; None where there are fewer patches than columns.
+        patches: (patches, columns) less the mean, over the root of their number; there alone.
+        ridge: added to the diagonal of the covariance.
+    """
+
+    mean: np.ndarray
+    covariance: np.ndarray | None
+    patches: np.ndarray | None
+    ridge: float
+
+    def correction(self, kernel: np.ndarray, kept: np.ndarray) -> np.ndarray:
+        """What to add to the kept rows of a kernel.
+
+        Args:
+            kernel: (columns, outputs).
+            kept: bool (columns,).
+
+        Returns:
+            (kept columns, outputs).
+        """
+        if self.covariance is not None:
+            across = self.covariance[np.ix_(kept, ~kept)] @ kernel[~kept]
+            return _solved(self.covariance[np.ix_(kept, kept)], self.ridge, across)
+        rows, lost = self.patches[:, kept], self.patches[:, ~kept] @ kernel[~kept]
+        return rows.T @ _solved(rows @ rows.T, self.ridge, lost)  # the same by the matrix inversion lemma
+
+
+class Reconstruction:
+    """Reconstructs the weights of pruned networks.
+
+    Layers that read channels which may go are corrected: convolutions (1x1, kxk; behind a depthwise one too) and Dense
+    layers. Others, as grouped and transposed convolutions, keep their weights as they are.
+
+    Args:
+        pruning: of the network.
+        inputs: calibration examples, one array (examples, ...) an input of the model.
+        seed: of the places that patches are taken from.
+
+    Attributes:
+        layers: paths of the layers that it corrects.
+    """
+
+    def __init__(self, pruning: ChannelPruning, inputs: Sequence[np.ndarray], seed: int = 0):
+        self._pruning = pruning
+        units = {unit.name for unit in pruning.units}
+        shrinking = np.zeros(pruning.groups.channels + 1, dtype=bool)  # the last entry answers for FIXED
+        for group in pruning.groups.groups:
+            shrinking[group.start : group.start + group.channels] = group.name in units
+        readers = {node.layer: reader(node) for node in pruning.graph.nodes}
+        self._sources = {
+            layer: pruning.groups.axes[layer, 0, len(found.kernel)]
+            for layer, found in readers.items()
+            if found is not None and shrinking[pruning.groups.axes.get((layer, 0, len(found.kernel)), -1)].any()
+        }
+        self.layers = tuple(self._sources)
+        self._constants = {layer: _constant(pruning.graph, layer) for layer in self.layers}
+        self._moments = self._measured({layer: readers[layer] for layer in self.layers}, inputs, seed)
+        self._corrections: dict[tuple[str, bytes], tuple[np.ndarray, np.ndarray]] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, plan: Plan, sliced: Mapping) -> dict[str, tuple[np.ndarray, ...]]:
+        """The weights of the smaller network, reconstructed.
+
+        Args:
+            plan: what stays.
+            sliced: layer path -> arrays of the smaller network, see ChannelPruning.sliced.
+        """
+        kept = plan.kept(self._pruning.groups)
+        weights = {layer: list(arrays) for layer, arrays in sliced.items()}
+        for layer in self.layers:
+            rows = rewrite.stays(kept, self._sources[layer])
+            if rows.all():
+                continue
+            correction, constant = self._correction(layer, rows)
+            kernel = weights[layer][0]
+            made = self._pruning.groups.axes.get((layer, 0, kernel.ndim - 1))
+            outputs = slice(None) if made is None else rewrite.stays(kept, made)
+            added = correction[:, outputs].reshape(kernel.shape)
+            weights[layer][0] = (kernel + added).astype(kernel.dtype)
+            if self._constants[layer] is not None:
+                owner, index, sign = self._constants[layer]
+                old = weights[owner][index]
+                weights[owner][index] = (old + sign * constant[outputs]).astype(old.dtype)
+        return {layer: tuple(arrays) for layer, arrays in weights.items()}
+
+    def _correction(self, layer: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What to add to the kernel, (kept columns, outputs), and to each output, (outputs,)."""
+        key = layer, rows.tobytes()
+        with self._lock:
+            if key in self._corrections:
+                self._corrections[key] = self._corrections.pop(key)  # the last used is the last to go
+                return self._corrections[key]
+        kernel = self._pruning.weights[layer][0]
+        kept, moments = np.tile(rows, int(np.prod(kernel.shape[:-2]))), self._moments[layer]
+        kernel = kernel.reshape(-1, kernel.shape[-1]).astype(np.float32)
+        found = moments.correction(kernel, kept)
+        constant = moments.mean[~kept] @ kernel[~kept] - moments.mean[kept] @ found
+        with self._lock:
+            self._corrections[key] = found.astype(np.float32), constant
+            while sum(added.nbytes for added, _ in self._corrections.values()) > _CACHE:
+                del self._corrections[next(iter(self._corrections))]
+        return found, constant
+
+    def _measured(
+        self, readers: Mapping[str, Reader], inputs: Sequence[np.ndarray], seed: int
+    ) -> dict[str, Moments]:
+        """Runs the original network and looks at what the layers read."""
+        import tensorflow as tf
+
+        kernels = {layer: self._pruning.weights[layer][0] for layer in readers}
+        sums = {layer: _Sums(kernel[..., 0].size) for layer, kernel in kernels.items()}
+        rng = np.random.default_rng([seed, 0])
+
+        def watching(layer: str):
+            def call(live, values, *args, **kwargs):
+                sums[layer].add(readers[layer].sample(np.asarray(values, np.float32), PATCHES, rng))
+                return type(live).call(live, values, *args, **kwargs)
+
+            return call
+
+        watched = keras_graph.overridden(self._pruning.model, {layer: watching(layer) for layer in readers})
+        structure = keras_graph.input_structure(watched)
+        for start in range(0, len(inputs[0]), _BATCH):
+            batch = [tf.convert_to_tensor(array[start : start + _BATCH]) for array in inputs]
+            watched(tf.nest.pack_sequence_as(structure, batch), training=False)
+        return {layer: sums[layer].moments(self._constants[layer] is not None) for layer in readers}
+
+
+class _Sums:
+    """Collects patches: as sums of products once there are more of them than columns."""
+
+    def __init__(self, columns: int):
+        self._patches: list[np.ndarray] = []
+        self._count, self._total = 0, np.zeros(columns, np.float64)
+        self._products: np.ndarray | None = None
+
+    def add(self, patches: np.ndarray) -> None:
+        """Takes in patches (patches, columns)."""
+        self._count += len(patches)
+        self._total += patches.sum(axis=0, dtype=np.float64)
+        self._patches.append(patches)
+        if self._products is not None or self._count > len(self._total):
+            rows = np.concatenate(self._patches)
+            products = rows.T @ rows
+            self._products = products if self._products is None else self._products + products
+            self._patches = []
+
+    def moments(self, centred: bool) -> Moments:
+        """What was found; around the mean where the layer has a constant that can make up for it."""
+        mean = (self._total / self._count if centred else np.zeros_like(self._total)).astype(np.float32)
+        if self._products is not None:
+            covariance = self._products / np.float32(self._count) - np.outer(mean, mean)
+            return Moments(mean, covariance, None, RIDGE * float(np.trace(covariance)) / len(mean))
+        patches = (np.concatenate(self._patches) - mean) / np.float32(np.sqrt(self._count))
+        return Moments(mean, None, patches, RIDGE * float(np.square(patches).sum()) / len(mean))
+
+
+def _constant(graph: Graph, layer: str) -> tuple[str, int, int] | None:
+    """Where a constant can be added to a layer's outputs: (layer, weight index, sign), or None.
+
+    That is its bias or, as what is added before a BatchNormalization may as well be taken off its mean, that of the
+    BatchNormalization which alone reads it.
+    """
+    calls = [node for node in graph.nodes if node.layer == layer]
+    if len(calls[0].weights) == 2:
+        return layer, 1, 1
+    made = {call.outputs[0] for call in calls}
+    reading = [node for node in graph.nodes if made & set(node.inputs)]
+    norms = [node for node in graph.nodes if reading and node.layer == reading[0].layer]
+    if made & set(graph.outputs) or reading != norms or {tensor for node in norms for tensor in node.inputs} != made:
+        return None
+    mean = Weight("moving_mean", calls[0].weights[0].shape[-1:])
+    means = [index for index, weight in enumerate(reading[0].weights) if weight == mean]
+    linear = calls[0].settings.get("activation") in (None, "linear")
+    return (reading[0].layer, means[0], -1) if means and linear else None
+
+
+def _solved(matrix: np.ndarray, ridge: float, right: np.ndarray) -> np.ndarray:
+    """(matrix + ridge I)^-1 right, in double precision."""
+    matrix = matrix.astype(np.float64)
+    matrix[np.diag_indices(len(matrix))] += max(ridge, np.finfo(np.float32).tiny)
+    return np.linalg.solve(matrix, right.astype(np.float64))
