@@ -59,8 +59,10 @@ class Sensitivity:
             {width: accuracy}, ascending, for all of the unit's widths.
 
         Raises:
-            ValueError: The table has no point of the unit.
+            ValueError: The table has no point of the unit, which has a choice.
         """
+        if len(unit.widths) == 1:
+            return {unit.channels: self.base}
         points = {width: value for width, value in self.accuracy.get(unit.name, {}).items() if width < unit.channels}
         if not points:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""What the search expects of an agent. A test class of an agent subclasses AgentContract and gives the fixtures."""
+"""What the search expects of an agent. A test class of an agent subclasses a contract and gives the fixtures."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,8 +21,8 @@ def act_out(agent, episode: int) -> np.ndarray:
     return actions
 
 
-class AgentContract:
-    """Subclasses give `make_agent`: builds an agent of 11 features for EPISODES episodes, each time the same."""
+class ActingContract:
+    """Of whatever acts. Subclasses give `make_agent`: builds an agent of 11 features, each time the same."""
 
     @pytest.fixture
     def agent(self, make_agent: Callable):
@@ -37,6 +37,37 @@ class AgentContract:
         act_out(agent, 0)
         act_out(agent, 2)
         assert agent.last_episode == 2
+
+    def test_learns_each_episode_once(self, agent) -> None:
+        act_out(agent, 1)
+        for episode in (0, 1):
+            with pytest.raises(ValueError, match=f"episode {episode}"):
+                agent.learn(episode, states(episode), np.full(STEPS, 0.5), -1.0)
+        assert agent.last_episode == 1
+        act_out(agent, 2)
+        assert agent.last_episode == 2
+
+    @pytest.mark.parametrize("state", [np.zeros(FEATURES + 1), np.zeros((1, FEATURES)), 0.5])
+    def test_refuses_to_act_on_a_state_of_another_shape(self, agent, state) -> None:
+        with pytest.raises(ValueError, match="expected .11"):
+            agent.act(state, 0)
+
+    def test_loaded_goes_on_as_saved(self, make_agent: Callable, tmp_path: Path) -> None:
+        path = tmp_path / "agent"
+        saved = make_agent()
+        for episode in range(EPISODES // 2):
+            act_out(saved, episode)
+        saved.save(path)
+        uninterrupted = [act_out(saved, episode) for episode in range(EPISODES // 2, EPISODES)]
+        loaded = make_agent()
+        loaded.load(path)
+        assert loaded.last_episode == EPISODES // 2 - 1
+        resumed = [act_out(loaded, episode) for episode in range(EPISODES // 2, EPISODES)]
+        assert np.array_equal(resumed, uninterrupted)
+
+
+class AgentContract(ActingContract):
+    """Of what learns by what it is told as well; make_agent builds it for EPISODES episodes."""
 
     @pytest.mark.parametrize(
         ("changed", "message"),
@@ -62,21 +93,3 @@ class AgentContract:
             agent.learn(**{**right, **changed})
         assert agent.last_episode == 0
         agent.learn(**right)
-
-    @pytest.mark.parametrize("state", [np.zeros(FEATURES + 1), np.zeros((1, FEATURES)), 0.5])
-    def test_refuses_to_act_on_a_state_of_another_shape(self, agent, state) -> None:
-        with pytest.raises(ValueError, match="expected .11"):
-            agent.act(state, 0)
-
-    def test_loaded_goes_on_as_saved(self, make_agent: Callable, tmp_path: Path) -> None:
-        path = tmp_path / "agent"
-        saved = make_agent()
-        for episode in range(EPISODES // 2):
-            act_out(saved, episode)
-        saved.save(path)
-        uninterrupted = [act_out(saved, episode) for episode in range(EPISODES // 2, EPISODES)]
-        loaded = make_agent()
-        loaded.load(path)
-        assert loaded.last_episode == EPISODES // 2 - 1
-        resumed = [act_out(loaded, episode) for episode in range(EPISODES // 2, EPISODES)]
-        assert np.array_equal(resumed, uninterrupted)

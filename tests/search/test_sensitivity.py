@@ -250,7 +250,8 @@ def test_a_table_of_another_network_is_refused() -> None:
 
 def test_a_network_without_a_choice_has_a_base() -> None:
     some = [FakeUnit("a", 8, (8,))]
-    assert measure(some, Recorder(some)) == Sensitivity(0.9, {})
+    table = measure(some, Recorder(some))
+    assert table == Sensitivity(0.9, {}) and table.curve(some[0]) == {8: 0.9}
 
 
 def test_the_file_is_plain_json(tmp_path: Path) -> None:
