@@ -12,7 +12,8 @@ class Reader:
     """How a plain convolution or a Dense layer reads its input.
 
     Attributes:
-        kernel, strides, dilation: of the convolution, one number a spatial axis; all 1 for a Dense layer.
+        kernel, strides, dilation: of the convolution, one number a spatial axis; empty for a Dense layer, which reads
+            every place of its input by itself, however many axes there are.
         padding: "valid", "same" or "causal".
     """
 
@@ -39,6 +40,8 @@ class Reader:
         Returns:
             (patches, kernel positions * channels), as a row of the kernel (*kernel, channels, ...) flattened.
         """
+        if not self.kernel:
+            return _DENSE.sample(inputs.reshape(len(inputs), -1, inputs.shape[-1]), most, rng)
         examples, sides = len(inputs), inputs.shape[1:-1]
         outputs = self.positions(sides)
         places = int(np.prod(outputs))
@@ -48,7 +51,7 @@ class Reader:
         padded = np.pad(inputs, [(0, 0), *margins, (0, 0)])
         rank = len(sides)
         index = [np.repeat(np.arange(examples), count).reshape(-1, *[1] * rank)]
-        for axis, place in enumerate(np.unravel_index(chosen, outputs) if rank else ()):
+        for axis, place in enumerate(np.unravel_index(chosen, outputs)):
             taps = np.arange(self.kernel[axis]) * self.dilation[axis]
             along = place[:, None] * self.strides[axis] + taps
             index.append(along.reshape(len(place), *[-1 if other == axis else 1 for other in range(rank)]))
@@ -68,6 +71,9 @@ class Reader:
             return span - 1, 0
         total = max((-(-side // stride) - 1) * stride + span - side, 0)
         return total // 2, total - total // 2
+
+
+_DENSE = Reader((1,), (1,), (1,), "valid")  # a Dense layer, once its places lie on one axis
 
 
 def reader(node: Node) -> Reader | None:

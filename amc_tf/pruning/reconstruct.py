@@ -131,8 +131,9 @@ class Reconstruction:
         kernel = kernel.reshape(-1, kernel.shape[-1]).astype(np.float32)
         found = moments.correction(kernel, kept)
         constant = moments.mean[~kept] @ kernel[~kept] - moments.mean[kept] @ found
+        found, constant = found.astype(np.float32), constant.astype(np.float32)
         with self._lock:
-            self._corrections[key] = found.astype(np.float32), constant
+            self._corrections[key] = found, constant
             while sum(added.nbytes for added, _ in self._corrections.values()) > _CACHE:
                 del self._corrections[next(iter(self._corrections))]
         return found, constant
