@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from amc_tf.graph import keras_graph, rewrite
-from amc_tf.graph.graph import Graph, Weight
+from amc_tf.graph.graph import Graph, Node
 from amc_tf.pruning.channel import ChannelPruning
 from amc_tf.pruning.patches import Reader, reader
 from amc_tf.pruning.plan import Plan
@@ -25,6 +25,7 @@ from amc_tf.pruning.plan import Plan
 RIDGE = 1e-3  # of the mean variance of a column: enough for columns that are sums of others, too little to be felt else
 PATCHES = 32  # an example and layer; neighbours tell little news
 _BATCH = 32  # examples that the original network is run on at a time
+_NORMS = "BatchNormalization", "SyncBatchNormalization"
 _CACHE = 256 << 20  # bytes of corrections that are kept for other plans
 
 
@@ -138,14 +139,12 @@ class Reconstruction:
                 del self._corrections[next(iter(self._corrections))]
         return found, constant
 
-    def _measured(
-        self, readers: Mapping[str, Reader], inputs: Sequence[np.ndarray], seed: int
-    ) -> dict[str, Moments]:
+    def _measured(self, readers: Mapping[str, Reader], inputs: Sequence[np.ndarray], seed: int) -> dict[str, Moments]:
         """Runs the original network and looks at what the layers read."""
         import tensorflow as tf
 
         kernels = {layer: self._pruning.weights[layer][0] for layer in readers}
-        sums = {layer: _Sums(kernel[..., 0].size) for layer, kernel in kernels.items()}
+        sums = {layer: _Sums(kernel[..., 0].size, bool(self._constants[layer])) for layer, kernel in kernels.items()}
         rng = np.random.default_rng([seed, 0])
 
         def watching(layer: str):
@@ -160,19 +159,29 @@ class Reconstruction:
         for start in range(0, len(inputs[0]), _BATCH):
             batch = [tf.convert_to_tensor(array[start : start + _BATCH]) for array in inputs]
             watched(tf.nest.pack_sequence_as(structure, batch), training=False)
-        return {layer: sums[layer].moments(self._constants[layer] is not None) for layer in readers}
+        return {layer: collected.moments() for layer, collected in sums.items()}
 
 
 class _Sums:
-    """Collects patches: as sums of products once there are more of them than columns."""
+    """Collects patches: as sums of products once there are more of them than columns.
 
-    def __init__(self, columns: int):
+    Args:
+        columns: of a patch.
+        centred: whether moments are taken around the mean, which a constant can make up for.
+    """
+
+    def __init__(self, columns: int, centred: bool):
         self._patches: list[np.ndarray] = []
         self._count, self._total = 0, np.zeros(columns, np.float64)
         self._products: np.ndarray | None = None
+        self._centred = centred
+        self._origin: np.ndarray | None = None  # near the mean, so that large squares do not swallow small variances
 
     def add(self, patches: np.ndarray) -> None:
         """Takes in patches (patches, columns)."""
+        if self._origin is None:
+            self._origin = patches.mean(axis=0) * np.float32(self._centred)
+        patches = patches - self._origin
         self._count += len(patches)
         self._total += patches.sum(axis=0, dtype=np.float64)
         self._patches.append(patches)
@@ -182,14 +191,17 @@ class _Sums:
             self._products = products if self._products is None else self._products + products
             self._patches = []
 
-    def moments(self, centred: bool) -> Moments:
-        """What was found; around the mean where the layer has a constant that can make up for it."""
-        mean = (self._total / self._count if centred else np.zeros_like(self._total)).astype(np.float32)
+    def moments(self) -> Moments:
+        """What was found."""
+        shift = (self._total / self._count * self._centred).astype(np.float32)
+        mean = self._origin + shift
+        # Channels that never change still seem to, by what their values are rounded to.
+        least = float(np.mean(np.square(mean))) * np.finfo(np.float32).eps ** 2
         if self._products is not None:
-            covariance = self._products / np.float32(self._count) - np.outer(mean, mean)
-            return Moments(mean, covariance, None, RIDGE * float(np.trace(covariance)) / len(mean))
-        patches = (np.concatenate(self._patches) - mean) / np.float32(np.sqrt(self._count))
-        return Moments(mean, None, patches, RIDGE * float(np.square(patches).sum()) / len(mean))
+            covariance = self._products / np.float32(self._count) - np.outer(shift, shift)
+            return Moments(mean, covariance, None, max(RIDGE * float(np.trace(covariance)) / len(mean), least))
+        patches = (np.concatenate(self._patches) - shift) / np.float32(np.sqrt(self._count))
+        return Moments(mean, None, patches, max(RIDGE * float(np.square(patches).sum()) / len(mean), least))
 
 
 def _constant(graph: Graph, layer: str) -> tuple[str, int, int] | None:
@@ -206,10 +218,15 @@ def _constant(graph: Graph, layer: str) -> tuple[str, int, int] | None:
     norms = [node for node in graph.nodes if reading and node.layer == reading[0].layer]
     if made & set(graph.outputs) or reading != norms or {tensor for node in norms for tensor in node.inputs} != made:
         return None
-    mean = Weight("moving_mean", calls[0].weights[0].shape[-1:])
-    means = [index for index, weight in enumerate(reading[0].weights) if weight == mean]
-    linear = calls[0].settings.get("activation") in (None, "linear")
-    return (reading[0].layer, means[0], -1) if means and linear else None
+    if calls[0].settings.get("activation") not in (None, "linear") or not all(_by_channel(graph, n) for n in norms):
+        return None
+    return norms[0].layer, [weight.name for weight in norms[0].weights].index("moving_mean"), -1
+
+
+def _by_channel(graph: Graph, node: Node) -> bool:
+    """Whether a node is a BatchNormalization over the last axis."""
+    last = len(graph.shapes[node.inputs[0]])  # the batch is axis 0
+    return node.kind in _NORMS and np.ravel(node.settings["axis"]).tolist() in ([-1], [last])
 
 
 def _solved(matrix: np.ndarray, ridge: float, right: np.ndarray) -> np.ndarray:

@@ -1,0 +1,458 @@
+"""Reconstruction: the least squares it claims, and networks in which what was dropped can be made up for exactly."""
+
+import importlib
+from concurrent.futures import ThreadPoolExecutor
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from amc_tf.errors import UnsupportedModel
+from amc_tf.graph import keras_graph
+from amc_tf.pruning import reconstruct
+from amc_tf.pruning.channel import ChannelPruning
+from amc_tf.pruning.plan import Plan
+from amc_tf.pruning.reconstruct import Moments, Reconstruction
+from tests import toys
+from tests.graph.cases import case, difference
+
+
+def staying(channels: int) -> np.ndarray:
+    """Two of three channels, not the first ones."""
+    return np.arange(channels) % 3 != 1
+
+
+def mixed(model, names: str, constant: float):
+    """Makes the channels that will go mixtures of those that stay, and a constant: nothing need be lost with them."""
+    live = keras_graph.layers(model)
+    for name in names.split():
+        kernel, *bias = live[name].get_weights()
+        stay, rng = staying(kernel.shape[-1]), np.random.default_rng(7)  # equal widths, equal mixtures
+        mixture = rng.normal(0, 0.5, (stay.sum(), (~stay).sum())).astype("float32")
+        kernel[..., ~stay] = kernel[..., stay] @ mixture
+        if bias:
+            bias[0][~stay] = bias[0][stay] @ mixture + constant * rng.normal(size=(~stay).sum())
+        live[name].set_weights([kernel, *bias])
+    return model
+
+
+def pruning_of(model) -> ChannelPruning:
+    return ChannelPruning(model, round_to=1, min_keep=0.01)
+
+
+def examples(model, count: int = 48, seed: int = 0) -> list[np.ndarray]:
+    return toys.random_inputs(model, count, seed)
+
+
+def plan_of(pruning: ChannelPruning, names: str = "") -> Plan:
+    """Units of these names are narrowed; all where none is named."""
+    return Plan({u.name: staying(u.channels) for u in pruning.units if not names or u.name in names.split()})
+
+
+def errors(model, plan: Plan, pruning: ChannelPruning, made: Reconstruction) -> tuple[float, float]:
+    """Largest differences from the whole network's outputs: of the sliced one, of the reconstructed one."""
+    fresh = examples(model, 8, seed=5)
+    sliced = pruning.sliced(plan)
+    whole = toys.outputs(model, fresh)
+    networks = pruning.apply(plan, sliced), pruning.apply(plan, made(plan, sliced))
+    return tuple(difference(whole, toys.outputs(network, fresh)) for network in networks)
+
+
+def ends(module, image, x):
+    if len(x.shape) > 2:
+        x = module.layers.GlobalAveragePooling2D()(x)
+    return module.Model(image, module.layers.Dense(5, name="head")(x))
+
+
+# ------------------------------------------------------------------------------- exactly, where that is possible
+
+
+def _chain(module, *between, bias=True, first=None):
+    layers = module.layers
+    image = module.Input((8, 8, 3))
+    x = (first or layers.Conv2D(9, 3, use_bias=bias, name="conv"))(image)
+    for layer in between:
+        x = layer(x)
+    return ends(module, image, x)
+
+
+def conv1x1(module):
+    return _chain(module, module.layers.Conv2D(6, 1, activation="relu"))
+
+
+def conv3x3(module):
+    return _chain(module, module.layers.Conv2D(6, 3, activation="relu"))
+
+
+def conv_strided(module):
+    return _chain(module, module.layers.Conv2D(6, (2, 3), strides=2, activation="relu"))
+
+
+def dense(module):
+    return _chain(module)
+
+
+def dense_behind_flatten(module):
+    layers = module.layers
+    return _chain(module, layers.MaxPooling2D(2), layers.Conv2D(6, 1, name="conv2"), layers.Flatten())
+
+
+def dense_on_maps(module):
+    return _chain(module, module.layers.Dense(6, activation="relu"))
+
+
+def two_convolutions(module):
+    layers = module.layers
+    return _chain(module, layers.Conv2D(6, 3, name="conv2"), layers.Conv2D(6, 1, activation="relu", name="conv3"))
+
+
+def normed(module):
+    layers = module.layers
+    return _chain(module, layers.Conv2D(6, 3, use_bias=False), layers.BatchNormalization(), layers.ReLU())
+
+
+def two_convolutions_normed(module):
+    layers = module.layers
+    between = layers.Conv2D(6, 3, use_bias=False, name="conv2"), layers.BatchNormalization(name="norm2")
+    return _chain(module, *between, layers.Conv2D(6, 1, use_bias=False), layers.BatchNormalization(), layers.ReLU())
+
+
+def padded_without_biases(module):
+    between = [
+        module.layers.Conv2D(6, 3, padding="same", use_bias=False, activation="relu", name=f"c{n}") for n in "ab"
+    ]
+    return _chain(module, between[0], bias=False)
+
+
+def behind_depthwise(module):
+    layers = module.layers
+    between = layers.DepthwiseConv2D(3, use_bias=False, name="depthwise"), layers.Conv2D(6, 1, activation="relu")
+    model = toys.randomized(_chain(module, *between))
+    (kernel,) = model.get_layer("depthwise").get_weights()
+    model.get_layer("depthwise").set_weights([np.repeat(kernel[:, :, :1], 9, axis=2)])  # mixtures stay mixtures
+    return model
+
+
+def residual(module):
+    layers = module.layers
+    image = module.Input((8, 8, 3))
+    x = layers.Conv2D(9, 3, name="conv")(image)
+    for n in range(2):
+        y = layers.Conv2D(6, 1, activation="relu", name=f"inner{n}")(x)
+        x = layers.Add()([x, layers.Conv2D(9, 1, name=f"back{n}")(y)])
+    return ends(module, image, x)
+
+
+def concatenation(module):
+    layers = module.layers
+    image = module.Input((8, 8, 3))
+    x = layers.Concatenate()(
+        [layers.Conv2D(6, 3, name="a")(image), image[:, 1:7, 1:7], layers.Conv2D(9, 3, name="b")(image)]
+    )
+    return ends(module, image, layers.Conv2D(6, 1, activation="relu")(x))
+
+
+def shared_layer(module):
+    layers = module.layers
+    image = module.Input((8, 8, 3))
+    shared = layers.Conv2D(6, 2, activation="relu", name="shared")
+    x = [shared(layers.Conv2D(9, 3, name=name)(image)) for name in ("a", "b")]
+    return ends(module, image, layers.Concatenate()(x))
+
+
+def shared_layer_and_norm(module):
+    layers = module.layers
+    image = module.Input((8, 8, 3))
+    shared, norm = layers.Conv2D(6, 2, use_bias=False, name="shared"), layers.BatchNormalization(name="norm")
+    x = [layers.ReLU()(norm(shared(layers.Conv2D(9, 3, name=name)(image)))) for name in ("a", "b")]
+    return ends(module, image, layers.Concatenate()(x))
+
+
+def nested(module):
+    layers = module.layers
+    inner = module.Input((6, 6, 9))
+    x = layers.Conv2D(9, 2, use_bias=False, name="conv")(inner)
+    x = layers.BatchNormalization(name="norm")(x)
+    inner = module.Model(inner, x, name="inner")
+    return _chain(module, inner, layers.Conv2D(6, 1, activation="relu", name="last"))
+
+
+EXACT = [  # the network, the layers whose channels go, whether they hold a constant
+    (conv1x1, "conv", 1),
+    (conv3x3, "conv", 1),
+    (conv_strided, "conv", 1),
+    (dense, "conv", 1),
+    (dense_behind_flatten, "conv2", 1),
+    (dense_on_maps, "conv", 1),
+    (two_convolutions, "conv conv2", 1),
+    (normed, "conv", 1),
+    (two_convolutions_normed, "conv conv2", 1),
+    (padded_without_biases, "conv", 0),
+    (behind_depthwise, "conv", 1),
+    (residual, "conv back0 back1", 1),
+    (concatenation, "a b", 1),
+    (shared_layer, "a b", 1),
+    (shared_layer_and_norm, "a b", 1),
+    (nested, "conv inner/conv", 1),
+]
+
+
+@pytest.fixture
+def slight_ridge(monkeypatch) -> None:
+    """The ridge of real use holds mixtures back by a thousandth; here rounding alone is to be seen."""
+    monkeypatch.setattr(reconstruct, "RIDGE", 1e-7)
+
+
+@pytest.mark.parametrize("build, names, constant", EXACT, ids=lambda value: getattr(value, "__name__", None))
+def test_mixtures_of_kept_channels_are_not_missed(keras_module, slight_ridge, build, names: str, constant: int) -> None:
+    model = build(keras_module)
+    model = mixed(model if build is behind_depthwise else toys.randomized(model), names, constant)
+    pruning = pruning_of(model)
+    plan = plan_of(pruning, names)
+    assert len(plan) == len({group.name for group in pruning.groups.prunable} & set(names.split())) > 0
+    sliced, made = errors(model, plan, pruning, Reconstruction(pruning, examples(model)))
+    assert made < 2e-3 < 0.1 < sliced
+
+
+def test_the_ridge_of_real_use_costs_little(keras_module) -> None:
+    model = mixed(toys.randomized(conv3x3(keras_module)), "conv", 1)
+    pruning = pruning_of(model)
+    sliced, made = errors(model, plan_of(pruning, "conv"), pruning, Reconstruction(pruning, examples(model)))
+    assert made < 0.05 * sliced
+
+
+@pytest.mark.parametrize("offset", [0, 300, -300])
+def test_channels_far_from_zero(slight_ridge, offset: float) -> None:
+    """Their squares are large, and what little they vary must not be lost among them."""
+    model = mixed(toys.randomized(conv3x3(keras)), "conv", 1)
+    layer = model.get_layer("conv")
+    kernel, bias = layer.get_weights()
+    layer.set_weights([kernel, bias + np.float32(offset)])
+    pruning = pruning_of(model)
+    sliced, made = errors(model, plan_of(pruning, "conv"), pruning, Reconstruction(pruning, examples(model)))
+    assert made < 1e-2 < 0.1 < sliced
+
+
+# --------------------------------------------------------------------------------- where a constant must not go
+
+
+def _untouched(model, names: str) -> None:
+    """The network is reconstructed, but none of its BatchNormalizations."""
+    pruning = pruning_of(model)
+    plan = plan_of(pruning, names)
+    sliced = pruning.sliced(plan)
+    made = Reconstruction(pruning, examples(model))(plan, sliced)
+    kinds = {node.layer: node.kind for node in pruning.graph.nodes}
+    changed = {layer for layer in made if not all(map(np.array_equal, made[layer], sliced[layer]))}
+    assert changed and not [layer for layer in changed if kinds[layer] == "BatchNormalization"]
+    assert all(a.shape == b.shape for layer in made for a, b in zip(made[layer], sliced[layer], strict=True))
+
+
+def relu_between(module):
+    layers = module.layers
+    return _chain(module, layers.Conv2D(6, 3, use_bias=False), layers.ReLU(), layers.BatchNormalization())
+
+
+def relu_inside(module):
+    layers = module.layers
+    return _chain(module, layers.Conv2D(6, 3, use_bias=False, activation="relu"), layers.BatchNormalization())
+
+
+def norm_over_rows(module):
+    layers = module.layers
+    return _chain(module, layers.Conv2D(4, 3, use_bias=False), layers.BatchNormalization(axis=1))  # 4 rows, 4 channels
+
+
+def norm_of_two(module):
+    layers = module.layers
+    image = module.Input((8, 8, 3))
+    x, norm = layers.Conv2D(9, 3, name="conv")(image), layers.BatchNormalization()
+    x = [norm(layers.Conv2D(6, 1, use_bias=False, name=name)(x)) for name in "ab"]
+    return ends(module, image, layers.Concatenate()(x))
+
+
+def read_beside_the_norm(module):
+    layers = module.layers
+    image = module.Input((8, 8, 3))
+    x = layers.Conv2D(6, 1, use_bias=False)(layers.Conv2D(9, 3, name="conv")(image))
+    return ends(module, image, layers.Concatenate()([x, layers.BatchNormalization()(x)]))
+
+
+def put_out_beside_the_norm(module):
+    layers = module.layers
+    image = module.Input((8, 8, 3))
+    x = layers.Conv2D(6, 1, use_bias=False)(layers.Conv2D(9, 3, name="conv")(image))
+    return module.Model(image, [x, layers.BatchNormalization()(x)])
+
+
+def shared_with_one_norm_behind(module):
+    layers = module.layers
+    image = module.Input((8, 8, 3))
+    shared = layers.Conv2D(6, 1, use_bias=False)
+    a, b = (shared(layers.Conv2D(9, 3, name=name)(image)) for name in "ab")
+    return ends(module, image, layers.Concatenate()([a, layers.BatchNormalization()(b)]))
+
+
+def bias_and_norm(module):
+    layers = module.layers
+    return _chain(module, layers.Conv2D(6, 3, name="last"), layers.BatchNormalization())
+
+
+@pytest.mark.parametrize(
+    "build, names",
+    [
+        (relu_between, "conv"),
+        (relu_inside, "conv"),
+        (norm_over_rows, "conv"),
+        (norm_of_two, "conv"),
+        (read_beside_the_norm, "conv"),
+        (put_out_beside_the_norm, "conv"),
+        (shared_with_one_norm_behind, "a b"),
+        (bias_and_norm, "conv"),
+    ],
+)
+def test_norms_that_cannot_take_the_constant_stay(keras_module, build, names: str) -> None:
+    _untouched(toys.randomized(build(keras_module)), names)
+
+
+# ----------------------------------------------------------------------------------------- the least squares itself
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("count", [40, 3])  # 640 and 48 patches for 72 columns
+def test_correction_is_the_least_squares_solution(keras_module, monkeypatch, bias: bool, count: int) -> None:
+    layers = keras_module.layers
+    image = keras_module.Input((8, 8, 3))
+    read = layers.Conv2D(8, 3, padding="same", activation="relu", name="conv")(image)
+    x = layers.Conv2D(5, 3, strides=2, padding="same", activation="relu", use_bias=bias, name="reads")(read)
+    model = toys.randomized(ends(keras_module, image, x))
+    monkeypatch.setattr(reconstruct, "PATCHES", 10**6)
+    pruning, inputs = pruning_of(model), examples(model, count)
+    plan = plan_of(pruning, "conv")
+    made = Reconstruction(pruning, inputs)(plan, pruning.sliced(plan))["reads"]
+
+    maps = keras_module.Model(image, read)(inputs[0])
+    patches = tf.image.extract_patches(maps, (1, 3, 3, 1), (1, 2, 2, 1), (1, 1, 1, 1), "SAME")
+    rows = np.asarray(patches, np.float64).reshape(-1, 72)
+    mean = rows.mean(axis=0) * bias
+    rows = rows - mean
+    ridge = len(rows) * 1e-3 * np.mean(np.square(rows))
+    kernel = pruning.weights["reads"][0].reshape(72, 5)
+    kept = np.tile(plan["conv"], 9)
+    system = np.concatenate([rows[:, kept], np.sqrt(ridge) * np.eye(kept.sum())])
+    lost = np.concatenate([rows[:, ~kept] @ kernel[~kept], np.zeros((kept.sum(), 5))])
+    added = np.linalg.lstsq(system, lost, rcond=None)[0]
+    assert np.abs(added).max() > 0.01
+    assert np.allclose(made[0].reshape(-1, 5), kernel[kept] + added, atol=1e-4)
+    if bias:
+        constant = mean[~kept] @ kernel[~kept] - mean[kept] @ added
+        assert np.abs(constant).max() > 0.01
+        assert np.allclose(made[1], pruning.weights["reads"][1] + constant, atol=1e-4)
+
+
+@pytest.mark.parametrize("count", [30, 8])
+def test_both_forms_of_the_moments_agree(count: int) -> None:
+    rng = np.random.default_rng(0)
+    patches, kernel, kept = rng.normal(size=(count, 12)), rng.normal(size=(12, 4)), rng.random(12) < 0.6
+    few = Moments(np.zeros(12), None, patches, 0.05).correction(kernel, kept)
+    many = Moments(np.zeros(12), patches.T @ patches, None, 0.05).correction(kernel, kept)
+    assert np.abs(many).max() > 0.1 and np.allclose(few, many)
+
+
+# --------------------------------------------------------------------------------------------- what stays as it is
+
+
+def test_the_whole_plan_changes_nothing(keras_module) -> None:
+    pruning = pruning_of(toys.randomized(two_convolutions_normed(keras_module)))
+    made = Reconstruction(pruning, examples(pruning.model))
+    for plan in (Plan({}), pruning.plan(pruning.full)):
+        weights = made(plan, pruning.sliced(plan))
+        assert set(weights) == set(pruning.weights)
+        assert all(np.array_equal(a, b) for n in weights for a, b in zip(weights[n], pruning.weights[n], strict=True))
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda layers: layers.Conv2D(9, 3, groups=3, name="reads"),
+        lambda layers: layers.Conv2DTranspose(6, 3, name="reads"),
+        lambda layers: layers.SeparableConv2D(6, 3, name="reads"),
+        lambda layers: layers.DepthwiseConv2D(3, name="reads"),
+    ],
+)
+def test_other_layers_stay_as_sliced(keras_module, build) -> None:
+    model = toys.randomized(_chain(keras_module, build(keras_module.layers)))
+    pruning = pruning_of(model)
+    made = Reconstruction(pruning, examples(model))
+    assert made.layers == ("head",)
+    plan = plan_of(pruning)
+    sliced = pruning.sliced(plan)
+    assert len(sliced["reads"][0].ravel()) < len(pruning.weights["reads"][0].ravel())
+    weights = made(plan, sliced)
+    assert all(map(np.array_equal, weights["reads"], sliced["reads"]))
+    assert not np.array_equal(weights["head"][0], sliced["head"][0])
+
+
+def test_neither_the_model_nor_the_sliced_weights_change(keras_module) -> None:
+    model = toys.randomized(nested(keras_module))
+    before, given = model.get_weights(), examples(model, 4)
+    outputs, kept = toys.outputs(model, given), [array.copy() for array in given]
+    pruning = pruning_of(model)
+    plan = plan_of(pruning)
+    sliced = pruning.sliced(plan)
+    copies = {layer: [array.copy() for array in arrays] for layer, arrays in sliced.items()}
+    Reconstruction(pruning, given)(plan, sliced)
+    assert all(map(np.array_equal, model.get_weights(), before)) and all(map(np.array_equal, given, kept))
+    assert all(map(np.array_equal, toys.outputs(model, given), outputs))
+    assert not [path for path, layer in keras_graph.layers(model).items() if "call" in vars(layer)]
+    assert all(np.array_equal(a, b) for layer in sliced for a, b in zip(sliced[layer], copies[layer], strict=True))
+
+
+# ------------------------------------------------------------------------------------------------- dead channels
+
+
+@pytest.mark.parametrize("value", [0.0, 1000.0])
+@pytest.mark.parametrize("dead", ["some", "all"])
+def test_channels_that_never_change(keras_module, value: float, dead: str) -> None:
+    model = toys.randomized(conv3x3(keras_module))
+    layer = model.get_layer("conv")
+    kernel, bias = layer.get_weights()
+    which = np.isin(np.arange(9), (0, 1, 4)) if dead == "some" else np.ones(9, bool)
+    kernel[..., which], bias[which] = 0, value * np.linspace(0.5, 1, which.sum())
+    layer.set_weights([kernel, bias])
+    pruning = pruning_of(model)
+    plan = plan_of(pruning, "conv")
+    made = Reconstruction(pruning, examples(model))
+    weights = made(plan, pruning.sliced(plan))
+    assert all(np.isfinite(array).all() for arrays in weights.values() for array in arrays)
+    wrong, right = errors(model, plan, pruning, made)
+    assert right <= wrong + 1e-4
+    if dead == "all":
+        assert right <= 1e-6 * value  # a constant makes up for constants
+        (reads,) = (layer for layer in made.layers if layer != "head")
+        assert (
+            np.abs(weights[reads][0] - pruning.sliced(plan)[reads][0]).max() < 1e-3
+        )  # and there is no reason for more
+
+
+# ------------------------------------------------------------------------------------------------------ all toys
+
+
+def _toys() -> list:
+    """Every toy once, under Keras 3 where that can build it."""
+    chosen = [toy for toy in toys.TOYS.values() if toy.shrinks]
+    return [pytest.param(toy.kerases[0], toy.name, id=toy.name) for toy in chosen]
+
+
+@pytest.mark.parametrize("keras_name, toy_name", _toys())
+def test_all_toys(keras_name: str, toy_name: str) -> None:
+    model = case(keras_name, toy_name).model
+    pruning = pruning_of(model)
+    plan = plan_of(pruning)
+    sliced = pruning.sliced(plan)
+    weights = Reconstruction(pruning, examples(model, 4))(plan, sliced)
+    assert list(weights) == list(sliced)
+    for layer, arrays in weights.items():
+        assert [(a.shape, a.dtype) for a in arrays] == [(a.shape, a.dtype) for a in sliced[layer]]
+        assert all(np.isfinite(array).all() for array in arrays if array.dtype.kind == "f")
