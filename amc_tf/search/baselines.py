@@ -209,7 +209,6 @@ class RandomAgent:
                 "learned once, in rising order, so pass a later one."
             )
         self.last_episode = int(episode)
-        self._numbers = None
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes which episode was the last.

@@ -156,6 +156,12 @@ def test_what_is_left_over_and_wins_nothing_goes_to_the_unit_that_was_cut_most()
     assert greedy(some, added(1, 1, 1), 95, table) == (50, 30, 10)  # 10 of the 15 left over
 
 
+def test_what_is_left_over_goes_to_whom_it_wins_most_though_another_was_cut_more() -> None:
+    some = [FakeUnit("a", 100, (50, 60, 100)), FakeUnit("b", 100, (20, 30, 100)), FakeUnit("c", 200, (10, 200))]
+    table = table_of(some, [0.03, 0], [0.01, 0], [1.0])
+    assert greedy(some, added(1, 1, 1), 95, table) == (60, 20, 10)
+
+
 def test_where_no_unit_saves_anything_alone_the_plan_still_fits() -> None:
     some = [FakeUnit("a", 30, (10, 20, 30)), FakeUnit("b", 30, (10, 20, 30))]
     assert greedy(some, lambda widths: float(max(widths)), 20, table_of(some, [0.2, 0.1], [0.2, 0.1])) == (20, 20)

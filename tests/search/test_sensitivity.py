@@ -53,6 +53,7 @@ def curve(points: dict[int, float], one: FakeUnit = ONE) -> dict[int, float]:
         ({8: 0.3, 16: 0.8, 24: 0.6}, [0.3, 0.7, 0.7, 0.9]),  # noise is averaged
         ({8: 0.8, 16: 0.6, 24: 0.4}, [0.6, 0.6, 0.6, 0.9]),
         ({8: 0.5, 16: 0.95, 24: 0.91}, [0.5, 0.9, 0.9, 0.9]),  # none above the base
+        ({8: 0.5, 24: 0.98}, [0.5, 0.7, 0.9, 0.9]),
         ({16: 0.9}, [0.9, 0.9, 0.9, 0.9]),
         ({8: 0.3, 32: 0.1}, [0.3, 0.5, 0.7, 0.9]),  # all channels are the base, whatever was measured
     ],
