@@ -25,8 +25,8 @@ from amc_tf.pruning.plan import Plan
 RIDGE = 1e-3  # of the mean variance of a column: enough for columns that are sums of others, too little to be felt else
 PATCHES = 32  # an example and layer; neighbours tell little news
 _BATCH = 32  # examples that the original network is run on at a time
-_NORMS = "BatchNormalization", "SyncBatchNormalization"
 _CACHE = 256 << 20  # bytes of corrections that are kept for other plans
+_NORMS = ("BatchNormalization", "SyncBatchNormalization")
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ def _constant(graph: Graph, layer: str) -> tuple[str, int, int] | None:
     made = {call.outputs[0] for call in calls}
     reading = [node for node in graph.nodes if made & set(node.inputs)]
     norms = [node for node in graph.nodes if reading and node.layer == reading[0].layer]
-    if made & set(graph.outputs) or reading != norms or {tensor for node in norms for tensor in node.inputs} != made:
+    if made & set(graph.outputs) or not norms or reading != norms:
         return None
     if calls[0].settings.get("activation") not in (None, "linear") or not all(_by_channel(graph, n) for n in norms):
         return None
