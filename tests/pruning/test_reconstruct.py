@@ -412,8 +412,9 @@ def test_neither_the_model_nor_the_sliced_weights_change(keras_module) -> None:
 
 @pytest.mark.parametrize("value", [0.0, 1234.567])
 @pytest.mark.parametrize("dead", ["some", "all"])
-def test_channels_that_never_change(keras_module, value: float, dead: str) -> None:
-    model = toys.randomized(conv3x3(keras_module))
+@pytest.mark.parametrize("build", [conv1x1, conv3x3])
+def test_channels_that_never_change(keras_module, build, value: float, dead: str) -> None:
+    model = toys.randomized(build(keras_module))
     layer = model.get_layer("conv")
     kernel, bias = layer.get_weights()
     which = np.isin(np.arange(9), (0, 1, 4)) if dead == "some" else np.ones(9, bool)
@@ -431,6 +432,19 @@ def test_channels_that_never_change(keras_module, value: float, dead: str) -> No
         (reads,) = (layer for layer in made.layers if layer != "head")
         added = weights[reads][0] - pruning.sliced(plan)[reads][0]
         assert np.abs(added).max() < 1e-3  # and there is no reason for more
+
+
+def test_rounding_alone_is_not_corrected() -> None:
+    """The mean of many equal numbers is not quite that number; what is left must not pass for variance."""
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        sums, columns = reconstruct._Sums(20, centred=True), rng.normal(0, 1000, 20).astype("float32")
+        for _ in range(3):
+            sums.add(np.repeat(columns[None], rng.integers(500, 1000), axis=0))
+        moments = sums.moments()
+        assert np.allclose(moments.mean, columns, rtol=1e-6)
+        added = moments.correction(np.ones((20, 1), np.float32), np.arange(20) % 2 == 0)
+        assert np.abs(added).max() < 0.1
 
 
 # ------------------------------------------------------------------------------------------------------ all toys
