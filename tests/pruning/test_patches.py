@@ -49,12 +49,11 @@ def convolutions(draw) -> tuple:
     rank = draw(st.integers(1, 3))
     each = lambda most: draw(st.tuples(*[st.integers(1, most)] * rank))  # noqa: E731
     padding = draw(st.sampled_from(["valid", "same", "causal"] if rank == 1 else ["valid", "same"]))
-    kernel, strides, dilation = each(4), each(3), (1,) * rank
-    if draw(st.booleans()):  # Keras takes only one of the two
-        strides, dilation = dilation, each(3)
+    kernel, dilation = each(4), each(3)
     spans = [(side - 1) * step + 1 for side, step in zip(kernel, dilation, strict=True)]
-    sides = [draw(st.integers(span if padding == "valid" else 1, 9)) for span in spans if span <= 9]
-    settings = {"strides": strides, "dilation_rate": dilation, "padding": padding, "use_bias": draw(st.booleans())}
+    sides = [draw(st.integers(span if padding == "valid" else 1, span + 4)) for span in spans]
+    # Strides have cases of their own: TensorFlow 2.19 puts out zeros for a Conv2D, kernel and strides (1, 2), on 2 x 3.
+    settings = {"dilation_rate": dilation, "padding": padding, "use_bias": draw(st.booleans())}
     return (*sides, draw(st.integers(1, 3))), kernel, settings
 
 
@@ -64,9 +63,7 @@ def test_any_convolution(module) -> None:
     @given(convolutions())
     def holds(convolution) -> None:
         shape, kernel, arguments = convolution
-        name = f"Conv{len(kernel)}D"
-        if len(shape) == len(kernel) + 1:
-            check(module, shape, lambda layers: getattr(layers, name)(2, kernel, **arguments))
+        check(module, shape, lambda layers: getattr(layers, f"Conv{len(kernel)}D")(2, kernel, **arguments))
 
     holds()
 
