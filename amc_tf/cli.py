@@ -61,6 +61,8 @@ def _surgery_options(command):
 @click.option("--calibration-size", default=256, show_default=True, help="Examples for reconstruction and BatchNorm.")
 @click.option("--reward-size", default=2000, show_default=True, help="Examples of the training data to score on.")
 @click.option("--reconstruct/--no-reconstruct", default=True, help="Let kept weights make up for dropped ones.")
+@click.option("--sensitivity", type=click.Path(exists=True, dir_okay=False), help="Table of an earlier search.")
+@click.option("--paper", is_flag=True, help="Search with the paper's agent alone.")
 @click.option("--run-dir", type=click.Path(file_okay=False, path_type=Path), help="Where everything goes.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout.")
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")

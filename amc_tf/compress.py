@@ -1,6 +1,7 @@
 """compress(): the whole way from a trained Keras model to the .tflite that ships."""
 
 import contextlib
+import math
 import os
 import time
 import warnings
@@ -13,7 +14,7 @@ import numpy as np
 from amc_tf import data
 from amc_tf.cost import counts
 from amc_tf.data import Split
-from amc_tf.errors import RunDirError
+from amc_tf.errors import ConversionError, DeviceError, RunDirError
 from amc_tf.files import write
 from amc_tf.graph import keras_graph
 from amc_tf.graph.graph import digest
@@ -24,13 +25,15 @@ from amc_tf.report.progress import SearchProgress, TableProgress, preparing
 from amc_tf.request import fingerprint, named, run_name
 from amc_tf.result import Figures, Result
 from amc_tf.search.agent import DdpgAgent
-from amc_tf.search.budget import Budget, parse_budget
-from amc_tf.search.evaluate import Evaluator
+from amc_tf.search.budget import Budget, parse_budget, uniform
+from amc_tf.search.evaluate import Evaluator, Sample
 from amc_tf.search.journal import Journal, header
-from amc_tf.search.metrics import Metric
+from amc_tf.search.metrics import BadPredictions, Metric
 from amc_tf.search.outcome import Trial
 from amc_tf.search.rewards import Reward, choose
+from amc_tf.search.schedule import Schedule
 from amc_tf.search.search import Search
+from amc_tf.search.sensitivity import Sensitivity, tabled
 from amc_tf.tflite import agreement, convert
 from amc_tf.tflite.score import Scorer
 
@@ -58,6 +61,8 @@ def compress(
     importance: str | Importance = "magnitude_in",
     frozen: Sequence[str] = (),
     reconstruct: bool = True,
+    sensitivity: str | Path | None = None,
+    paper: bool = False,
     calibration_size: int = 256,
     reward_size: int = 2000,
     run_dir: str | Path | None = None,
@@ -78,7 +83,7 @@ def compress(
         reward_data: what candidates are scored on; default: another part of train_data. Without labels the score is
             agreement with the original model.
         validation_data: never seen by the search, only reported.
-        episodes: how many networks the agent tries.
+        episodes: how many networks are tried besides the original and the uniform one.
         seed: of the agent and of the choice of examples. Same seed, same data: same plan.
         device: where latency is measured: "adb" (the one connected phone), "adb:SERIAL", "host" (this computer) or a
             device object. Default: for target "latency" the connected phone, else this computer with a warning; for the
@@ -93,6 +98,10 @@ def compress(
             (group, weights) -> scores.
         frozen: names of layers to leave alone.
         reconstruct: whether kept weights are to make up for dropped ones, by least squares on a part of train_data.
+        sensitivity: the sensitivity.json in the run directory of an earlier search on the same model and data, for any
+            budget: spares this one the networks that it is measured on.
+        paper: whether to search with the paper's agent alone, without first plans, refinement and what else
+            agent_process.py lists; for comparison.
         calibration_size, reward_size: how many examples of train_data to use; reward_data is used whole.
         run_dir: where journal, plan, model and .tflite go; default: runs/ and a name made of the model and arguments.
         on_episode_end: called with each trial and the best so far.
@@ -117,7 +126,7 @@ def compress(
     reward_size = _whole("reward_size", reward_size, 1)
     round_to = _whole("round_to", round_to, 1)
     budget, min_keep = (x.item() if isinstance(x, np.generic) else x for x in (budget, min_keep))  # for the journal
-    for name, switch in (("reconstruct", reconstruct),):
+    for name, switch in (("reconstruct", reconstruct), ("paper", paper)):
         if not isinstance(switch, (bool, np.bool_)):
             raise TypeError(f"{name} is {switch!r}; True or False is expected.")
     choose(reward, None)  # a wrong reward or budget is said now, not after the first measurement
@@ -125,6 +134,8 @@ def compress(
         parse_budget(budget, 1.0, UNITS[target], target)
     pruning = ChannelPruning(model, round_to=round_to, min_keep=min_keep, importance=importance, frozen=frozen)
     calibration, reward_split = _splits(model, train_data, reward_data, calibration_size, reward_size, seed)
+    table = None if sensitivity is None else Sensitivity.load(sensitivity)
+    schedule = Schedule.of(pruning.units, episodes, table, paper)
     if validation_data is not None:
         validation_data = data.load(validation_data, model, "validation_data")
 
@@ -146,7 +157,8 @@ def compress(
             {
                 "target": target, "budget": budget, "episodes": episodes, "method": method, "metric": named(metric),
                 "reward": named(reward), "round_to": round_to, "min_keep": min_keep, "importance": named(importance),
-                "frozen": list(frozen), "reconstruct": reconstruct, "calibration": fingerprint(calibration),
+                "frozen": list(frozen), "reconstruct": reconstruct, "paper": paper,
+                "sensitivity": None if table is None else table.digest, "calibration": fingerprint(calibration),
                 "reward_data": fingerprint(reward_split), **({"device": latency.identity} if priced else {}),
             },
         )  # fmt: skip
@@ -161,6 +173,7 @@ def compress(
             )
             # Now: labels that do not fit must not wait for the end.
             sample = evaluator.sample if reported is reward_split else evaluator.hold(reported)
+        _check_table(table, evaluator.sample.accuracy)
         if timed:
             with TableProgress(latency.device, verbose) as progress:
                 latency.prepare(run_dir, evaluator if priced else None, journal.trials, progress.update)
@@ -175,12 +188,14 @@ def compress(
                 "in_flight": latency.in_flight,
             }
         with (
-            DdpgAgent(episodes=episodes, low=min_keep, seed=seed) as agent,
-            SearchProgress(episodes + 2, len(journal.trials), verbose) as progress,
+            DdpgAgent(
+                episodes=schedule.acting, warmup_episodes=schedule.warmup, low=min_keep, seed=seed, paper=paper
+            ) as agent,
+            SearchProgress(schedule.total, len(journal.trials), verbose) as progress,
         ):
             search = Search(
                 pruning.units, cost, evaluator, agent, journal,
-                **measured, limit=limit, reward=reward, episodes=episodes,
+                **measured, limit=limit, reward=reward, schedule=schedule, table=table, seed=seed,
                 digest=lambda widths: pruning.plan(widths).digest,
                 on_episode_end=_both(progress.update, on_episode_end),
             ).run()  # fmt: skip
@@ -196,6 +211,9 @@ def compress(
             raise missed(limit)
         accuracy = evaluator.accuracy(tflite, sample)
         base_us, us = (latency.stopwatch.base_us, latency.us(comparison)) if timed else (None, None)
+        found = table or tabled(pruning.units, search.trials)
+        if found is not None:
+            found.save(run_dir / "sensitivity.json")
         result = Result(
             model=compressed,
             tflite=run_dir / "model.tflite",
@@ -204,6 +222,7 @@ def compress(
             trials=search.trials,
             base=_figures(costs, pruning.full, sample.accuracy, len(base_tflite), base_us),
             compressed=_figures(costs, widths, accuracy, len(tflite), us),
+            uniform=_uniform(search, costs, evaluator, sample, latency),
             target=target,
             budget=budget,
             limit=limit,
@@ -290,6 +309,36 @@ def _limit(pruning: ChannelPruning, cost: Any, budget: float | str, target: str)
     limit = parse_budget(budget, cost(cost.full), cost.unit, target)
     Budget(pruning.units, cost, limit)
     return limit
+
+
+def _check_table(table: Sensitivity | None, accuracy: float) -> None:
+    if table is not None and not math.isclose(table.base, accuracy, rel_tol=1e-6, abs_tol=1e-9):
+        raise ValueError(
+            f"The sensitivity table is of a network with accuracy {table.base}, this one has {accuracy} on the reward "
+            f"data: give the table of a search on the same model and data, or none."
+        )
+
+
+def _uniform(
+    search: Search, costs: Mapping, evaluator: Evaluator, sample: Sample, latency: Latency | None
+) -> Figures | None:
+    """The uniform plan at the same budget, or of the winner's cost where there is none; made and scored likewise."""
+    widths = next((trial.widths for trial in search.trials if trial.kind == "uniform"), None)
+    if widths is None:  # Ctrl-C came before
+        return None
+    if search.limit is None and search.best is not None:
+        widths = uniform(search.units, search.cost, search.cost(search.best.widths))
+    us = None
+    try:
+        tflite = evaluator.tflite(widths)
+        accuracy = evaluator.accuracy(tflite, sample)
+        if latency is not None:
+            us = latency.us(latency.stopwatch.compare(tflite))
+    except DeviceError:  # nothing else hangs on this figure
+        pass
+    except (BadPredictions, ConversionError):
+        return None
+    return _figures(costs, widths, accuracy, len(tflite), us)
 
 
 def _figures(costs: Mapping[str, counts.Counts], widths, accuracy: float, size: int, us: float | None) -> Figures:

@@ -41,6 +41,8 @@ class Result:
         run_dir: where the files are.
         trials: all trials of the search.
         base, compressed: the network before and after.
+        uniform: the same ratio kept everywhere at the same budget (without one: at the cost of `compressed`), made and
+            scored the same way: what the search was worth. None where it could not be made.
         target, budget: as they were asked for; budget None for none.
         limit: the budget in the target's own unit, or None.
         seconds: of the call.
@@ -58,6 +60,7 @@ class Result:
     trials: tuple[Trial, ...]
     base: Figures
     compressed: Figures
+    uniform: Figures | None
     target: str
     budget: float | str | None
     limit: float | None
@@ -73,10 +76,11 @@ class Result:
         return {
             "base": asdict(self.base),
             "compressed": asdict(self.compressed),
+            "uniform": None if self.uniform is None else asdict(self.uniform),
             "target": self.target,
             "budget": self.budget,
             "limit": self.limit,
-            "episodes": sum(trial.kind == "agent" for trial in self.trials),
+            "episodes": sum(trial.kind not in ("base", "uniform") for trial in self.trials),
             "seconds": round(self.seconds, 1),
             "tflite_difference": self.difference,
             "interrupted": self.interrupted,
@@ -89,20 +93,26 @@ class Result:
         """Writes result.json into the run directory."""
         write(json.dumps(self.summary(), indent=1).encode(), self.run_dir / "result.json")
 
-    def rows(self) -> list[tuple[str, str, str, str]]:
-        """The before/after table: (figure, base, compressed, what is kept)."""
-        base, small = self.base, self.compressed
+    def rows(self) -> list[tuple[str, str, str, str, str]]:
+        """The before/after table: (figure, base, uniform, compressed, what is kept)."""
+        base, small, even = self.base, self.compressed, self.uniform
         change = f"{(small.accuracy - base.accuracy) * 100:+.2f} points"
-        rows = [(self.scored_by, f"{base.accuracy:.2%}", f"{small.accuracy:.2%}", change)]
-        for name, before, after, form in (
-            ("MACs", base.macs, small.macs, "{:,}"),
-            ("params", base.params, small.params, "{:,}"),
-            ("size", base.size_bytes, small.size_bytes, "{:,} B"),
-            ("latency", base.latency_ms, small.latency_ms, "{:.3g} ms"),
+        rows = [(self.scored_by, *(_told(f and f.accuracy, "{:.2%}") for f in (base, even, small)), change)]
+        for name, field, form in (
+            ("MACs", "macs", "{:,}"),
+            ("params", "params", "{:,}"),
+            ("size", "size_bytes", "{:,} B"),
+            ("latency", "latency_ms", "{:.3g} ms"),
         ):
-            if before is not None and after is not None:
-                rows.append((name, form.format(before), form.format(after), f"{after / before:.1%} kept"))
+            values = [figures and getattr(figures, field) for figures in (base, even, small)]
+            if values[0] is not None and values[2] is not None:
+                kept = f"{values[2] / values[0]:.1%} kept"
+                rows.append((name, *(_told(value, form) for value in values), kept))
         if self.latency is not None:
             low, high = self.latency["ratio_low"], self.latency["ratio_high"]  # of five rounds or more: never None
-            rows[-1] = (*rows[-1][:3], f"{rows[-1][3]} ({low:.1%} to {high:.1%})")
+            rows[-1] = (*rows[-1][:4], f"{rows[-1][4]} ({low:.1%} to {high:.1%})")
         return rows
+
+
+def _told(value: float | None, form: str) -> str:
+    return "" if value is None else form.format(value)

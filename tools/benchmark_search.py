@@ -87,7 +87,7 @@ def main(network, images, calibration, budget, episodes, race, conversions, chec
         journal = stack.enter_context(Journal(folder, header("benchmark", seed, {"network": network})))
         limit = budget * macs(pruning.full)
         search = Search(
-            pruning.units, macs, spent.on("scoring", evaluator), agent, journal, limit=limit, episodes=episodes
+            pruning.units, macs, spent.on("scoring", evaluator), agent, journal, limit=limit, schedule=episodes
         )
         search.ask = spent.on("features and bounds", search.ask)
         begun = time.perf_counter()

@@ -62,7 +62,7 @@ def search(network: str, seed: int, reward_size: int, calibration: int, **asked_
 
 def report(network: str, results: list, block: int) -> str:
     """Markdown: mean accuracy of every block of episodes, the uniform plan's and the best, one row a seed."""
-    rewards = [[t.outcome.accuracy for t in result.trials if t.kind == "agent" and t.outcome] for result in results]
+    rewards = [[t.outcome.accuracy for t in _episodes(result)] for result in results]
     starts = range(0, min(map(len, rewards)), block)
     head = [f"{s + 1}-{min(s + block, min(map(len, rewards)))}" for s in starts]
     lines = [
@@ -71,7 +71,7 @@ def report(network: str, results: list, block: int) -> str:
     ]
     for seed, (result, values) in enumerate(zip(results, rewards, strict=True)):
         uniform = next(t.outcome.accuracy for t in result.trials if t.kind == "uniform")
-        episodes = [t for t in result.trials if t.kind == "agent" and t.outcome]
+        episodes = _episodes(result)
         kept = [t.outcome.cost / t.outcome.base_cost for t in episodes]
         means = [f"{np.mean(values[s : s + block]):.3f}" for s in starts]
         lines.append(
@@ -81,6 +81,11 @@ def report(network: str, results: list, block: int) -> str:
             f"{np.median([t.seconds for t in episodes]):.1f} |"
         )
     return "\n".join(lines)
+
+
+def _episodes(result) -> list:
+    """The finished trials of plans that were made for the budget."""
+    return [t for t in result.trials if t.kind not in ("base", "uniform", "sensitivity") and t.outcome]
 
 
 def _kept(result) -> float:

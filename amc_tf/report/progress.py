@@ -117,7 +117,7 @@ def preparing(what: str, verbose: bool = True, console: Console | None = None) -
 def print_result(result: Result, console: Console | None = None) -> None:
     """Prints the before/after table and where the files are."""
     console = console or Console()
-    table = Table("", "base", "compressed", "", box=None, pad_edge=False)
+    table = Table("", "base", "uniform", "compressed", "", box=None, pad_edge=False)
     for row in result.rows():
         table.add_row(*row)
     console.print(table)

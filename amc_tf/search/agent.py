@@ -35,6 +35,7 @@ class DdpgAgent:
         warmup_episodes: First episodes, which act at random; None for a quarter of `episodes`, as in the paper.
         low: Smallest keep ratio that `act` returns, in (0, 1).
         seed: Same seed, same calls: same actions.
+        paper: Whether rewards are learned as in the paper; see agent_process.py for what is done else.
         time_limit_s: How many seconds one call may take, the start included.
 
     Raises:
@@ -50,6 +51,7 @@ class DdpgAgent:
         warmup_episodes: int | None = None,
         low: float = 0.2,
         seed: int = 0,
+        paper: bool = False,
         time_limit_s: float = 300.0,
     ) -> None:
         self.num_features = _whole("num_features", num_features, least=1)
@@ -68,6 +70,7 @@ class DdpgAgent:
             "warmup_episodes": self.warmup_episodes,
             "low": self.low,
             "seed": self.seed,
+            "paper": bool(paper),
         }
         self._number = 0  # of the last request
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the agent

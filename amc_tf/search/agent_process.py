@@ -117,8 +117,10 @@ class Learner:
     episode's end and loaded elsewhere goes on exactly as if it had never stopped.
     """
 
-    def __init__(self, *, num_features: int, episodes: int, warmup_episodes: int, low: float, seed: int) -> None:
-        self.num_features, self.low, self.seed = num_features, low, seed
+    def __init__(
+        self, *, num_features: int, episodes: int, warmup_episodes: int, low: float, seed: int, paper: bool
+    ) -> None:
+        self.num_features, self.low, self.seed, self.paper = num_features, low, seed, paper
         self.warmup_episodes = warmup_episodes
         decays = episodes - 1 - warmup_episodes  # of sigma, until the last episode
         self.sigma_decay = min(SIGMA_DECAY, (SIGMA_END / SIGMA) ** (1 / decays)) if decays > 0 else SIGMA_DECAY
@@ -148,7 +150,7 @@ class Learner:
             target_update_tau=TAU,
             target_update_period=1,
             td_errors_loss_fn=element_wise_squared_loss,  # paper: mean squared error; TF-Agents' default is Huber's
-            gamma=DISCOUNT,
+            gamma=DISCOUNT if paper else 0.0,
         )
         rng = np.random.default_rng([seed, 0, INIT])
         for network in (actor, critic):

@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from amc_tf.search.journal import Journal
 from amc_tf.search.outcome import Trial
 
 _LOG = logging.getLogger(__name__)
-FIRST_EPISODE = 2  # number of the trial; those before it are not the agent's
+_GIVEN = ("base", "uniform", "sensitivity", "greedy")  # kinds of plans that the bounds need not allow
 
 
 class Lessons:
@@ -30,14 +30,18 @@ class Lessons:
         environment: Of the search.
         journal: Open.
         bound: Called with the number of a trial, sets the limit that the environment had or has for it.
+        first: Number of the first trial to learn from, the agent's episode 0.
     """
 
-    def __init__(self, agent: Any, environment: Environment, journal: Journal, bound: Callable[[int], None]):
+    def __init__(
+        self, agent: Any, environment: Environment, journal: Journal, bound: Callable[[int], None], first: int
+    ):
         self._agent, self._environment, self._journal, self._bound = agent, environment, journal, bound
+        self._first = first
         self._path = journal.run_dir / "agent.npz"
         self._saved = False  # whether the file is of this process
         self._current = False  # whether the agent is as the calls so far left it: Ctrl-C may have cut one short
-        self._taught = FIRST_EPISODE  # so many trials the agent has learned from, the first ones included
+        self._taught = first  # so many trials the agent has learned from, the first ones included
         self._acted: dict[int, tuple[tuple[int, ...], np.ndarray, np.ndarray]] = {}
 
     def act(self, number: int, known: int) -> tuple[tuple[int, ...], np.ndarray, np.ndarray]:
@@ -64,12 +68,29 @@ class Lessons:
             self._saved = True
             for trial in lessons[-1:]:
                 self._teach(trial)
-            self._bound(number)
-            episode = number - FIRST_EPISODE
-            states, actions = self._environment.run(lambda t, state: self._agent.act(state, episode))
-            self._acted[number] = self._environment.widths, states, actions
+            episode = number - self._first
+            self._execute(number, lambda t, state: self._agent.act(state, episode))
             self._current = True
         return self._acted[number]
+
+    def follow(self, number: int, ratios: Sequence[float]) -> tuple[tuple[int, ...], np.ndarray, np.ndarray]:
+        """The episode of keep ratios that somebody else decided, within the bounds.
+
+        Args:
+            number: Of the trial.
+            ratios: One a unit.
+
+        Returns:
+            As of `act`.
+        """
+        if number not in self._acted:
+            self._execute(number, lambda t, state: ratios[t])
+        return self._acted[number]
+
+    def _execute(self, number: int, act: Callable[[int, np.ndarray], float]) -> None:
+        self._bound(number)
+        states, actions = self._environment.run(act)
+        self._acted[number] = self._environment.widths, states, actions
 
     def _teach(self, trial: Trial) -> None:
         """A failed plan counts as the worst one so far, or the agent would propose it again and again.
@@ -78,39 +99,34 @@ class Lessons:
         early, the reward is an estimate. It errs a little towards the worse, as bad luck makes a stop more likely; but
         only for candidates that are no good, and by less than what separates them from the good ones.
         """
-        _, states, actions = self._acted.get(trial.number) or self._replayed(trial)
+        widths, states, actions = self.follow(trial.number, list(trial.keep_ratios.values()))
+        self._taught = trial.number + 1
+        if widths != trial.widths:
+            if trial.kind in _GIVEN:
+                return
+            raise RunDirError(
+                f"Trial {trial.number} of {self._journal.path} kept {list(trial.widths)}, which the bounds of this "
+                f"search turn into {list(widths)}: choose another run_dir."
+            )
         device_failed = trial.reason is not None and trial.reason.startswith(DeviceError.__name__)
         reward = trial.reward
         if reward is None:
             before = self._journal.trials[: trial.number]
             reward = min((t.reward for t in before if t.reward is not None), default=None)
         if reward is not None and not device_failed:
-            self._agent.learn(trial.number - FIRST_EPISODE, states, actions, reward)
-        self._taught = trial.number + 1
-
-    def _replayed(self, trial: Trial) -> tuple[tuple[int, ...], np.ndarray, np.ndarray]:
-        """The episode of a trial of an earlier process."""
-        ratios = list(trial.keep_ratios.values())
-        self._bound(trial.number)
-        states, actions = self._environment.run(lambda t, state: ratios[t])
-        if self._environment.widths != trial.widths:
-            raise RunDirError(
-                f"Trial {trial.number} of {self._journal.path} kept {list(trial.widths)}, which the bounds of this "
-                f"search turn into {list(self._environment.widths)}: choose another run_dir."
-            )
-        return trial.widths, states, actions
+            self._agent.learn(trial.number - self._first, states, actions, reward)
 
     def _resume(self, known: int) -> None:
         """Loads the agent as far as it has learned before; with a journal without episodes the file is another's."""
-        if (self._saved or len(self._journal.trials) > FIRST_EPISODE) and self._path.exists():
+        if (self._saved or len(self._journal.trials) > self._first) and self._path.exists():
             self._load(known)
         last = self._agent.last_episode
-        if last >= max(0, known - FIRST_EPISODE):
+        if last >= max(0, known - self._first):
             raise RunDirError(
                 f"The agent has learned episode {last}, but the first {known} trials of {self._journal.path} are all "
                 "that it may know of: give a fresh agent, which learns from the journal."
             )
-        self._taught = FIRST_EPISODE + last + 1
+        self._taught = self._first + last + 1
 
     def _load(self, known: int) -> None:
         before = self._path.with_name("agent.before.npz")
@@ -118,7 +134,7 @@ class Lessons:
         try:
             self._agent.load(self._path)
             last = self._agent.last_episode
-            if last >= max(0, known - FIRST_EPISODE):
+            if last >= max(0, known - self._first):
                 _LOG.warning(
                     "%s has learned episode %d, later than the journal beside it allows: the episodes are replayed "
                     "from the journal instead.", self._path, last,

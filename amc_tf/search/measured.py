@@ -50,7 +50,8 @@ class Measured:
         """
         widths = tuple(widths)
         base_us, predicted = self._stopwatch.base_us, outcome.cost
-        complete = [trial for trial in self._trials if trial.outcome is not None]
+        # A point of the sensitivity table is neither a candidate nor within the limit.
+        complete = [t for t in self._trials if t.outcome is not None and t.kind != "sensitivity"]
         known = [trial.outcome for trial in complete]
         same = (trial.outcome for trial in complete if trial.widths == widths)
         measured = next((o for o in same if o.predicted is not None), None)
@@ -158,7 +159,7 @@ def _ranked(
     """(widths, outcome) of the trials, the best first, so many at a time."""
     best_of: dict[tuple[int, ...], Trial] = {}
     for trial in trials:
-        if trial.outcome is not None and trial.kind != "base":
+        if trial.outcome is not None and trial.kind not in ("base", "sensitivity"):
             best_of.setdefault(trial.widths, trial)
     ranked = sorted(best_of.values(), key=lambda trial: (-trial.reward, trial.outcome.cost))
     whole = [trial for trial in ranked if trial.outcome.examples is None]

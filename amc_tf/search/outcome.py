@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 STATES = ("complete", "failed")
-KINDS = ("base", "uniform", "agent")
+KINDS = ("base", "uniform", "sensitivity", "greedy", "agent", "refined")
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Proposal:
 
     Attributes:
         number, kind, widths, plan: Of the trial to be.
-        states: What the agent saw, float32 (steps, 11); (0, 11) where it was not asked.
+        states: What the agent saw or would have seen, float32 (steps, 11); (0, 11) for the plans that are given.
         actions: The keep ratios that were executed, (steps,).
         beat: The reward of the best trial that the proposal may know of: a candidate that cannot reach it may be scored
             on a part of the examples, see racing. None: on all of them.
@@ -75,7 +75,7 @@ class Trial:
     Attributes:
         number: Counts from 0; 0 is the unpruned network, 1 the uniform plan.
         state: "complete" or "failed".
-        kind: Who decided: "base", "uniform" or "agent".
+        kind: Who decided, see KINDS: "sensitivity" has one unit narrowed, "refined" is of search.refine.
         widths: Channels kept, one a unit.
         keep_ratios: Unit name -> fraction of its channels kept, as executed after bounds and rounding.
         plan: Digest of the plan.

@@ -9,24 +9,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from amc_tf.errors import AmcError, RunDirError
+from amc_tf.search.baselines import greedy
 from amc_tf.search.budget import FLOOR, Budget, uniform
 from amc_tf.search.environment import Environment
 from amc_tf.search.features import NAMES
 from amc_tf.search.journal import Journal
-from amc_tf.search.lessons import FIRST_EPISODE, Lessons
+from amc_tf.search.lessons import Lessons
 from amc_tf.search.outcome import Outcome, Proposal, Trial
+from amc_tf.search.refine import refined
 from amc_tf.search.rewards import Reward, choose, negative_error
+from amc_tf.search.schedule import UNIFORM, Schedule
+from amc_tf.search.sensitivity import Sensitivity, tabled
 
 if TYPE_CHECKING:
     from amc_tf.pruning.channel import Unit
 
-_UNIFORM = 1  # number of the trial; 0 is the unpruned network
 _UNIFORM_SHARE = 0.5  # of the base cost that the uniform plan keeps where there is no budget: the paper's usual one
 _FAILURES_IN_A_ROW = 10  # after so many the cause is no plan's: a phone was unplugged, a disk is full
 
 
 class Search:
-    """Trial 0 is the unpruned network, trial 1 the uniform plan, and all that follow are the agent's episodes.
+    """Tries plans in the order of a schedule: the unpruned network, the uniform plan, and then its episodes.
 
     `run()` does it all; `ask()` and `tell()` are for whoever evaluates elsewhere. Without a budget the uniform plan
     keeps half of the base cost, or the least that can be kept where that is more.
@@ -50,7 +53,9 @@ class Search:
         correction: Trials so far -> what a candidate costs for each unit of `cost`, where `cost` only foretells what a
             device will say; the next proposal's limit is divided by it. None where `cost` is exact.
         reward: See rewards.choose.
-        episodes: How many the agent gets in all.
+        schedule: Who decides which trial; a number of episodes stands for the paper's schedule.
+        table: What is known of the units' sensitivity, for the greedy plan; None to measure it as the schedule says.
+        seed: Of the refinement.
         digest: Widths -> digest of their plan, for the journal; by default of the widths alone.
         on_episode_end: Called with each new trial and the best one so far, or None.
 
@@ -76,7 +81,9 @@ class Search:
         floor: float = FLOOR,
         correction: Callable[[Sequence[Trial]], float] | None = None,
         reward: str | Reward | None = None,
-        episodes: int = 400,
+        schedule: Schedule | int = 400,
+        table: Sensitivity | None = None,
+        seed: int = 0,
         digest: Callable[[tuple[int, ...]], str] | None = None,
         on_episode_end: Callable[[Trial, Trial | None], None] | None = None,
     ):
@@ -84,11 +91,13 @@ class Search:
             raise ValueError(f"in_flight is {in_flight!r}, expected 1 or 2: the agent would learn too late from more.")
         self.units, self.cost, self.evaluate, self.agent, self.journal = tuple(units), cost, evaluate, agent, journal
         self.in_flight, self.measure = in_flight, measure
-        self.limit, self.episodes, self.on_episode_end = limit, episodes, on_episode_end
+        self.limit, self.on_episode_end = limit, on_episode_end
+        self.schedule = schedule if isinstance(schedule, Schedule) else Schedule(schedule, paper=True)
+        self._table, self._seed = table, seed
         self._correction = correction
         self.interrupted = False
         self._environment = Environment(units, cost, None if limit is None else Budget(units, cost, limit, floor))
-        self._lessons = Lessons(agent, self._environment, journal, self._bound)
+        self._lessons = Lessons(agent, self._environment, journal, self._bound, self.schedule.taught)
         self._reward = choose(reward, limit)
         self._digest = digest or (lambda widths: hashlib.sha256(repr(widths).encode()).hexdigest()[:16])
         self._asked: dict[int, Proposal] = {}
@@ -149,7 +158,7 @@ class Search:
 
         for proposal in self.pending:  # of a run() that was stopped
             begin(proposal)
-        failures, total = 0, FIRST_EPISODE + self.episodes
+        failures, total = 0, self.schedule.total
         while len(self.trials) < total:
             while len(self.pending) < min(self.in_flight, total - len(self.trials)):
                 begin(self.ask())
@@ -167,7 +176,8 @@ class Search:
             return proposal.outcome
         try:
             outcome = begun.result()
-            measured = None if self.measure is None else self.measure(proposal.widths, outcome)
+            wanted = self.measure is not None and proposal.kind != "sensitivity"
+            measured = self.measure(proposal.widths, outcome) if wanted else None
             return outcome if measured is None else measured
         except RunDirError:
             raise
@@ -197,14 +207,15 @@ class Search:
     def _propose(self, number: int) -> Proposal:
         known = self._known(number)
         states, actions, beat = np.zeros((0, len(NAMES)), np.float32), np.zeros(0), None
-        if number >= FIRST_EPISODE:
-            kind = "agent"
+        kind = self.schedule.kind(number)
+        if kind == "agent":
             widths, states, actions = self._lessons.act(number, len(known))
             beat = self._beat(known)
-        elif number == _UNIFORM:
-            kind, widths = "uniform", self._uniform()
+        elif kind == "refined":
+            widths, states, actions = self._lessons.follow(number, self._refined(number, known))
+            beat = self._beat(known)
         else:
-            kind, widths = "base", tuple(unit.channels for unit in self.units)
+            widths = self._given(kind, number, known)
         plan = self._digest(widths)
         outcome = next((t.outcome for t in known if t.plan == plan and t.state == "complete"), None)
         return Proposal(number, kind, widths, plan, states, actions, beat, outcome)
@@ -213,12 +224,32 @@ class Search:
         """What the proposal of that number may know of, although the journal may hold more after a restart."""
         return self.trials[: max(0, number - self.in_flight + 1)]
 
-    def _uniform(self) -> tuple[int, ...]:
-        limit = self._limit(_UNIFORM)
+    def _given(self, kind: str, number: int, known: Sequence[Trial]) -> tuple[int, ...]:
+        """The widths of a trial that nobody has to decide."""
+        full = tuple(unit.channels for unit in self.units)
+        if kind == "sensitivity":
+            i, width = self.schedule.points[number - UNIFORM - 1]
+            return (*full[:i], width, *full[i + 1 :])
+        if kind == "greedy":
+            table = self._table or tabled(self.units, known)
+            if table is not None:  # else a unit's points all failed
+                return greedy(self.units, self.cost, self._affordable(number), table)
+        return full if kind == "base" else uniform(self.units, self.cost, self._affordable(number))
+
+    def _refined(self, number: int, known: Sequence[Trial]) -> list[float]:
+        """The keep ratios of a refined plan."""
+        rng = np.random.default_rng([self._seed, number])
+        limit, wide = self._limit(number), number - self.schedule.taught < self.schedule.warmup
+        widths = refined(self.units, self.cost, limit, known, rng, wide)
+        return [width / unit.channels for width, unit in zip(widths, self.units, strict=True)]
+
+    def _affordable(self, number: int) -> float:
+        """What a given plan may cost."""
+        limit = self._limit(number)
         if limit is None:
             base = self.cost(np.array([unit.channels for unit in self.units]))
             limit = max(_UNIFORM_SHARE * base, self._least())
-        return uniform(self.units, self.cost, limit)
+        return limit
 
     def _beat(self, known: Sequence[Trial]) -> float | None:
         """What a candidate has to beat; None where its reward depends on a cost that is measured only afterwards."""

@@ -1,9 +1,10 @@
 """Sensitivity: how accurate the network is with one unit alone narrowed; measured once, used for every budget."""
 
+import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from amc_tf import files
-from amc_tf.errors import AmcError, RunDirError
-from amc_tf.search.outcome import Outcome
+from amc_tf.errors import RunDirError
+from amc_tf.search.outcome import Trial
 
 if TYPE_CHECKING:
     from amc_tf.pruning.channel import Unit
@@ -67,7 +68,7 @@ class Sensitivity:
         if not points:
             raise ValueError(
                 f"The sensitivity table has no point of unit {unit.name!r}, but of {sorted(self.accuracy)}: measure "
-                "the rest with measure(..., known=table), or give the table of this network."
+                "the rest, or give the table of this network."
             )
         widths = [*points, unit.channels]
         values = [*(min(value, self.base) for value in _rising(list(points.values()))), self.base]
@@ -77,15 +78,18 @@ class Sensitivity:
         rising = np.minimum.accumulate(expected[::-1])[::-1]  # rounding may end a hair above the next point
         return dict(zip(unit.widths, rising.tolist(), strict=True))
 
+    @property
+    def digest(self) -> str:
+        """Names the table: equal points, equal digest."""
+        return hashlib.sha256(self._as_json()).hexdigest()[:16]
+
     def save(self, path: str | os.PathLike) -> None:
         """Writes the table as JSON.
 
         Raises:
             RunDirError: It cannot be written.
         """
-        table = {name: list(map(list, points.items())) for name, points in self.accuracy.items()}
-        stored = {"format": _FORMAT, "base": self.base, "accuracy": table}
-        files.write((json.dumps(stored, indent=1) + "\n").encode(), Path(path))
+        files.write(self._as_json(), Path(path))
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Sensitivity":
@@ -104,6 +108,10 @@ class Sensitivity:
                 f"{os.fspath(path)} is no sensitivity table ({error!r}), expected the JSON that Sensitivity.save "
                 "writes: remove the file to have it measured anew."
             ) from error
+
+    def _as_json(self) -> bytes:
+        table = {name: list(map(list, points.items())) for name, points in self.accuracy.items()}
+        return (json.dumps({"format": _FORMAT, "base": self.base, "accuracy": table}, indent=1) + "\n").encode()
 
 
 def points(units: Sequence["Unit"], most: int = 3) -> tuple[tuple[int, int], ...]:
@@ -131,60 +139,25 @@ def points(units: Sequence["Unit"], most: int = 3) -> tuple[tuple[int, int], ...
     return tuple((i, width) for _, i, width in sorted(chosen))
 
 
-def measure(
-    units: Sequence["Unit"],
-    evaluate: Callable[[tuple[int, ...]], Outcome],
-    most: int = 3,
-    known: Sensitivity | None = None,
-    on_point: Callable[[Sensitivity], None] | None = None,
-) -> Sensitivity:
-    """Measures the table, one network at a time.
+def tabled(units: Sequence["Unit"], trials: Sequence[Trial]) -> Sensitivity | None:
+    """The table that a search has measured so far; None where it has no point of a unit that has a choice.
 
-    A failed evaluation leaves its point out, and the lines between the others stand for it: a failure does not say how
-    accurate the network is (a device was unplugged, a file could not be converted), zero is not the worst of every
-    metric, and what is left out is tried again when the table is measured on. Where all points of a unit fail there is
-    nothing to stand for them, and the last error is raised.
+    A failed trial leaves its point out, and the lines between the others stand for it: a failure does not say how
+    accurate the network is (a device was unplugged, a file could not be converted).
 
     Args:
-        units: Of the network, all of them.
-        evaluate: Widths (units,) -> Outcome on all examples, as Evaluator.
-        most: See points.
-        known: A table of the same network and examples; what it has is not measured again.
-        on_point: Called with the table so far after each point, to save it.
-
-    Raises:
-        AmcError: All points of a unit failed; the table that on_point got has the others.
-        RunDirError: There is no room for what evaluating needs.
-        ValueError: `known` is of another network or of other examples; most is less than 1.
+        units: In the order of the trials' widths.
+        trials: Of the search.
     """
-    full = tuple(unit.channels for unit in units)
-    base = None if known is None else known.base
-    table: dict[str, dict[int, float]] = {} if known is None else {n: dict(p) for n, p in known.accuracy.items()}
-    todo = [(i, width) for i, width in points(units, most) if width not in table.get(units[i].name, {})]
-    failed: dict[str, AmcError] = {}
-    for i, width in todo:
-        try:
-            outcome = evaluate((*full[:i], width, *full[i + 1 :]))
-        except RunDirError:
-            raise
-        except AmcError as error:
-            failed[units[i].name] = error
-            continue
-        base = outcome.base_accuracy if base is None else base
-        if not math.isclose(base, outcome.base_accuracy, rel_tol=1e-6, abs_tol=1e-9):
-            raise ValueError(
-                f"The known sensitivity table is of a network with accuracy {base}, this one has "
-                f"{outcome.base_accuracy} on these examples: measure it anew, without the table."
-            )
-        table.setdefault(units[i].name, {})[width] = outcome.accuracy
-        if on_point is not None:
-            on_point(Sensitivity(base, table))
-    for name, error in failed.items():
-        if name not in table:
-            raise error
-    if base is None:  # of units without a choice there is no point to measure
-        base = evaluate(full).base_accuracy
-    return Sensitivity(base, table)
+    table: dict[str, dict[int, float]] = {}
+    base = None
+    for trial in trials:
+        if trial.kind == "sensitivity" and trial.state == "complete":
+            base = trial.outcome.base_accuracy
+            i = next(i for i, unit in enumerate(units) if trial.widths[i] < unit.channels)
+            table.setdefault(units[i].name, {})[trial.widths[i]] = trial.outcome.accuracy
+    missing = any(len(unit.widths) > 1 and unit.name not in table for unit in units)
+    return None if base is None or missing else Sensitivity(base, table)
 
 
 def _rising(values: list[float]) -> list[float]:

@@ -374,7 +374,7 @@ def test_searches_where_the_other_agent_does(in_flight: int, tmp_path: Path) -> 
     def trials(folder: str, episodes: int) -> list[tuple[int, ...]]:
         with Journal(tmp_path / folder, header("0", 0, {})) as journal:
             search = Search(some, cost, evaluator(cost, some), RandomAgent(seed=1), journal, limit=limit,
-                            episodes=episodes, in_flight=in_flight).run()  # fmt: skip
+                            schedule=episodes, in_flight=in_flight).run()  # fmt: skip
             return [trial.widths for trial in search.trials]
 
     whole = trials("whole", 12)

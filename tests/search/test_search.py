@@ -31,7 +31,7 @@ EVALUATE = evaluator(COST, UNITS)
 
 def search(journal: Journal, agent: FakeAgent | None = None, *, evaluate: Callable = EVALUATE, **changes) -> Search:
     """One proposal at a time, where a test does not say otherwise."""
-    arguments = {"limit": 0.5 * BASE, "episodes": 6, "in_flight": 1, **changes}
+    arguments = {"limit": 0.5 * BASE, "schedule": 6, "in_flight": 1, **changes}
     return Search(UNITS, COST, evaluate, agent or FakeAgent(), journal, **arguments)
 
 
@@ -122,7 +122,7 @@ def test_a_measured_cost_above_the_limit_is_not_best(journal: Journal) -> None:
 
 
 def test_without_a_budget_the_reward_weighs_the_cost_and_the_unpruned_network_may_be_best(journal: Journal) -> None:
-    done = search(journal, limit=None, episodes=30).run()
+    done = search(journal, limit=None, schedule=30).run()
     for trial in done.trials:
         assert trial.reward == pytest.approx(-(1 - trial.outcome.accuracy) * math.log(trial.outcome.cost))
     assert done.trials[1].widths == uniform(UNITS, COST, 0.5 * BASE)
@@ -134,7 +134,7 @@ def test_without_a_budget_the_reward_weighs_the_cost_and_the_unpruned_network_ma
 def test_without_a_budget_the_uniform_plan_keeps_what_must_be_kept(journal: Journal) -> None:
     some = [unit(64, low=0.9, name="a"), unit(64, low=0.9, name="b")]
     cost = chain_cost(2)
-    done = Search(some, cost, evaluator(cost, some), FakeAgent(), journal, episodes=0).run()
+    done = Search(some, cost, evaluator(cost, some), FakeAgent(), journal, schedule=0).run()
     assert done.trials[1].widths == (64, 64)
 
 
@@ -197,7 +197,7 @@ def test_ten_failures_in_a_row_end_the_search(journal: Journal) -> None:
         raise DeviceError("the phone is gone")
 
     with pytest.raises(DeviceError, match="the phone is gone"):
-        search(journal, evaluate=evaluate, episodes=50).run()
+        search(journal, evaluate=evaluate, schedule=50).run()
     assert len(attempts) == 17
     assert [record["state"] for record in lines(journal.run_dir)] == ["failed"] * 6 + ["complete"] + ["failed"] * 10
 
@@ -256,11 +256,11 @@ def test_the_limit_is_corrected_by_what_a_proposal_may_know_of(journal: Journal,
         asked.append(len(trials))
         return 1 + 0.01 * len(trials)
 
-    search(journal, episodes=3, in_flight=in_flight, correction=correction).run()
+    search(journal, schedule=3, in_flight=in_flight, correction=correction).run()
     assert asked == [max(0, number - in_flight + 1) for number in (1, 2, 3, 4)]
     asked.clear()
     (journal.run_dir / "agent.npz").unlink()
-    search(journal, episodes=4, in_flight=in_flight, correction=correction).run()
+    search(journal, schedule=4, in_flight=in_flight, correction=correction).run()
     replayed = range(2, 6 - in_flight)
     assert asked == [number - in_flight + 1 for number in (*replayed, 5)]
 
@@ -421,7 +421,7 @@ def test_a_plan_is_evaluated_and_measured_once(journal: Journal, in_flight: int)
     done = search(journal, evaluate=evaluate, measure=measure, digest=plan, in_flight=in_flight).run()
     assert len(evaluated) == len(measured) == in_flight
     assert all(t.outcome == done.trials[0].outcome for t in done.trials[in_flight:])
-    search(journal, evaluate=evaluate, measure=measure, digest=plan, in_flight=in_flight, episodes=9).run()
+    search(journal, evaluate=evaluate, measure=measure, digest=plan, in_flight=in_flight, schedule=9).run()
     assert len(evaluated) == in_flight and len(lines(journal.run_dir)) == 11
 
 
@@ -456,7 +456,7 @@ def test_what_there_is_to_beat_is_the_best_whole_trial_that_is_known(
 ) -> None:
     beats = {}
     for _ in range(22):  # a restart before each, which knows no more although the journal holds more
-        one = search(journal, in_flight=in_flight, limit=limit, episodes=20)
+        one = search(journal, in_flight=in_flight, limit=limit, schedule=20)
         for _ in range(in_flight):
             asked = one.ask()
             assert beats.setdefault(asked.number, asked.beat) == asked.beat
@@ -580,8 +580,8 @@ def test_a_finished_search_is_not_run_again(journal: Journal, undisturbed: list[
 
 
 def test_a_search_may_be_prolonged(journal: Journal, undisturbed: list[dict], in_flight: int) -> None:
-    search(journal, episodes=2, in_flight=in_flight).run()
-    search(journal, episodes=6, in_flight=in_flight).run()
+    search(journal, schedule=2, in_flight=in_flight).run()
+    search(journal, schedule=6, in_flight=in_flight).run()
     assert lines(journal.run_dir) == undisturbed
 
 
@@ -732,9 +732,9 @@ def test_a_journal_that_was_cut_behind_the_agents_back_is_replayed(
 
 
 def test_a_search_may_go_on_with_another_number_in_flight(journal: Journal) -> None:
-    search(journal, Mortal(1), episodes=3, in_flight=1).run()
-    search(journal, Mortal(2), episodes=5, in_flight=2).run()
-    assert len(search(journal, Mortal(1), episodes=7, in_flight=1).run().trials) == 9
+    search(journal, Mortal(1), schedule=3, in_flight=1).run()
+    search(journal, Mortal(2), schedule=5, in_flight=2).run()
+    assert len(search(journal, Mortal(1), schedule=7, in_flight=1).run().trials) == 9
 
 
 @pytest.mark.parametrize("agent_file", ["missing", "behind"])
@@ -742,9 +742,9 @@ def test_the_journal_is_replayed_to_an_agent_that_lacks_it(
     journal: Journal, undisturbed: list[dict], in_flight: int, agent_file: str
 ) -> None:
     path = journal.run_dir / "agent.npz"
-    search(journal, episodes=3, in_flight=in_flight).run()
+    search(journal, schedule=3, in_flight=in_flight).run()
     old = path.read_bytes()  # it knows episode 0, or nothing
-    search(journal, episodes=5, in_flight=in_flight).run()
+    search(journal, schedule=5, in_flight=in_flight).run()
     path.unlink()
     if agent_file == "behind":
         path.write_bytes(old)
@@ -767,7 +767,7 @@ def test_a_failed_trial_is_replayed_as_it_was_taught(journal: Journal) -> None:
     first, second = FakeAgent(), FakeAgent()
     search(journal, first, evaluate=evaluate).run()
     (journal.run_dir / "agent.npz").unlink()
-    search(journal, second, episodes=7).run()
+    search(journal, second, schedule=7).run()
     for (*_, taught), (*_, replayed) in zip(first.lessons, second.lessons[:4], strict=True):
         assert taught == replayed
 
@@ -779,7 +779,7 @@ def test_an_agents_file_that_does_not_load_is_replaced_by_a_replay(
         def load(self, path):
             raise AgentError("The file is damaged.")
 
-    search(journal, episodes=3, in_flight=in_flight).run()
+    search(journal, schedule=3, in_flight=in_flight).run()
     search(journal, Refusing(), in_flight=in_flight).run()
     assert "The file is damaged. Its episodes are replayed" in caplog.text
     assert lines(journal.run_dir) == undisturbed
@@ -794,7 +794,7 @@ def test_an_agents_file_without_a_journal_is_not_loaded(
 
 
 def test_an_agent_that_is_not_fresh_is_refused(journal: Journal) -> None:
-    search(journal, episodes=2).run()
+    search(journal, schedule=2).run()
     (journal.run_dir / "agent.npz").unlink()
     agent = FakeAgent()
     agent.last_episode = 99
@@ -803,14 +803,14 @@ def test_an_agent_that_is_not_fresh_is_refused(journal: Journal) -> None:
 
 
 def test_a_journal_of_other_units_is_refused(journal: Journal) -> None:
-    search(journal, episodes=1).run()
+    search(journal, schedule=1).run()
     other = [unit(64, name="elsewhere")]
     with pytest.raises(RunDirError, match="of units .*unit0.*this search of .*elsewhere"):
         Search(other, chain_cost(1), EVALUATE, FakeAgent(), journal)
 
 
 def test_a_journal_of_other_bounds_is_refused(journal: Journal) -> None:
-    search(journal, episodes=2, limit=0.9 * BASE).run()
+    search(journal, schedule=2, limit=0.9 * BASE).run()
     (journal.run_dir / "agent.npz").unlink()
     with pytest.raises(
         RunDirError, match="Trial 2 of .*journal.jsonl kept .*which the bounds of this search turn into"
@@ -831,7 +831,7 @@ def test_a_limit_out_of_reach_is_refused_before_anything_is_evaluated(journal: J
 
 def test_every_trial_of_the_agent_is_within_the_limit_and_uses_it(journal: Journal) -> None:
     fine = units(64, 96, 64, 32, step=1)
-    done = Search(fine, COST, EVALUATE, FakeAgent(), journal, limit=0.5 * BASE, episodes=60).run()
+    done = Search(fine, COST, EVALUATE, FakeAgent(), journal, limit=0.5 * BASE, schedule=60).run()
     shares = np.array([t.outcome.cost / BASE for t in done.trials[2:]])
     assert (shares <= 0.5).all()
     assert (shares >= 0.97 * 0.5).mean() > 0.9
@@ -842,7 +842,7 @@ def test_numpy_numbers_of_the_evaluator_reach_the_journal(journal: Journal) -> N
         outcome = EVALUATE(widths)
         return Outcome(np.float32(outcome.accuracy), np.int64(outcome.cost), np.float64(0.9), np.float32(BASE))
 
-    done = search(journal, evaluate=evaluate, episodes=1).run()
+    done = search(journal, evaluate=evaluate, schedule=1).run()
     assert isinstance(done.best, Trial)
     assert lines(journal.run_dir)[1]["outcome"]["cost"] == int(done.trials[1].outcome.cost)
 
@@ -850,5 +850,5 @@ def test_numpy_numbers_of_the_evaluator_reach_the_journal(journal: Journal) -> N
 def test_costs_of_any_number_of_units(journal: Journal) -> None:
     one = [unit(64, name="only")]
     cost = ProductCost([[0, 1], [0, 0]])
-    done = Search(one, cost, evaluator(cost, one), FakeAgent(), journal, limit=32, episodes=3).run()
+    done = Search(one, cost, evaluator(cost, one), FakeAgent(), journal, limit=32, schedule=3).run()
     assert [t.widths for t in done.trials] == [(64,), (32,), (32,), (32,), (32,)]
