@@ -64,7 +64,10 @@ SIGMA_END = 0.05  # ours: what a short run decays to, or it would end exploring
 FIRST_UPDATES = 1000  # ours: of the critic alone when warm-up ends, see above
 BASELINE_DECAY = 0.95  # PocketFlow's AMC; the code's 0.5 makes the targets of deep networks jump with every episode
 
-FORMAT = 1  # of the saved file
+ELITE = 0.1  # ours: share of the replay, its best episodes, that the actor imitates
+IMITATION_RATE = 1e-3  # ours: as the critic's
+
+FORMAT = 2  # of the saved file
 INIT, NOISE, REPLAY, FIRST = range(4)  # what the random numbers of an episode are for
 
 State = list[float]
@@ -110,6 +113,13 @@ class Replay:
         return [self.states[rows], self.actions[rows], self.rewards[rows], self.discounts[rows], self.next_states[rows]]
 
 
+    def best(self, count: int, rng: np.random.Generator) -> list[np.ndarray]:
+        """Draws (count, BATCH) transitions of the best episodes: states, actions."""
+        elite = np.flatnonzero(self.rewards >= np.quantile(self.rewards, 1 - ELITE))
+        rows = elite[rng.integers(len(elite), size=(count, BATCH))]
+        return [self.states[rows], self.actions[rows]]
+
+
 class Learner:
     """Networks, optimisers, replay and baseline of the agent, and the exploration of its episodes.
 
@@ -138,6 +148,7 @@ class Learner:
         target_actor, target_critic = actor.copy(name="TargetActor"), critic.copy(name="TargetCritic")
         self._actor_adam = actor_adam = tf.keras.optimizers.Adam(ACTOR_RATE, epsilon=ADAM_EPSILON)
         critic_adam = tf.keras.optimizers.Adam(CRITIC_RATE, epsilon=ADAM_EPSILON)
+        self._actor, self._imitation_adam = actor, tf.keras.optimizers.Adam(IMITATION_RATE, epsilon=ADAM_EPSILON)
         self._agent = DdpgAgent(
             time_step_spec(state_spec),
             action_spec,
@@ -164,6 +175,7 @@ class Learner:
         self._agent.initialize()  # the targets start as copies
         actor_adam.build(actor.trainable_variables)  # a file may be loaded before anything was trained
         critic_adam.build(critic.trainable_variables)
+        self._imitation_adam.build(actor.trainable_variables)
         self._variables = {
             f"{name}/{index}": variable
             for name, variables in {
@@ -173,6 +185,7 @@ class Learner:
                 "target_critic": target_critic.variables,
                 "actor_adam": actor_adam.variables,
                 "critic_adam": critic_adam.variables,
+                "imitation_adam": self._imitation_adam.variables,
             }.items()
             for index, variable in enumerate(variables)
         }
@@ -181,6 +194,7 @@ class Learner:
         rows = [tf.TensorSpec((None, BATCH, *own.shape[1:])) for own in vars(self.replay).values()]
         self._decide = tf.function(self._decide_one, input_signature=[state], autograph=False)
         self._train = tf.function(self._train_all, input_signature=rows, autograph=False)
+        self._imitate = tf.function(self._imitate_all, input_signature=rows[:2], autograph=False)
 
     def sigma(self, episode: int) -> float:
         """Standard deviation of the noise around the actor's action, after warm-up."""
@@ -224,6 +238,8 @@ class Learner:
         rng = np.random.default_rng([self.seed, episode, purpose])
         now, actions, rewards, discounts, following = self.replay.batches(count, rng)
         self._train(now, actions, rewards - np.float32(self.baseline), discounts, following)
+        if not self.paper:
+            self._imitate(*self.replay.best(count, rng))
 
     def save(self, path: Path) -> None:
         """Writes everything that learning has changed to one file, which is complete or not there."""
@@ -300,6 +316,19 @@ class Learner:
             return row + 1
 
         tf.while_loop(lambda row: row < tf.shape(rewards)[0], update, [0])
+
+    def _imitate_all(self, states, actions) -> None:
+        """One update of the actor towards what was done for each row of (updates, BATCH, ...) tensors, in order."""
+
+        def update(row: tf.Tensor) -> tf.Tensor:
+            with tf.GradientTape() as tape:
+                acted, _ = self._actor(states[row], tf.fill([BATCH], StepType.MID))
+                loss = tf.reduce_mean(tf.square(acted - actions[row]))
+            weights = self._actor.trainable_variables
+            self._imitation_adam.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+            return row + 1
+
+        tf.while_loop(lambda row: row < tf.shape(actions)[0], update, [0])
 
 
 def requests(pipe: int, parent: int) -> Iterator[dict]:
