@@ -82,12 +82,40 @@ def train(
     Returns:
         The trained model.
     """
+    architecture, options, _ = models.TRAINED[network]
+    model = models.build(architecture, keras, name=network, **options)
+    written = {"out": out, "validation_data": test_data, "validation_batch_size": 500}
+    fit(keras, model, train_data, epochs=epochs, batch=batch, rate=rate, shift=shift, seed=seed, **written)
+    return model
+
+
+def fit(
+    keras: Any,
+    model: Any,
+    train_data: tuple[np.ndarray, np.ndarray],
+    *,
+    epochs: int,
+    batch: int,
+    rate: float,
+    shift: int,
+    seed: int = 0,
+    rise: int | None = None,
+    out: Path | None = None,
+    **options: Any,
+) -> None:
+    """Trains a network as the module says.
+
+    Args:
+        keras: the module that the model belongs to.
+        model: is compiled and trained.
+        train_data, epochs, batch, rate, shift, seed, out: see `train`.
+        rise: steps until the learning rate is at its highest; default: an epoch, or a tenth of all where that is less.
+        **options: passed to Keras's fit.
+    """
     x, y = train_data
     batch = min(batch, len(x))
     steps = len(x) // batch
-    rise = min(steps, epochs * steps // 10)
-    architecture, options, _ = models.TRAINED[network]
-    model = models.build(architecture, keras, name=network, **options)
+    rise = min(steps, epochs * steps // 10) if rise is None else rise
     optimizer = keras.optimizers.SGD(rate, momentum=MOMENTUM, nesterov=True, weight_decay=WEIGHT_DECAY)
     optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
     model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
@@ -110,13 +138,11 @@ def train(
         batches(x, y, batch, shift, seed),
         epochs=epochs,
         steps_per_epoch=steps,
-        validation_data=test_data,
-        validation_batch_size=500,
         callbacks=[Rate(), Write()] if out else [Rate()],
         shuffle=False,  # the generator does
         verbose=2,
+        **options,
     )
-    return model
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -23,6 +23,7 @@ from amc_tf.pruning.patches import Reader, reader
 from amc_tf.pruning.plan import Plan
 
 RIDGE = 1e-3  # of the mean variance of a column: enough for columns that are sums of others, too little to be felt else
+FEW = 0.1  # likewise, times columns / patches: what few patches say of many columns is mostly chance
 PATCHES = 32  # an example and layer; neighbours tell little news
 _BATCH = 32  # examples that the original network is run on at a time
 _CACHE = 256 << 20  # bytes of corrections that are kept for other plans
@@ -197,11 +198,12 @@ class _Sums:
         mean = self._origin + shift
         # Channels that never change still seem to, by what their values are rounded to.
         least = float(np.mean(np.square(mean))) * np.finfo(np.float32).eps ** 2
+        share = RIDGE + FEW * len(mean) / self._count
         if self._products is not None:
             covariance = self._products / np.float32(self._count) - np.outer(shift, shift)
-            return Moments(mean, covariance, None, max(RIDGE * float(np.trace(covariance)) / len(mean), least))
+            return Moments(mean, covariance, None, max(share * float(np.trace(covariance)) / len(mean), least))
         patches = (np.concatenate(self._patches) - shift) / np.float32(np.sqrt(self._count))
-        return Moments(mean, None, patches, max(RIDGE * float(np.square(patches).sum()) / len(mean), least))
+        return Moments(mean, None, patches, max(share * float(np.square(patches).sum()) / len(mean), least))
 
 
 def _constant(graph: Graph, layer: str) -> tuple[str, int, int] | None:

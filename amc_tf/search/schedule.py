@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from amc_tf.pruning.channel import Unit
 
 UNIFORM = 1  # number of the trial; 0 is the unpruned network
-_TABLE_SHARE = 0.25  # of the episodes at most that measuring a sensitivity table may take
+_TABLE_SHARE = 0.2  # of the episodes at most that measuring a sensitivity table may take
 _WARMUP = 0.25  # of the episodes that are the agent's: the paper's 100 of 400
 _LAST = 1 / 3  # of them that refinement has for itself
 
