@@ -2,13 +2,14 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from amc_tf.search.outcome import Outcome
+from amc_tf.search.outcome import Outcome, Trial
+from amc_tf.search.sensitivity import Sensitivity, points, tabled
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,29 @@ def evaluator(cost: ProductCost, some: Sequence[FakeUnit]):
         return Outcome(accuracy, cost(widths), 0.9, base)
 
     return evaluate
+
+
+def alone(some: Sequence[FakeUnit], i: int, width: int) -> tuple[int, ...]:
+    """The widths of the whole network with one unit narrowed."""
+    full = tuple(one.channels for one in some)
+    return (*full[:i], width, *full[i + 1 :])
+
+
+def trial(
+    some: Sequence[FakeUnit], widths: Sequence[int], outcome: Outcome | None, number: int = 2, kind: str = "agent"
+) -> Trial:
+    """The trial of an outcome, rewarded by its accuracy; a failed one of None."""
+    ratios = {one.name: width / one.channels for one, width in zip(some, widths, strict=True)}
+    state, reward, reason = ("complete", outcome.accuracy - 1, None) if outcome else ("failed", None, "Error: no.")
+    return Trial(number, state, kind, tuple(widths), ratios, str(widths), outcome, reward, 1.0, reason)
+
+
+def measured_table(
+    some: Sequence[FakeUnit], evaluate: Callable[[tuple[int, ...]], Outcome], most: int = 3
+) -> Sensitivity:
+    """The sensitivity table that a search would measure."""
+    plans = [alone(some, *point) for point in points(some, most)]
+    return tabled(some, [trial(some, plan, evaluate(plan), kind="sensitivity") for plan in plans])
 
 
 class FakeAgent:

@@ -15,9 +15,9 @@ from amc_tf.search.baselines import RandomAgent, deep, greedy, shallow
 from amc_tf.search.budget import nearest_width, uniform
 from amc_tf.search.journal import Journal, header
 from amc_tf.search.search import Search
-from amc_tf.search.sensitivity import Sensitivity, measure
+from amc_tf.search.sensitivity import Sensitivity
 from tests.contracts.agent import EPISODES, FEATURES, ActingContract, act_out, states
-from tests.search.fakes import FakeUnit, ProductCost, chain_cost, evaluator, units
+from tests.search.fakes import FakeUnit, ProductCost, chain_cost, evaluator, measured_table, units
 from tests.search.test_budget import problems
 
 STATE = states(0)[0]
@@ -169,7 +169,7 @@ def test_where_no_unit_saves_anything_alone_the_plan_still_fits() -> None:
 
 def test_a_sensitive_unit_stays_wider() -> None:
     some, cost = units(*[64] * 8), chain_cost(8)
-    table = measure(some, evaluator(cost, some), most=2)  # whose units weigh more the deeper they are
+    table = measured_table(some, evaluator(cost, some), most=2)  # whose units weigh more the deeper they are
     widths = greedy(some, cost, 0.4 * cost([64] * 8), table)
     assert np.mean(widths[:4]) < np.mean(widths[4:])
 
@@ -257,7 +257,7 @@ def test_pricing_only_what_looks_best_changes_nothing(seed: int) -> None:
 def test_greedy_asks_for_few_costs() -> None:
     some = fine(*[64] * 30, least=0.25)
     cost = chain_cost(30)
-    table = measure(some, evaluator(cost, some))
+    table = measured_table(some, evaluator(cost, some))
     cost.calls = 0
     greedy(some, cost, 0.5 * cost([64] * 30), table)
     assert cost.calls < 20_000  # all of the 1440 steps anew before each of some 60 would be 86 000
@@ -266,7 +266,7 @@ def test_greedy_asks_for_few_costs() -> None:
 def test_one_table_serves_every_budget(tmp_path: Path) -> None:
     some, cost = units(32, 64, 64, 96), chain_cost(4)
     evaluate, asked = evaluator(cost, some), []
-    measure(some, lambda widths: asked.append(widths) or evaluate(widths)).save(tmp_path / "table.json")
+    measured_table(some, lambda widths: asked.append(widths) or evaluate(widths)).save(tmp_path / "table.json")
     evaluations = len(asked)
     table = Sensitivity.load(tmp_path / "table.json")
     base = cost([u.channels for u in some])

@@ -43,7 +43,7 @@ def test_an_outcome_refuses_what_is_no_number_of_examples(examples) -> None:
     "changes, said",
     [
         ({"state": "pruned"}, "'pruned'"),
-        ({"kind": "greedy"}, "'greedy'"),
+        ({"kind": "shallow"}, "'shallow'"),
         ({"outcome": None}, "complete with outcome None"),
         ({"reward": None}, "reward None"),
         ({"state": "failed", "reason": "no phone"}, "failed with outcome"),

@@ -1,7 +1,8 @@
-"""The sensitivity table: what is measured, what is made of noisy points, and that nothing is measured twice."""
+"""The sensitivity table: what is measured, what is made of noisy points, and what of a search's trials."""
 
 import itertools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,34 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amc_tf.errors import ConversionError, RunDirError
-from amc_tf.search.outcome import Outcome
-from amc_tf.search.sensitivity import Sensitivity, measure, points
-from tests.search.fakes import FakeUnit, unit, units
+from amc_tf.errors import RunDirError
+from amc_tf.search.outcome import Outcome, Trial
+from amc_tf.search.sensitivity import Sensitivity, points, tabled
+from tests.search.fakes import FakeUnit, alone, trial, unit, units
 
 ONE = FakeUnit("u", 32, (8, 16, 24, 32))
-
-
-class Recorder:
-    """Evaluates widths by the share of channels kept, squared; remembers them, and fails where told to."""
-
-    def __init__(self, some: list[FakeUnit], failing: dict[tuple[int, ...], Exception] | None = None):
-        self.full, self.failing, self.asked = tuple(u.channels for u in some), failing or {}, []
-
-    def accuracy(self, widths: tuple[int, ...]) -> float:
-        return 0.9 * float(np.prod(np.array(widths) / self.full)) ** 0.5
-
-    def __call__(self, widths: tuple[int, ...]) -> Outcome:
-        self.asked.append(widths)
-        if widths in self.failing:
-            raise self.failing[widths]
-        return Outcome(self.accuracy(widths), float(sum(widths)), 0.9, float(sum(self.full)))
-
-
-def alone(some: list[FakeUnit], i: int, width: int) -> tuple[int, ...]:
-    widths = [u.channels for u in some]
-    widths[i] = width
-    return tuple(widths)
 
 
 def curve(points: dict[int, float], one: FakeUnit = ONE) -> dict[int, float]:
@@ -175,84 +154,57 @@ def test_at_least_one_point_a_unit() -> None:
         points(units(64), 0)
 
 
-def test_measures_each_unit_alone() -> None:
-    some = units(64, 32, 48)
-    evaluate = Recorder(some)
-    table = measure(some, evaluate, most=2)
-    assert evaluate.asked == [alone(some, i, width) for i, width in points(some, 2)]
-    assert table.base == 0.9
-    expected = {u.name: {w: evaluate.accuracy(alone(some, i, w)) for j, w in points(some, 2) if j == i}
-                for i, u in enumerate(some)}  # fmt: skip
-    assert table.accuracy == expected
+def of_points(
+    some: list[FakeUnit], chosen: Sequence[tuple[int, int]], failed: Sequence[tuple[int, int]] = ()
+) -> list[Trial]:
+    """The trials of a search that measured the points, each as accurate as is its unit's share of channels."""
+    found = [trial(some, [u.channels for u in some], Outcome(0.9, 1, 0.9, 1), 0, "base")]
+    for i, width in chosen:
+        outcome = None if (i, width) in failed else Outcome(0.9 * width / some[i].channels, 1, 0.9, 1)
+        found.append(trial(some, alone(some, i, width), outcome, len(found), "sensitivity"))
+    return found
 
 
-def test_what_is_known_is_not_measured_again() -> None:
+def test_a_searchs_points_make_the_table() -> None:
+    some = [FakeUnit("a", 8, (2, 4, 6, 8)), FakeUnit("whole", 9, (9,)), FakeUnit("b", 10, (5, 10))]
+    trials = of_points(some, points(some))
+    other = Outcome(0.1, 1, 0.9, 1)
+    trials.insert(2, trial(some, alone(some, 0, 4), other))  # of the agent, perhaps of a part of the examples
+    table = tabled(some, trials)
+    assert table == Sensitivity(0.9, {"a": {w: 0.9 * w / 8 for w in (2, 4, 6)}, "b": {5: 0.45}})
+    assert [list(table.curve(u)) for u in some] == [[2, 4, 6, 8], [9], [5, 10]]
+
+
+def test_there_is_no_table_before_every_unit_has_a_point() -> None:
     some = units(64, 32)
-    whole = measure(some, Recorder(some), most=3)
-    coarse = measure(some, Recorder(some), most=1)
-    evaluate = Recorder(some)
-    assert measure(some, evaluate, most=3, known=coarse) == whole
-    assert len(evaluate.asked) == len(points(some, 3)) - 2
-    idle = Recorder(some)
-    assert measure(some, idle, most=3, known=whole) == whole
-    assert idle.asked == []
+    trials = of_points(some, points(some))
+    tables = [tabled(some, trials[:count]) for count in range(len(trials) + 1)]
+    assert tables[:3] == [None] * 3  # nothing, the base, and the first unit's narrowest
+    assert all(set(table.accuracy) == {"unit0", "unit1"} for table in tables[3:])
+    assert [sum(map(len, table.accuracy.values())) for table in tables[3:]] == [2, 3, 4, 5, 6]
 
 
-def test_stopped_and_saved_it_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_failed_point_is_left_out() -> None:
     some = units(64, 32)
-    path = tmp_path / "table.json"
-    todo = points(some)
-    stopping = Recorder(some, {alone(some, *todo[3]): KeyboardInterrupt()})
-    with pytest.raises(KeyboardInterrupt):
-        measure(some, stopping, on_point=lambda table: table.save(path))
-    assert sum(map(len, Sensitivity.load(path).accuracy.values())) == 3
-    evaluate = Recorder(some)
-    assert measure(some, evaluate, known=Sensitivity.load(path)) == measure(some, Recorder(some))
-    assert evaluate.asked == [alone(some, *point) for point in todo[3:]]
+    missed = points(some)[0]
+    table = tabled(some, of_points(some, points(some), failed=[missed]))
+    assert {name: len(own) for name, own in table.accuracy.items()} == {"unit0": 2, "unit1": 3}
+    assert missed[1] not in table.accuracy["unit0"] and missed[1] in table.curve(some[0])
 
 
-def test_a_failed_point_is_left_out_and_tried_again() -> None:
+def test_where_all_points_of_a_unit_failed_there_is_no_table() -> None:
     some = units(64, 32)
-    missed = points(some)[1]
-    name = some[missed[0]].name
-    failing = Recorder(some, {alone(some, *missed): ConversionError("no")})
-    saved = []
-    table = measure(some, failing, on_point=saved.append)
-    assert len(failing.asked) == len(points(some)) and saved[-1] == table
-    assert missed[1] not in table.accuracy[name] and len(table.accuracy[name]) == 2
-    evaluate = Recorder(some)
-    assert missed[1] in measure(some, evaluate, known=table).accuracy[name]
-    assert evaluate.asked == [alone(some, *missed)]
+    assert tabled(some, of_points(some, points(some), failed=[p for p in points(some) if p[0] == 0])) is None
 
 
-def test_a_unit_of_which_all_fails_is_told_when_the_others_are_measured() -> None:
-    some = units(64, 32)
-    failing = {alone(some, i, width): ConversionError(f"no {width}") for i, width in points(some) if i == 0}
-    saved = []
-    with pytest.raises(ConversionError, match="no 48"):
-        measure(some, Recorder(some, failing), on_point=saved.append)
-    assert list(saved[-1].accuracy) == ["unit1"] and len(saved[-1].accuracy["unit1"]) == 3
-
-
-@pytest.mark.parametrize("error", [RunDirError("full"), ZeroDivisionError("a bug")])
-def test_what_is_no_plans_fault_ends_the_measuring(error: Exception) -> None:
-    some = units(64, 32)
-    evaluate = Recorder(some, {alone(some, *points(some)[1]): error})
-    with pytest.raises(type(error)):
-        measure(some, evaluate)
-    assert len(evaluate.asked) == 2
-
-
-def test_a_table_of_another_network_is_refused() -> None:
-    some = units(64, 32)
-    with pytest.raises(ValueError, match="accuracy 0.8, this one has 0.9"):
-        measure(some, Recorder(some), known=Sensitivity(0.8, {"unit0": {16: 0.5}}))
-
-
-def test_a_network_without_a_choice_has_a_base() -> None:
-    some = [FakeUnit("a", 8, (8,))]
-    table = measure(some, Recorder(some))
-    assert table == Sensitivity(0.9, {}) and table.curve(some[0]) == {8: 0.9}
+def test_a_digest_names_the_points(tmp_path: Path) -> None:
+    table = Sensitivity(0.9, {"a": {8: 0.5, 16: 0.6}})
+    table.save(tmp_path / "t.json")
+    same = [Sensitivity(0.9, {"a": {16: 0.6, 8: np.float64(0.5)}}), Sensitivity.load(tmp_path / "t.json")]
+    others = [Sensitivity(0.8, table.accuracy), Sensitivity(0.9, {"b": {8: 0.5, 16: 0.6}}),
+              Sensitivity(0.9, {"a": {8: 0.5}}), Sensitivity(0.9, {"a": {8: 0.5, 16: 0.61}})]  # fmt: skip
+    assert {one.digest for one in same} == {table.digest}
+    assert len({one.digest for one in (table, *others)}) == 5
 
 
 def test_the_file_is_plain_json(tmp_path: Path) -> None:
