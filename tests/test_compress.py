@@ -78,7 +78,7 @@ def test_the_counts_are_those_of_the_model_and_the_file(done):
 
 def test_every_episode_ends_within_the_budget(done):
     _, _, result = done
-    episodes = [trial for trial in result.trials if trial.kind == "agent"]
+    episodes = [trial for trial in result.trials if trial.kind in ("agent", "refined")]
     assert len(episodes) == 4
     assert all(trial.outcome.cost <= result.limit for trial in episodes)
     assert result.compressed.macs <= 0.6 * result.base.macs
@@ -148,6 +148,7 @@ def test_without_a_budget_the_reward_weighs_accuracy_against_cost(tmp_path):
     trial = result.trials[-1]
     assert trial.reward == pytest.approx(-(1 - trial.outcome.accuracy) * math.log(trial.outcome.cost))
     assert result.limit is None
+    assert 0.8 * result.compressed.params <= result.uniform.params <= result.compressed.params
 
 
 def test_a_size_budget_holds_for_the_file(tmp_path):
@@ -356,3 +357,61 @@ def test_two_searches_cannot_share_a_run_directory(done):
     header = json.loads((result.run_dir / "journal.jsonl").read_text().splitlines()[0])
     with Journal(result.run_dir, header), pytest.raises(amc_tf.RunDirError, match="use"):
         run(model, result.run_dir, validation_data=small.labelled(model, 40, seed=9))
+
+
+@pytest.fixture(scope="module")
+def network():
+    return small.network(keras)
+
+
+def test_the_uniform_network_is_made_and_scored_as_the_winner_is(done):
+    model, _, result = done
+    uniform = next(trial for trial in result.trials if trial.kind == "uniform")
+    assert result.uniform.macs == uniform.outcome.cost == result.summary()["uniform"]["macs"]
+    if result.plan.digest == uniform.plan:
+        assert result.uniform == result.compressed
+    else:
+        assert result.uniform.params != result.compressed.params
+
+
+def test_the_sensitivity_of_one_search_serves_another(network, tmp_path):
+    first = run(network, tmp_path / "first", episodes=20, round_to=8)
+    kinds = [trial.kind for trial in first.trials]
+    assert kinds.count("sensitivity") == 4 and kinds.count("greedy") == 1
+    assert first.compressed.macs <= 0.6 * first.base.macs
+    table = first.run_dir / "sensitivity.json"
+    second = run(network, tmp_path / "second", budget=0.5, episodes=2, round_to=8, sensitivity=table)
+    assert [trial.kind for trial in second.trials] == ["base", "uniform", "greedy", "agent"]
+    assert (second.run_dir / "sensitivity.json").read_bytes() == table.read_bytes()
+    other = tmp_path / "other.json"
+    other.write_text(table.read_text().replace('"base": 1.0', '"base": 0.7'))
+    with pytest.raises(ValueError, match=r"accuracy 0.7, this one has 1.0"):
+        run(network, tmp_path / "third", round_to=8, sensitivity=other)
+    other.write_text("[]")
+    with pytest.raises(amc_tf.RunDirError, match="no sensitivity table"):
+        run(network, tmp_path / "third", round_to=8, sensitivity=other)
+
+
+def test_the_papers_search_is_the_agents_alone_and_another_search(network, tmp_path):
+    paper = run(network, tmp_path / "run", paper=True, episodes=2)
+    assert [trial.kind for trial in paper.trials] == ["base", "uniform", "agent", "agent"]
+    assert paper.uniform.accuracy == paper.trials[1].outcome.accuracy  # both on the reward data
+    with pytest.raises(amc_tf.RunDirError, match="paper"):
+        run(network, tmp_path / "run")
+
+
+def test_without_reconstruction_kernels_stay_as_they_are(network, tmp_path):
+    def kernels(result, name):
+        full = network.get_layer(name).get_weights()[0]
+        kept = {float(value) for value in np.ravel(full)}
+        return np.mean([float(value) in kept for value in np.ravel(result.model.get_layer(name).get_weights()[0])])
+
+    plain = run(network, tmp_path / "plain", reconstruct=False, episodes=1)
+    mended = run(network, tmp_path / "mended", episodes=1)
+    assert kernels(plain, "wide") == 1 and kernels(mended, "wide") < 0.1
+
+
+@pytest.mark.parametrize("name", ["reconstruct", "paper"])
+def test_switches_are_true_or_false(network, tmp_path, name):
+    with pytest.raises(TypeError, match=f"{name} is 'yes'"):
+        run(network, tmp_path / "run", **{name: "yes"})

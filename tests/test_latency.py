@@ -102,7 +102,7 @@ def test_the_budget_is_held_by_what_was_measured(model, tmp_path):
 
 def test_the_budget_is_spent(model, tmp_path):
     result = run(model, tmp_path / "run", Computed())
-    shares = [t.outcome.cost / t.outcome.base_cost for t in result.trials if t.kind == "agent"]
+    shares = [t.outcome.cost / t.outcome.base_cost for t in result.trials if t.kind in ("agent", "refined")]
     assert max(shares) <= 0.6 and min(shares) > 0.5
 
 
@@ -147,7 +147,7 @@ def test_a_budget_in_milliseconds(model, tmp_path):
 
 def test_without_a_budget_the_reward_weighs_accuracy_against_latency(model, tmp_path):
     result = run(model, tmp_path / "run", Computed(), budget=None)
-    costs = {round(t.outcome.cost / t.outcome.base_cost, 1) for t in result.trials if t.kind == "agent"}
+    costs = {round(t.outcome.cost / t.outcome.base_cost, 1) for t in result.trials if t.kind in ("agent", "refined")}
     assert len(costs) > 2 and result.compressed.latency_ms < result.base.latency_ms
 
 
