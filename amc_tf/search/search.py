@@ -217,7 +217,9 @@ class Search:
         else:
             widths = self._given(kind, number, known)
         plan = self._digest(widths)
-        outcome = next((t.outcome for t in known if t.plan == plan and t.state == "complete"), None)
+        # What a point of the table came to was not measured.
+        final = (t for t in known if t.state == "complete" and (t.kind != "sensitivity" or self.measure is None))
+        outcome = next((t.outcome for t in final if t.plan == plan), None)
         return Proposal(number, kind, widths, plan, states, actions, beat, outcome)
 
     def _known(self, number: int) -> tuple[Trial, ...]:
@@ -259,7 +261,8 @@ class Search:
     def _best(self, trials: Sequence[Trial]) -> Trial | None:
         allowed = float("inf") if self.limit is None else self.limit
         whole = [t for t in trials if t.state == "complete" and t.outcome.examples is None]
-        able = [t for t in whole if t.outcome.cost <= allowed]
+        free = self.limit is None and self.measure is None  # else a point of the table is no candidate
+        able = [t for t in whole if t.outcome.cost <= allowed and (free or t.kind != "sensitivity")]
         return max(able, key=lambda trial: (trial.reward, -trial.outcome.cost), default=None)
 
     def _least(self) -> float:

@@ -7,26 +7,32 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from amc_tf.errors import AgentError, BudgetError, DeviceError, RunDirError
+from amc_tf.errors import AgentError, BudgetError, ConversionError, DeviceError, RunDirError
+from amc_tf.search.baselines import greedy
 from amc_tf.search.budget import uniform
 from amc_tf.search.journal import Journal, header
 from amc_tf.search.metrics import BadPredictions
 from amc_tf.search.outcome import Outcome, Trial
+from amc_tf.search.schedule import Schedule
 from amc_tf.search.search import Search
-from tests.search.fakes import FakeAgent, ProductCost, chain_cost, evaluator, unit, units
+from amc_tf.search.sensitivity import points, tabled
+from tests.search.fakes import FakeAgent, ProductCost, alone, chain_cost, evaluator, measured_table, unit, units
 
 ROOT = Path(__file__).parents[2]
 HEADER = header("0123", 0, {"budget": 0.5})
 UNITS = units(64, 96, 64, 32)
 COST = chain_cost(4)
-BASE = COST([64, 96, 64, 32])
+FULL = (64, 96, 64, 32)
+BASE = COST(FULL)
 EVALUATE = evaluator(COST, UNITS)
+POINTS = points(UNITS, 2)[:5]  # one of each unit, and one more
+EVERY_KIND = Schedule(13, POINTS, greedy=True)
 
 
 def search(journal: Journal, agent: FakeAgent | None = None, *, evaluate: Callable = EVALUATE, **changes) -> Search:
@@ -55,6 +61,17 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, in_flight: int) -> lis
     return lines(folder)
 
 
+@pytest.fixture(scope="module", params=[6, EVERY_KIND], ids=["paper", "every kind"])
+def undisturbed_of(
+    request, tmp_path_factory: pytest.TempPathFactory, in_flight: int
+) -> tuple[Schedule | int, list[dict], list[int]]:
+    """A schedule, what a search by it writes when nothing happens to it, and the episodes that it teaches."""
+    folder, agent = tmp_path_factory.mktemp("undisturbed"), FakeAgent()
+    with Journal(folder, HEADER) as journal:
+        search(journal, agent, schedule=request.param, in_flight=in_flight).run()
+    return request.param, lines(folder), [episode for episode, *_ in agent.lessons]
+
+
 @pytest.fixture
 def journal(tmp_path: Path):
     with Journal(tmp_path / "run", HEADER) as opened:
@@ -73,6 +90,153 @@ def test_the_unpruned_network_comes_first_then_the_uniform_plan_then_the_agent(j
         assert trial.reward == -(1 - trial.outcome.accuracy)
         assert trial.keep_ratios == {u.name: w / u.channels for u, w in zip(UNITS, trial.widths, strict=True)}
         assert trial.outcome.cost <= 0.5 * BASE or trial.kind == "base"
+
+
+def test_every_kind_in_the_schedules_order(journal: Journal, in_flight: int) -> None:
+    beats, agent = {}, FakeAgent()
+
+    def evaluate(widths: tuple[int, ...], beat: float | None) -> Outcome:
+        beats.setdefault(widths, beat)
+        return EVALUATE(widths)
+
+    done = search(journal, agent, evaluate=evaluate, schedule=EVERY_KIND, in_flight=in_flight).run()
+    kinds = [t.kind for t in done.trials]
+    assert kinds == [EVERY_KIND.kind(number) for number in range(15)]
+    assert set(kinds) == {"base", "uniform", "sensitivity", "greedy", "agent", "refined"}
+    assert [t.widths for t in done.trials[2:7]] == [alone(UNITS, *point) for point in POINTS]
+    known = done.trials[: 8 - in_flight]
+    assert done.trials[7].widths == greedy(UNITS, COST, 0.5 * BASE, tabled(UNITS, known)) != done.trials[1].widths
+    assert agent.asked == [t.number - 1 for t in done.trials if t.kind == "agent" for _ in UNITS]
+    for trial in done.trials:
+        assert trial.outcome == EVALUATE(trial.widths)
+        assert trial.outcome.cost <= 0.5 * BASE or trial.kind in ("base", "sensitivity")
+        if trial.number < 8:
+            assert beats[trial.widths] is None  # scored on all examples
+        elif trial.widths not in [t.widths for t in done.trials[: trial.number]]:
+            known = done.trials[1 : trial.number - in_flight + 1]
+            assert beats[trial.widths] == max(t.reward for t in known if t.kind != "sensitivity")
+
+
+def test_the_seed_decides_the_refinement(tmp_path: Path) -> None:
+    def found(folder: str, seed: int) -> list[dict]:
+        with Journal(tmp_path / folder, HEADER) as journal:
+            search(journal, schedule=EVERY_KIND, seed=seed).run()
+        return lines(tmp_path / folder)
+
+    one, same, other = found("one", 3), found("same", 3), found("other", 4)
+    assert one == same
+    differing = [a["kind"] for a, b in zip(one, other, strict=True) if a["widths"] != b["widths"]]
+    assert one[:9] == other[:9] and "refined" in differing
+
+
+def test_uniform_greedy_and_refined_plans_are_taught_and_points_are_not(journal: Journal) -> None:
+    agent, fine = FakeAgent(), units(64, 96, 64, 32, step=1)  # so that the uniform plan is one of the bounds'
+    arguments = {"limit": 0.5 * BASE, "schedule": EVERY_KIND, "in_flight": 1}
+    done = Search(fine, COST, EVALUATE, agent, journal, **arguments).run()
+    taught = {episode + 1: (states, actions, reward) for episode, states, actions, reward in agent.lessons}
+    last = max(t.number for t in done.trials if t.kind == "agent")
+    expected = [t for t in done.trials[:last] if t.kind not in ("base", "sensitivity")]
+    assert list(taught) == [t.number for t in expected]
+    assert [t.kind for t in expected[:4]] == ["uniform", "greedy", "agent", "refined"]
+    for trial in expected:
+        states, actions, reward = taught[trial.number]
+        assert states.shape == (4, 11) and reward == trial.reward
+        assert actions.tolist() == list(trial.keep_ratios.values())
+        np.testing.assert_allclose(states[1:, -1], actions[:-1], rtol=1e-6)
+
+
+def test_without_a_budget_the_points_are_taught_too(journal: Journal) -> None:
+    agent = FakeAgent()
+    search(journal, agent, limit=None, schedule=EVERY_KIND).run()
+    assert [episode for episode, *_ in agent.lessons] == list(range(agent.last_episode + 1))
+
+
+def test_points_are_not_measured(journal: Journal, in_flight: int) -> None:
+    measured = []
+
+    def measure(widths: tuple[int, ...], outcome: Outcome) -> Outcome:
+        measured.append(widths)
+        return Outcome(outcome.accuracy, outcome.cost, 0.9, BASE, outcome.cost)
+
+    done = search(journal, measure=measure, schedule=EVERY_KIND, in_flight=in_flight).run()
+    assert not set(measured) & {t.widths for t in done.trials[2:7]}
+    assert [t.outcome.predicted is None for t in done.trials] == [t.kind == "sensitivity" for t in done.trials]
+    assert measured[:3] == [done.trials[number].widths for number in (0, 1, 7)]
+
+
+@pytest.mark.parametrize("measured", [False, True])
+@pytest.mark.parametrize("limit", [0.97 * BASE, None])
+def test_a_point_is_best_only_where_nothing_limits_or_measures_the_cost(
+    journal: Journal, limit: float | None, measured: bool
+) -> None:
+    """One may cost less than the limit by chance, and what it costs is not measured."""
+
+    def evaluate(widths: tuple[int, ...], beat: float | None) -> Outcome:
+        beats.append(beat)
+        return Outcome(0.8 if widths in plans else 0.5, COST(widths), 0.9, BASE)
+
+    beats = []
+    schedule = Schedule(9, tuple((i, UNITS[i].widths[-2]) for i in range(4)), greedy=True)
+    plans = [alone(UNITS, *point) for point in schedule.points]
+    measure = (lambda widths, outcome: None) if measured else None
+    done = search(journal, limit=limit, schedule=schedule, evaluate=evaluate, measure=measure).run()
+    assert any(t.kind == "sensitivity" and t.outcome.cost <= 0.97 * BASE for t in done.trials)
+    assert (done.best.kind == "sensitivity") == (limit is None and not measured)
+    if limit is not None:
+        assert {beat for beat in beats if beat is not None} <= {
+            t.reward for t in done.trials if t.kind != "sensitivity"
+        }
+
+
+def test_what_a_point_came_to_stands_for_no_candidate_that_is_measured(journal: Journal) -> None:
+    """As it was not; where nothing is measured it does."""
+    table = measured_table(UNITS, EVALUATE)
+    planned = greedy(UNITS, COST, 0.5 * BASE, table)
+    evaluated, measured = [], []
+
+    def evaluate(widths: tuple[int, ...], beat: float | None) -> Outcome:
+        evaluated.append(widths)
+        return EVALUATE(widths)
+
+    def digest(widths: tuple[int, ...]) -> str:
+        return "the same" if widths in (alone(UNITS, *POINTS[0]), planned) else str(widths)
+
+    def measure(widths: tuple[int, ...], outcome: Outcome) -> None:
+        measured.append(widths)
+
+    same = {"evaluate": evaluate, "digest": digest, "table": table, "schedule": Schedule(2, POINTS[:1], greedy=True)}
+    search(journal, measure=measure, **same).run()
+    assert planned in evaluated and planned in measured
+    evaluated.clear()
+    with Journal(journal.run_dir / "unmeasured", HEADER) as other:
+        done = search(other, **same).run()
+    assert done.trials[3].widths == planned and planned not in evaluated
+
+
+def test_where_all_points_of_a_unit_failed_greedy_is_uniform(journal: Journal, in_flight: int) -> None:
+    failing = [alone(UNITS, *point) for point in POINTS if point[0] == 1]
+    evaluated = []
+
+    def evaluate(widths: tuple[int, ...], beat: float | None) -> Outcome:
+        evaluated.append(widths)
+        if widths in failing:
+            raise ConversionError("no such file")
+        return EVALUATE(widths)
+
+    done = search(journal, evaluate=evaluate, schedule=EVERY_KIND, in_flight=in_flight).run()
+    assert len(failing) == 1 and [t.number for t in done.trials if t.state == "failed"] == [3]
+    assert (done.trials[7].kind, done.trials[7].widths) == ("greedy", done.trials[1].widths)
+    assert evaluated.count(done.trials[1].widths) == 1
+    assert len(done.trials) == 15
+
+
+def test_a_known_table_leads_to_the_greedy_plan_at_once(journal: Journal, in_flight: int) -> None:
+    table = measured_table(UNITS, EVALUATE)
+    schedule = Schedule.of(UNITS, 6, table)
+    done = search(journal, schedule=schedule, table=table, in_flight=in_flight).run()
+    assert [t.kind for t in done.trials[:3]] == ["base", "uniform", "greedy"] and len(done.trials) == 8
+    assert done.trials[2].widths == greedy(UNITS, COST, 0.5 * BASE, table)
+    assert "sensitivity" not in {t.kind for t in done.trials}
 
 
 def test_the_agent_is_taught_what_was_executed(journal: Journal) -> None:
@@ -491,9 +655,12 @@ def test_where_the_cost_that_counts_is_measured_afterwards_there_is_nothing_to_b
     assert any(beat is not None for beat in beats) == (limit is not None)
 
 
-def test_ask_and_tell_do_what_run_does(journal: Journal, undisturbed: list[dict], in_flight: int) -> None:
-    one = search(journal, in_flight=in_flight)
-    for _ in range(8):
+def test_ask_and_tell_do_what_run_does(
+    journal: Journal, undisturbed_of: tuple[Schedule | int, list[dict], list[int]], in_flight: int
+) -> None:
+    schedule, undisturbed, _ = undisturbed_of
+    one = search(journal, schedule=schedule, in_flight=in_flight)
+    for _ in undisturbed:
         proposal = one.ask()
         one.tell(proposal, EVALUATE(proposal.widths))
     assert lines(journal.run_dir) == undisturbed
@@ -511,8 +678,12 @@ def test_by_default_the_digest_tells_widths_apart(journal: Journal) -> None:
 
 @pytest.mark.parametrize("number", [0, 1, 4])
 def test_ctrl_c_ends_the_run_and_another_run_goes_on(
-    journal: Journal, undisturbed: list[dict], in_flight: int, number: int
+    journal: Journal,
+    undisturbed_of: tuple[Schedule | int, list[dict], list[int]],
+    in_flight: int,
+    number: int,
 ) -> None:
+    schedule, undisturbed, _ = undisturbed_of
     rang = []
 
     def evaluate(widths: tuple[int, ...], beat: float | None) -> Outcome:
@@ -521,7 +692,7 @@ def test_ctrl_c_ends_the_run_and_another_run_goes_on(
             raise KeyboardInterrupt
         return EVALUATE(widths)
 
-    one = search(journal, evaluate=evaluate, in_flight=in_flight)
+    one = search(journal, evaluate=evaluate, schedule=schedule, in_flight=in_flight)
     assert one.run() is one
     assert one.interrupted and len(one.trials) == number
     assert not one.run().interrupted
@@ -591,9 +762,10 @@ from pathlib import Path
 from amc_tf.errors import DeviceError
 from amc_tf.search.journal import Journal
 from tests.search.fakes import FakeAgent
-from tests.search.test_search import EVALUATE, HEADER, search
+from tests.search.test_search import EVALUATE, EVERY_KIND, HEADER, search
 
 folder, where, count, in_flight = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+schedule = EVERY_KIND if sys.argv[5] == "every kind" else 6
 
 def kill_at(place):
     global count
@@ -618,29 +790,35 @@ def evaluate(widths, beat):
     return EVALUATE(widths)
 
 with Journal(folder, HEADER) as journal:
-    search(journal, Agent(), evaluate=evaluate, in_flight=in_flight).run()
+    search(journal, Agent(), evaluate=evaluate, in_flight=in_flight, schedule=schedule).run()
 print("was not killed")
 """
 
 
-def kill(folder: Path, where: str, count: int, in_flight: int) -> None:
+def kill(folder: Path, where: str, count: int, in_flight: int, schedule: Schedule | int) -> None:
+    kinds = "every kind" if schedule is EVERY_KIND else "paper"
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(folder), where, str(count), str(in_flight)],
+        [sys.executable, "-c", KILLED, str(folder), where, str(count), str(in_flight), kinds],
         cwd=ROOT, capture_output=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
 
 
-@pytest.mark.parametrize("where, count", [("evaluate", 0), ("evaluate", 5), ("act", 10), ("learn", 2), ("save", 3)])
+@pytest.mark.parametrize("where, count", [("evaluate", 0), ("evaluate", 5), ("act", 10), ("learn", 2), ("save", 2)])
 def test_a_killed_search_resumes_as_if_nothing_had_happened(
-    tmp_path: Path, undisturbed: list[dict], in_flight: int, where: str, count: int
+    tmp_path: Path,
+    undisturbed_of: tuple[Schedule | int, list[dict], list[int]],
+    in_flight: int,
+    where: str,
+    count: int,
 ) -> None:
+    schedule, undisturbed, _ = undisturbed_of
     folder = tmp_path / "run"
-    kill(folder, where, count, in_flight)
+    kill(folder, where, count, in_flight, schedule)
     finished = lines(folder)
-    assert finished == undisturbed[: len(finished)] and len(finished) < 8
+    assert finished == undisturbed[: len(finished)] and len(finished) < len(undisturbed)
     with Journal(folder, HEADER) as journal:
-        search(journal, in_flight=in_flight).run()
+        search(journal, in_flight=in_flight, schedule=schedule).run()
     assert lines(folder) == undisturbed
 
 
@@ -651,9 +829,9 @@ class Killed(BaseException):
 class Mortal(FakeAgent):
     """An agent that knows which episodes it must have learned when it acts, and whose search ends at the n-th event."""
 
-    def __init__(self, in_flight: int, ends: int | None = None):
+    def __init__(self, in_flight: int, ends: int | None = None, learned: Sequence[int] = range(99)):
         super().__init__()
-        self.in_flight, self.ends, self.events = in_flight, ends, 0
+        self.in_flight, self.ends, self.events, self.learned = in_flight, ends, 0, learned
 
     def event(self) -> None:
         self.events += 1
@@ -661,7 +839,8 @@ class Mortal(FakeAgent):
             raise Killed
 
     def act(self, state, episode):
-        assert self.last_episode == max(-1, episode - self.in_flight)
+        may_know = [one for one in self.learned if one <= episode - self.in_flight]
+        assert self.last_episode == max(may_know, default=-1)
         action = super().act(state, episode)
         if self._step[1] in (0, 3):
             self.event()
@@ -693,27 +872,28 @@ class MortalJournal(Journal):
         self.agent.event()
 
 
-def live(folder: Path, agent: Mortal) -> bool:
+def live(folder: Path, agent: Mortal, schedule: Schedule | int = 6) -> bool:
     """One life of a search; whether it reached its end."""
     with MortalJournal(folder, HEADER) as journal:
         journal.agent = agent
         try:
-            search(journal, agent, in_flight=agent.in_flight).run()
+            search(journal, agent, in_flight=agent.in_flight, schedule=schedule).run()
         except Killed:
             return False
     return True
 
 
 def test_a_search_killed_anywhere_resumes_as_if_nothing_had_happened(
-    tmp_path: Path, undisturbed: list[dict], in_flight: int
+    tmp_path: Path, undisturbed_of: tuple[Schedule | int, list[dict], list[int]], in_flight: int
 ) -> None:
-    whole = Mortal(in_flight)
-    assert live(tmp_path / "whole", whole) and whole.events > 40
+    schedule, undisturbed, learned = undisturbed_of
+    whole = Mortal(in_flight, learned=learned)
+    assert live(tmp_path / "whole", whole, schedule) and whole.events > 40
     for ends in range(1, whole.events + 1):
         folder = tmp_path / f"{ends}"
-        assert not live(folder, Mortal(in_flight, ends))
-        live(folder, Mortal(in_flight, 5 + ends % 13))  # and once more soon after it went on
-        assert live(folder, Mortal(in_flight))
+        assert not live(folder, Mortal(in_flight, ends, learned), schedule)
+        live(folder, Mortal(in_flight, 5 + ends % 13, learned), schedule)  # and once more soon after it went on
+        assert live(folder, Mortal(in_flight, learned=learned), schedule)
         assert lines(folder) == undisturbed
 
 
@@ -783,6 +963,22 @@ def test_an_agents_file_that_does_not_load_is_replaced_by_a_replay(
     search(journal, Refusing(), in_flight=in_flight).run()
     assert "The file is damaged. Its episodes are replayed" in caplog.text
     assert lines(journal.run_dir) == undisturbed
+
+
+def test_a_search_of_every_kind_is_replayed_to_an_agent_that_lacks_it(journal: Journal, in_flight: int) -> None:
+    """All but the table's points, which the bounds do not allow."""
+    first, second = FakeAgent(), FakeAgent()
+    search(journal, first, schedule=EVERY_KIND, in_flight=in_flight).run()
+    (journal.run_dir / "agent.npz").unlink()
+    longer = Schedule(15, POINTS, greedy=True)
+    done = search(journal, second, schedule=longer, in_flight=in_flight).run()
+    assert [t.kind for t in done.trials[-2:]] == ["refined"] * 2 and second.lessons == []  # nobody acts
+    longer = Schedule(25, POINTS, greedy=True)
+    search(journal, second, schedule=longer, in_flight=in_flight).run()
+    for (episode, states, actions, reward), again in zip(first.lessons, second.lessons, strict=False):
+        assert (episode, actions.tolist(), reward) == (again[0], again[2].tolist(), again[3])
+        assert np.array_equal(states, again[1])
+    assert len(second.lessons) > len(first.lessons) > 1
 
 
 def test_an_agents_file_without_a_journal_is_not_loaded(
