@@ -90,14 +90,44 @@ def test_the_candidate_is_the_converters_file_of_the_same_weights(shared, scorer
     assert ev.accuracy(converted, ev.sample) == ev((6, 12)).accuracy
 
 
-def test_batchnorm_statistics_are_measured_anew(shared):
-    ev, _ = shared
-    plan = ev.pruning.plan((6, 12))
+def changed(ev, widths) -> set[tuple[str, int]]:
+    """(layer, index) of the arrays of the smaller network that are not just what pruning left of the larger one."""
+    plan = ev.pruning.plan(widths)
     old, new = ev.pruning.sliced(plan), ev.weights(plan)
-    changed = {
-        layer for layer in old if any(not np.array_equal(a, b) for a, b in zip(old[layer], new[layer], strict=True))
+    assert list(new) == list(old)
+    assert all(
+        a.shape == b.shape and a.dtype == b.dtype for name in old for a, b in zip(old[name], new[name], strict=True)
+    )
+    return {
+        (layer, i) for layer in old for i, array in enumerate(old[layer]) if not np.array_equal(array, new[layer][i])
     }
-    assert changed == {layer for layer in old if "batch_norm" in layer}
+
+
+def statistics_of(ev) -> set[tuple[str, int]]:
+    return {(layer, i) for layer in ev.pruning.weights if "batch_norm" in layer for i in (2, 3)}  # mean and variance
+
+
+WIDE_READERS, TRUNK_READERS = {("back", 0), ("back", 1)}, {("wide", 0), ("wide", 1), ("head", 0), ("head", 1)}
+
+
+@pytest.mark.parametrize(
+    "widths, readers",
+    [((16, 8), WIDE_READERS), ((8, 32), TRUNK_READERS), ((6, 12), WIDE_READERS | TRUNK_READERS)],
+)
+def test_statistics_and_what_reads_pruned_channels_are_made_anew(shared, widths, readers):
+    ev, _ = shared
+    # The stem reads the image alone; (8, 32) leaves what "back" reads whole.
+    assert changed(ev, widths) == statistics_of(ev) | readers
+
+
+@pytest.fixture(scope="module")
+def unreconstructed(of_keras_3, scorer):
+    return evaluator(of_keras_3, scorer, examples=128, reconstruct=False)
+
+
+def test_without_reconstruction_only_statistics_are_made_anew(unreconstructed):
+    for widths in PLANS:
+        assert changed(unreconstructed, widths) == statistics_of(unreconstructed)
 
 
 def test_the_unpruned_network_is_scored_as_it_came(shared, of_keras_3):
@@ -225,7 +255,7 @@ def test_one_that_wins_is_scored_to_the_end(shared, monkeypatch, short):
 def test_one_hot_labels_race_as_class_numbers_do(of_keras_3, scorer, shared):
     ev, _ = shared
     x, y = small.labelled(of_keras_3, 160)
-    hot = evaluator(of_keras_3, scorer, Split((x[32:],), np.eye(4)[y[32:]]), reward=REWARD)
+    hot = evaluator(of_keras_3, scorer, Split((x[32:],), np.eye(4)[y[32:]]), examples=128, reward=REWARD)
     found = hot((4, 8), 0.0)
     assert found.examples == 32
     assert hot((4, 8)).accuracy == ev((4, 8)).accuracy
@@ -253,7 +283,8 @@ def test_labels_of_pixels_do_not_race(scorer):
     ev = Evaluator(pruning, cost, Split((x[:16],), None), Split((x,), y), convert(model), scorer, reward=REWARD)
     outcome = ev((2,), 0.0)
     assert outcome.examples is None and outcome.accuracy < 1
-    rebuilt = pruning.apply(pruning.plan((2,)))
+    plan = pruning.plan((2,))
+    rebuilt = pruning.apply(plan, ev.weights(plan))
     assert outcome.accuracy == pytest.approx((np.asarray(rebuilt(x)).argmax(-1) == y).mean())
 
 

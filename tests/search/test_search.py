@@ -129,6 +129,26 @@ def test_the_seed_decides_the_refinement(tmp_path: Path) -> None:
     assert one[:9] == other[:9] and "refined" in differing
 
 
+def test_the_refinement_knows_what_the_agent_would_and_has_chance_of_its_own(
+    journal: Journal, in_flight: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def refined(units, cost, limit, trials, rng, wide) -> tuple[int, ...]:
+        asked.append((limit, len(trials), wide, rng.random()))
+        return uniform(units, cost, limit)
+
+    monkeypatch.setattr("amc_tf.search.search.refined", refined)
+    schedule = Schedule(26, POINTS, greedy=True)
+    done = search(journal, schedule=schedule, in_flight=in_flight, correction=lambda trials: 1.25).run()
+    numbers = [t.number for t in done.trials if t.kind == "refined"]
+    warm = [number - schedule.taught < schedule.warmup for number in numbers]
+    assert [known for _, known, _, _ in asked] == [number - in_flight + 1 for number in numbers]
+    assert [wide for _, _, wide, _ in asked] == warm and 0 < sum(warm) < len(warm)
+    assert {limit for limit, _, _, _ in asked} == {0.4 * BASE}
+    assert len({chance for *_, chance in asked}) == len(asked)
+
+
 def test_uniform_greedy_and_refined_plans_are_taught_and_points_are_not(journal: Journal) -> None:
     agent, fine = FakeAgent(), units(64, 96, 64, 32, step=1)  # so that the uniform plan is one of the bounds'
     arguments = {"limit": 0.5 * BASE, "schedule": EVERY_KIND, "in_flight": 1}
