@@ -1,11 +1,16 @@
 """What people see while the search runs."""
 
 import io
+import json
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 from rich.console import Console
 
 from amc_tf.report import progress
+from amc_tf.result import Figures, Result
 from amc_tf.search.outcome import Outcome, Trial
 
 
@@ -77,3 +82,71 @@ def test_a_table_from_the_cache_shows_nothing():
     with progress.TableProgress(SimpleNamespace(name="host"), True, Console(file=out)):
         pass
     assert out.getvalue() == ""
+
+
+BASE = Figures(0.912, 1_000_000, 50_000, 204_800, 12.0)
+SMALL = Figures(0.903, 500_000, 20_000, 81_920, 6.6)
+EVEN = Figures(0.8712, 498_000, 25_000, 102_400, 7.04)
+LATENCY = {"ratio_low": 0.54, "ratio_high": 0.56, "device": {"name": "adb:S1"}}
+
+
+def result(run_dir: Path, **changes) -> Result:
+    kinds = ("base", "uniform", "sensitivity", "greedy", "agent", "refined")
+    return Result(**{
+        "model": None, "tflite": run_dir / "model.tflite", "plan": None, "run_dir": run_dir,
+        "trials": tuple(replace(trial(number), kind=kind) for number, kind in enumerate(kinds)),
+        "base": BASE, "compressed": SMALL, "uniform": EVEN, "target": "macs", "budget": 0.5, "limit": 500_000.0,
+        "seconds": 12.34, "difference": 1e-6, "interrupted": False, "scored_on": "validation_data",
+        "scored_by": "accuracy", "latency": LATENCY, **changes,
+    })  # fmt: skip
+
+
+def test_the_table_has_the_uniform_network_between_base_and_compressed(tmp_path):
+    assert result(tmp_path).rows() == [
+        ("accuracy", "91.20%", "87.12%", "90.30%", "-0.90 points"),
+        ("MACs", "1,000,000", "498,000", "500,000", "50.0% kept"),
+        ("params", "50,000", "25,000", "20,000", "40.0% kept"),
+        ("size", "204,800 B", "102,400 B", "81,920 B", "40.0% kept"),
+        ("latency", "12 ms", "7.04 ms", "6.6 ms", "55.0% kept (54.0% to 56.0%)"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "even, expected",
+    [(None, ["", "", "", "", ""]), (replace(EVEN, latency_ms=None), ["87.12%", "498,000", "25,000", "102,400 B", ""])],
+    ids=["none", "not measured"],
+)
+def test_where_there_is_no_uniform_figure_its_place_is_empty(tmp_path, even, expected):
+    whole, found = result(tmp_path).rows(), result(tmp_path, uniform=even).rows()
+    assert [row[2] for row in found] == expected
+    assert [row[:2] + row[3:] for row in found] == [row[:2] + row[3:] for row in whole]
+
+
+def test_without_latency_the_table_has_no_line_of_it(tmp_path):
+    untimed = {name: replace(own, latency_ms=None) for name, own in (("base", BASE), ("compressed", SMALL))}
+    rows = result(tmp_path, **untimed, uniform=EVEN, latency=None).rows()
+    assert [row[0] for row in rows] == ["accuracy", "MACs", "params", "size"]
+
+
+def test_an_accuracy_of_nothing_is_shown(tmp_path):
+    nothing = replace(EVEN, accuracy=0.0)
+    assert result(tmp_path, uniform=nothing).rows()[0][2] == "0.00%"
+
+
+@pytest.mark.parametrize("even", [EVEN, None])
+def test_the_summary_has_the_uniform_network_and_counts_all_but_it_and_the_base(tmp_path, even):
+    summary = result(tmp_path, uniform=even).summary()
+    assert json.loads(json.dumps(summary)) == summary
+    assert summary["uniform"] == (None if even is None else vars(EVEN))
+    assert summary["base"] == vars(BASE) and summary["compressed"] == vars(SMALL)
+    assert summary["episodes"] == 4
+
+
+def test_the_printed_table_names_its_columns(tmp_path):
+    out = io.StringIO()
+    progress.print_result(result(tmp_path), Console(file=out, width=160))
+    head, first = out.getvalue().splitlines()[:2]
+    assert head.split() == ["base", "uniform", "compressed"]
+    assert first.split() == ["accuracy", "91.20%", "87.12%", "90.30%", "-0.90", "points"]
+    assert all(head.index(name) == first.index(value) for name, value in
+               (("base", "91.20%"), ("uniform", "87.12%"), ("compressed", "90.30%")))  # fmt: skip

@@ -25,7 +25,9 @@ STATE = states(0)[0]
 
 
 def build(**changes) -> DdpgAgent:
-    return DdpgAgent(**{"num_features": FEATURES, "episodes": EPISODES, "warmup_episodes": WARMUP, **changes})
+    """The paper's agent, where a test does not say otherwise."""
+    arguments = {"num_features": FEATURES, "episodes": EPISODES, "warmup_episodes": WARMUP, "paper": True}
+    return DdpgAgent(**arguments | changes)
 
 
 @pytest.fixture(scope="module")
@@ -36,24 +38,46 @@ def started() -> Iterator[tuple[DdpgAgent, DdpgAgent]]:
 
 
 @pytest.fixture(scope="module")
-def newborn(started, tmp_path_factory) -> Path:
-    """What an agent saves before anything has happened."""
-    path = tmp_path_factory.mktemp("newborn") / "agent.npz"
-    started[0].save(path)
-    return path
+def imitators() -> Iterator[tuple[DdpgAgent, DdpgAgent]]:
+    """The same with what is ours beyond the paper."""
+    with build(paper=False) as one, build(paper=False) as other:
+        yield one, other
 
 
-@pytest.fixture
-def make_agent(started, newborn: Path) -> Callable[[], DdpgAgent]:
-    """Gives the two agents one after the other, as new."""
-    agents = iter(started)
+@pytest.fixture(scope="module")
+def newborns(started, tmp_path_factory) -> tuple[Path, Path]:
+    """What the two save before anything has happened."""
+    paths = tuple(tmp_path_factory.mktemp("newborn") / name for name in ("one.npz", "other.npz"))
+    for agent, path in zip(started, paths, strict=True):
+        agent.save(path)
+    return paths
+
+
+@pytest.fixture(scope="module")
+def newborn(newborns) -> Path:
+    return newborns[0]
+
+
+def one_after_the_other(agents: tuple[DdpgAgent, DdpgAgent], newborn: Path) -> Callable[[], DdpgAgent]:
+    """Gives the two agents as new."""
+    left = iter(agents)
 
     def make() -> DdpgAgent:
-        agent = next(agents)
+        agent = next(left)
         agent.load(newborn)
         return agent
 
     return make
+
+
+@pytest.fixture
+def make_agent(started, newborn: Path) -> Callable[[], DdpgAgent]:
+    return one_after_the_other(started, newborn)
+
+
+@pytest.fixture
+def make_imitator(imitators, newborn: Path) -> Callable[[], DdpgAgent]:
+    return one_after_the_other(imitators, newborn)
 
 
 @pytest.fixture
@@ -86,14 +110,24 @@ class TestContract(AgentContract):
         return make_agent()
 
 
-def test_same_seed_same_agent(started, newborn: Path, tmp_path: Path) -> None:
+class TestContractOfAnImitator(AgentContract):
+    """With the fixtures above."""
+
+    @pytest.fixture
+    def make_agent(self, make_imitator: Callable) -> Callable[[], DdpgAgent]:
+        return make_imitator
+
+
+def test_same_seed_same_agent(make_agent: Callable, newborns: tuple[Path, Path], tmp_path: Path) -> None:
     """Both have started by themselves and from nothing but the seed."""
+    one, other = map(contents, newborns)
+    assert all(np.array_equal(one[name], other[name], equal_nan=True) for name in {*one, *other})
+    first, second = make_agent(), make_agent()
     for episode in range(EPISODES):
-        first, second = (agent.act(STATE, episode) for agent in started)
-        assert first == second
+        assert first.act(STATE, episode) == second.act(STATE, episode)
     with build(seed=1) as another:
         differing = saved(another, tmp_path)
-    assert not np.array_equal(differing["actor/0"], contents(newborn)["actor/0"])
+    assert not np.array_equal(differing["actor/0"], one["actor/0"])
 
 
 def test_warm_up_acts_uniformly_between_low_and_one(agent: DdpgAgent) -> None:
@@ -156,6 +190,16 @@ def test_one_update_for_each_transition_after_warm_up(agent: DdpgAgent, tmp_path
             moved = max(np.abs(after[f"actor/{index}"] - before[f"actor/{index}"]).max() for index in range(6))
             assert 0 < moved < 10 * STEPS * 1e-4  # Adam steps by about its rate: FIRST_UPDATES of them would show
     assert updates == [*[0] * WARMUP, FIRST_UPDATES + STEPS, FIRST_UPDATES + 2 * STEPS]
+    assert after["imitation_adam/0"] == 0
+
+
+def test_an_imitator_imitates_as_often_as_it_updates(make_imitator: Callable, tmp_path: Path) -> None:
+    imitator = make_imitator()
+    for episode in range(WARMUP + 1):
+        act_out(imitator, episode)
+        after = saved(imitator, tmp_path)
+        updates = 0 if episode < WARMUP else FIRST_UPDATES + STEPS
+        assert after["imitation_adam/0"] == after["critic_adam/0"] == updates
 
 
 def test_losses_and_targets_as_computed_by_hand(agent: DdpgAgent, newborn: Path, tmp_path: Path) -> None:
@@ -188,12 +232,43 @@ def test_losses_and_targets_as_computed_by_hand(agent: DdpgAgent, newborn: Path,
     assert low < after["critic_adam/11"] < high
 
 
-def learns(seed: int) -> tuple[float, float]:
+def test_an_imitator_takes_the_reward_for_the_value_of_every_step(
+    make_imitator: Callable, newborn: Path, tmp_path: Path
+) -> None:
+    """The target critic's 0.5 is in no target: R - b."""
+    flat, imitator = np.zeros((300, 1), np.float32), make_imitator()
+    said = {"critic__4": flat, "critic__5": np.float32([0.75]), "target_critic__4": flat, "target_critic__5": [0.5]}
+    at = {"last_episode": np.int64(WARMUP), "baseline": np.float64(-0.6)}
+    imitator.load(altered(newborn, tmp_path, **said, **at))
+    imitator.learn(WARMUP + 1, states(1)[:2], [0.5, 0.5], -0.4)  # two updates of batches that are half last steps
+    gradients = [2 * (0.75 - 0.2), 2 * (0.75 - 1e-3 - 0.2)]  # the first step is Adam's rate
+    after = saved(imitator, tmp_path)["critic_adam/11"]
+    assert after == pytest.approx(0.1 * (0.9 * gradients[0] + gradients[1]), rel=0.02)
+
+
+def test_an_imitator_comes_close_to_the_best_episodes(make_imitator: Callable) -> None:
+    """Of 40 random ones, where each state tells the best action."""
+    layers = np.random.default_rng(5).random((10, FEATURES))
+    best = 0.3 + 0.6 * layers[:, 3]
+    tried = np.random.default_rng(6).uniform(0.2, 1, (40, 10))
+    rewards = -((tried - best) ** 2).sum(axis=1)
+    imitated = tried[np.argsort(rewards)[-4:]].mean(axis=0)  # a tenth
+    imitator = make_imitator()
+    for episode, (actions, reward) in enumerate(zip(tried, rewards, strict=True)):
+        imitator.learn(episode, layers, actions, reward)
+    acted = np.array([imitator.act(state, 0, explore=False) for state in layers])
+    print(
+        np.abs(acted - imitated).mean(), np.abs(tried - imitated).mean(), np.abs(tried.mean(axis=0) - imitated).mean()
+    )
+
+
+def learns(case: tuple[int, bool]) -> tuple[float, float]:
     """Mean reward of warm-up and of the last 20 of 100 episodes, where each state tells the best action."""
+    seed, paper = case
     layers = np.random.default_rng([seed, 99]).random((10, FEATURES))
     best = 0.3 + 0.6 * layers[:, 3]
     rewards = []
-    with DdpgAgent(FEATURES, episodes=100, seed=seed) as agent:
+    with DdpgAgent(FEATURES, episodes=100, seed=seed, paper=paper) as agent:
         for episode in range(100):
             actions = np.array([agent.act(state, episode) for state in layers])
             rewards.append(-float(((actions - best) ** 2).sum()))
@@ -203,7 +278,7 @@ def learns(seed: int) -> tuple[float, float]:
 
 def test_learns_what_the_state_tells() -> None:
     with ThreadPoolExecutor() as pool:
-        for warmup, last in pool.map(learns, (0, 1)):
+        for warmup, last in pool.map(learns, [(0, True), (1, False)]):
             assert last > 0.5 * warmup, (warmup, last)  # rewards are negative: half of the error at most
 
 
@@ -218,7 +293,7 @@ def test_warm_up_is_a_quarter_by_default(tmp_path: Path, monkeypatch: pytest.Mon
         ({"actor__0": np.zeros((10, 300), np.float32)}, r"actor/0 is \(10, 300\), expected was \(11, 300\)"),
         ({"critic_adam__3": None}, "critic_adam/3 is None"),
         ({"replay__states": np.zeros((7, FEATURES), np.float32)}, "replay/states"),
-        ({"format": np.int64(0)}, "format is 0"),
+        ({"format": np.int64(1)}, "format is 1, this agent's is 2; load a file that was saved by .* same .* version."),
         ({"num_features": np.int64(10)}, "num_features is 10"),
         ({"low": np.float64(0.3)}, "low is 0.3"),
         ({"baseline": None}, "baseline is None"),
