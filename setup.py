@@ -6,12 +6,14 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 
+PLOTS = ["matplotlib>=3.8"]  # of tools/compare_methods.py
 ADB = ["adbutils>=2.12"]  # only for the adb binary that its wheels carry, for computers without one
 
 # Every extra by what it is for; [all] is their union.
 EXTRAS = {
     "adb": ADB,
-    "test": [*ADB, "pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "ruff>=0.6"],
+    "tools": PLOTS,
+    "test": [*ADB, *PLOTS, "pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "ruff>=0.6"],
 }
 
 setup(

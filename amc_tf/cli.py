@@ -55,7 +55,7 @@ def _surgery_options(command):
               help="Where latency is measured: adb, adb:SERIAL or host; default: the connected phone, else the host.")
 @click.option("--data", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="An .npz with x and y (also x_train, y_train; x_reward, y_reward; x_test, y_test).")
-@click.option("--episodes", default=400, show_default=True, help="How many networks the agent tries.")
+@click.option("--episodes", default=400, show_default=True, help="How many networks are tried.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--importance", default="magnitude_in", show_default=True, help="Which channels go first.")
 @click.option("--calibration-size", default=256, show_default=True, help="Examples for reconstruction and BatchNorm.")

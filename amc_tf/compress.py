@@ -1,7 +1,6 @@
 """compress(): the whole way from a trained Keras model to the .tflite that ships."""
 
 import contextlib
-import math
 import os
 import time
 import warnings
@@ -15,7 +14,6 @@ from amc_tf import data
 from amc_tf.cost import counts
 from amc_tf.data import Split
 from amc_tf.errors import ConversionError, DeviceError, RunDirError
-from amc_tf.files import write
 from amc_tf.graph import keras_graph
 from amc_tf.graph.graph import digest
 from amc_tf.latency import Latency, missed
@@ -31,7 +29,7 @@ from amc_tf.search.journal import Journal, header
 from amc_tf.search.metrics import BadPredictions, Metric
 from amc_tf.search.outcome import Trial
 from amc_tf.search.rewards import Reward, choose
-from amc_tf.search.schedule import Schedule
+from amc_tf.search.schedule import UNIFORM, Schedule
 from amc_tf.search.search import Search
 from amc_tf.search.sensitivity import Sensitivity, tabled
 from amc_tf.tflite import agreement, convert
@@ -98,8 +96,8 @@ def compress(
             (group, weights) -> scores.
         frozen: names of layers to leave alone.
         reconstruct: whether kept weights are to make up for dropped ones, by least squares on a part of train_data.
-        sensitivity: the sensitivity.json in the run directory of an earlier search on the same model and data, for any
-            budget: spares this one the networks that it is measured on.
+        sensitivity: the sensitivity.json in the run directory of an earlier search on the same model and data with the
+            same arguments, but for budget, target and episodes: spares this one the networks that it is measured on.
         paper: whether to search with the paper's agent alone, without first plans, refinement and what else
             agent_process.py lists; for comparison.
         calibration_size, reward_size: how many examples of train_data to use; reward_data is used whole.
@@ -129,13 +127,15 @@ def compress(
     for name, switch in (("reconstruct", reconstruct), ("paper", paper)):
         if not isinstance(switch, (bool, np.bool_)):
             raise TypeError(f"{name} is {switch!r}; True or False is expected.")
+    reconstruct, paper = bool(reconstruct), bool(paper)  # for the journal
+    table = _table(sensitivity, paper)
     choose(reward, None)  # a wrong reward or budget is said now, not after the first measurement
     if budget is not None:
         parse_budget(budget, 1.0, UNITS[target], target)
     pruning = ChannelPruning(model, round_to=round_to, min_keep=min_keep, importance=importance, frozen=frozen)
     calibration, reward_split = _splits(model, train_data, reward_data, calibration_size, reward_size, seed)
-    table = None if sensitivity is None else Sensitivity.load(sensitivity)
-    schedule = Schedule.of(pruning.units, episodes, table, paper)
+    for unit in pruning.units if table is not None else ():
+        table.curve(unit)  # raises where it has none
     if validation_data is not None:
         validation_data = data.load(validation_data, model, "validation_data")
 
@@ -164,6 +164,7 @@ def compress(
         )  # fmt: skip
         run_dir = Path(run_dir) if run_dir is not None else Path("runs") / run_name(model.name, asked_for)
         journal = stack.enter_context(Journal(run_dir, asked_for))  # before minutes of work: is it this search's?
+        schedule = Schedule.of(pruning.units, episodes, table, paper, journal.trials)
         scorer = stack.enter_context(Scorer())
         earns = choose(reward, budget)
         reported, scored_on = _reported(reward_split, train_data, reward_data, validation_data)
@@ -173,7 +174,8 @@ def compress(
             )
             # Now: labels that do not fit must not wait for the end.
             sample = evaluator.sample if reported is reward_split else evaluator.hold(reported)
-        _check_table(table, evaluator.sample.accuracy)
+        if table is not None:
+            table.check(evaluator.sample.accuracy)
         if timed:
             with TableProgress(latency.device, verbose) as progress:
                 latency.prepare(run_dir, evaluator if priced else None, journal.trials, progress.update)
@@ -211,7 +213,9 @@ def compress(
             raise missed(limit)
         accuracy = evaluator.accuracy(tflite, sample)
         base_us, us = (latency.stopwatch.base_us, latency.us(comparison)) if timed else (None, None)
-        found = table or tabled(pruning.units, search.trials)
+        found = table
+        if schedule.points and len(search.trials) > UNIFORM + len(schedule.points):
+            found = tabled(pruning.units, search.trials)
         if found is not None:
             found.save(run_dir / "sensitivity.json")
         result = Result(
@@ -222,7 +226,7 @@ def compress(
             trials=search.trials,
             base=_figures(costs, pruning.full, sample.accuracy, len(base_tflite), base_us),
             compressed=_figures(costs, widths, accuracy, len(tflite), us),
-            uniform=_uniform(search, costs, evaluator, sample, latency),
+            uniform=_uniform(search, widths, costs, evaluator, sample, latency),
             target=target,
             budget=budget,
             limit=limit,
@@ -233,7 +237,7 @@ def compress(
             scored_by="metric" if metric is not None else "agreement" if reported.labels is None else "accuracy",
             latency=latency.record(comparison) if timed else None,
         )
-        _save(result, base_tflite, tflite)
+        result.save(base_tflite, tflite)
     return result
 
 
@@ -268,8 +272,8 @@ def _splits(model, train_data, reward_data, calibration_size, reward_size, seed)
         return data.divide(data.generated(model, _GENERATED, seed), _GENERATED // 2, _GENERATED // 2)
     if train_data is None:
         raise ValueError(
-            "reward_data was given without train_data, but candidates need BatchNorm recalibration on examples that "
-            "the score never sees; give train_data too (labels are not needed)."
+            "reward_data was given without train_data, but candidates need reconstruction and BatchNorm recalibration "
+            "on examples that the score never sees; give train_data too (labels are not needed)."
         )
     wanted = calibration_size + (reward_size if reward_data is None else 0)
     train = data.load(train_data, model, "train_data", limit=wanted, seed=seed)
@@ -282,7 +286,8 @@ def _finalists(
     search: Search, latency: Latency | None, reward: Reward, evaluator: Evaluator
 ) -> Iterable[tuple[int, ...]]:
     """Widths to build, best first; only a latency can turn out another than was foretold."""
-    if latency is not None and any(t.state == "complete" and t.kind != "base" for t in search.trials):
+    candidates = (t for t in search.trials if t.state == "complete" and t.kind not in ("base", "sensitivity"))
+    if latency is not None and any(candidates):
         return latency.finalists(search.trials, search.limit, reward, evaluator)
     if latency is None and search.best is not None:
         return [search.best.widths]
@@ -311,23 +316,30 @@ def _limit(pruning: ChannelPruning, cost: Any, budget: float | str, target: str)
     return limit
 
 
-def _check_table(table: Sensitivity | None, accuracy: float) -> None:
-    if table is not None and not math.isclose(table.base, accuracy, rel_tol=1e-6, abs_tol=1e-9):
-        raise ValueError(
-            f"The sensitivity table is of a network with accuracy {table.base}, this one has {accuracy} on the reward "
-            f"data: give the table of a search on the same model and data, or none."
-        )
+def _table(sensitivity: Any, paper: bool) -> Sensitivity | None:
+    if sensitivity is None:
+        return None
+    if not isinstance(sensitivity, (str, os.PathLike)):
+        raise TypeError(f"sensitivity is {sensitivity!r}; the path of an earlier sensitivity.json is expected.")
+    if paper:
+        raise ValueError("paper=True searches without a sensitivity table; leave out one of the two.")
+    return Sensitivity.load(sensitivity)
 
 
 def _uniform(
-    search: Search, costs: Mapping, evaluator: Evaluator, sample: Sample, latency: Latency | None
+    search: Search,
+    winner: tuple[int, ...],
+    costs: Mapping,
+    evaluator: Evaluator,
+    sample: Sample,
+    latency: Latency | None,
 ) -> Figures | None:
     """The uniform plan at the same budget, or of the winner's cost where there is none; made and scored likewise."""
     widths = next((trial.widths for trial in search.trials if trial.kind == "uniform"), None)
     if widths is None:  # Ctrl-C came before
         return None
-    if search.limit is None and search.best is not None:
-        widths = uniform(search.units, search.cost, search.cost(search.best.widths))
+    if search.limit is None:
+        widths = uniform(search.units, search.cost, search.cost(winner))
     us = None
     try:
         tflite = evaluator.tflite(widths)
@@ -355,24 +367,6 @@ def _structured(model, split: Split) -> Any:
 
 def _few(split: Split) -> Split:
     return split.take(np.arange(min(_AGREEMENT, len(split))))
-
-
-def _save(result: Result, base_tflite: bytes, tflite: bytes) -> None:
-    """Each file whole or not at all; result.json last, so that it stands for all of them."""
-    try:
-        result.plan.save(result.run_dir / "plan.json")
-        temporary = result.run_dir / ".model.part.keras"
-        result.model.save(temporary)
-        temporary.replace(result.run_dir / "model.keras")
-        write(base_tflite, result.run_dir / "base.tflite")
-        write(tflite, result.tflite)
-        result.save_summary()
-    except (OSError, RunDirError) as error:
-        why = getattr(error.__cause__ or error, "strerror", None) or error
-        raise RunDirError(
-            f"The result cannot be written to {result.run_dir} ({why}); the journal is safe: make "
-            f"room or mend the permissions and run the same call again, which goes straight to the result."
-        ) from error
 
 
 def _both(first: Callable, second: Callable | None) -> Callable:

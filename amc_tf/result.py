@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from amc_tf.errors import RunDirError
 from amc_tf.files import write
 from amc_tf.pruning.plan import Plan
 from amc_tf.search.outcome import Trial
@@ -89,9 +90,29 @@ class Result:
             "latency": self.latency,
         }
 
-    def save_summary(self) -> None:
-        """Writes result.json into the run directory."""
-        write(json.dumps(self.summary(), indent=1).encode(), self.run_dir / "result.json")
+    def save(self, base_tflite: bytes, tflite: bytes) -> None:
+        """Writes the run directory: each file whole or not at all; result.json last, so that it stands for all of them.
+
+        Args:
+            base_tflite, tflite: the files of the base network and of the compressed one.
+
+        Raises:
+            RunDirError: they cannot be written.
+        """
+        try:
+            self.plan.save(self.run_dir / "plan.json")
+            temporary = self.run_dir / ".model.part.keras"
+            self.model.save(temporary)
+            temporary.replace(self.run_dir / "model.keras")
+            write(base_tflite, self.run_dir / "base.tflite")
+            write(tflite, self.tflite)
+            write(json.dumps(self.summary(), indent=1).encode(), self.run_dir / "result.json")
+        except (OSError, RunDirError) as error:
+            why = getattr(error.__cause__ or error, "strerror", None) or error
+            raise RunDirError(
+                f"The result cannot be written to {self.run_dir} ({why}); the journal is safe: make "
+                f"room or mend the permissions and run the same call again, which goes straight to the result."
+            ) from error
 
     def rows(self) -> list[tuple[str, str, str, str, str]]:
         """The before/after table: (figure, base, uniform, compressed, what is kept)."""

@@ -3,9 +3,9 @@
 python tools/compare_methods.py --network resnet56_cifar10 --episodes 200 --seeds 3 --run-dir runs/compare
 
 Each method chooses by the same evaluator on the same reward images, and its choice is scored on the reporting images,
-which no method has seen. Prints Markdown and draws the best so far by evaluations into RUN_DIR/NETWORK/methods.png.
-With --finetune-epochs the networks of --finetune are trained as well, all in the same way. A run that was stopped goes
-on where it was when the same command is given again.
+which no method has seen (but on MobileNetV1, whose sample has no third part). Prints Markdown and draws the best so far
+by evaluations, methods.png in a folder of the run directory. With --finetune-epochs the networks of --finetune are
+trained as well, all in the same way. A run that was stopped goes on where it was when the same command is given again.
 """
 
 import contextlib
@@ -60,7 +60,7 @@ class Choice:
 @click.option("--finetune", multiple=True, type=click.Choice(METHODS), default=("uniform", "agent"), show_default=True)
 @click.option("--run-dir", type=click.Path(path_type=Path), default=Path("runs/compare"), show_default=True)
 def main(network, episodes, seeds, budget, reward_size, calibration_size, only, finetune_epochs, finetune, run_dir):
-    folder = run_dir / f"{network}-{budget:g}-{episodes}"
+    folder = run_dir / f"{network}-{budget:g}-{episodes}-{reward_size}-{calibration_size}"
     folder.mkdir(parents=True, exist_ok=True)
     runs = [(method, seed) for method in METHODS for seed in range(seeds if method in SEEDED else 1)]
     mine = [run for run in runs if not only or run[0] in only]
@@ -88,9 +88,10 @@ def main(network, episodes, seeds, budget, reward_size, calibration_size, only, 
 
 def stored(path: Path, make: Callable[[], dict]) -> dict:
     """What was made before, else what is made now."""
+    from amc_tf.files import write
+
     if not path.exists():
-        made = make()
-        path.write_text(json.dumps(made))
+        write(json.dumps(make()).encode(), path)
     return json.loads(path.read_text())
 
 
@@ -150,7 +151,8 @@ class Bench:
         )
 
     def _counts(self, trial: Any) -> bool:
-        return trial.outcome is not None and trial.outcome.examples is None and trial.outcome.cost <= self._limit
+        whole = trial.outcome is not None and trial.outcome.examples is None
+        return whole and trial.kind != "sensitivity" and trial.outcome.cost <= self._limit
 
     def _given(self, method: str) -> tuple[int, ...]:
         from amc_tf.search.baselines import deep, shallow

@@ -5,7 +5,8 @@ python tools/compare_reconstructions.py --network plain20_fashion_mnist --plans 
 Each plan is a random one within the budget. It is scored as its weights are cut, and with BatchNorm recalibration,
 reconstruction or both; then it is trained for a few steps, once from the cut weights and once from the reconstructed
 and recalibrated ones. "sequential" reconstructs from the inputs that a layer gets in the pruned network, which has to
-be run layer by layer for every plan. Prints Markdown. A run that was stopped goes on where it was.
+be run layer by layer for every plan; "biases corrected" has new means in BatchNorm, but not new variances. Prints
+Markdown. A run that was stopped goes on where it was.
 """
 
 import json
@@ -19,7 +20,10 @@ import numpy as np
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 BATCH, RATE, SHIFT = 128, 0.02, 2  # of the fine-tuning: images a step, highest learning rate, pixels of augmentation
-SCORES = ("cut", "recalibrated", "reconstructed", "both", "sequential", "sequential, recalibrated")
+SCORES = (
+    "cut", "recalibrated", "reconstructed", "reconstructed, biases corrected", "both", "sequential",
+    "sequential, recalibrated",
+)  # fmt: skip
 
 
 @click.command(help=__doc__)
@@ -35,6 +39,7 @@ def main(network, plans, steps, budget, reward_size, calibration_size, run_dir) 
 
     import models
     from amc_tf.cost import counts
+    from amc_tf.files import write
     from amc_tf.pruning.channel import ChannelPruning
     from amc_tf.pruning.reconstruct import Reconstruction
     from amc_tf.search.baselines import RandomAgent
@@ -49,7 +54,7 @@ def main(network, plans, steps, budget, reward_size, calibration_size, run_dir) 
     from models.train import fit
 
     run_dir.mkdir(parents=True, exist_ok=True)
-    path = run_dir / f"{network}-{budget:g}-{steps}.json"
+    path = run_dir / f"{network}-{budget:g}-{steps}-{reward_size}-{calibration_size}.json"
     rows = json.loads(path.read_text()) if path.exists() else []
     data = datasets.load(models.TRAINED[network][2])
     (reward_x, reward_y), (report_x, report_y) = data.halves()
@@ -58,7 +63,7 @@ def main(network, plans, steps, budget, reward_size, calibration_size, run_dir) 
     pruning = ChannelPruning(model)
     macs = counts.macs(pruning.groups, pruning.units)
     environment = Environment(pruning.units, macs, Budget(pruning.units, macs, budget * macs(pruning.full)))
-    agent = RandomAgent()
+    agent, described = RandomAgent(), pruning.graph.weights
     candidates, reconstruct = Candidates(pruning), Reconstruction(pruning, [calibration])
     sequential = Sequential(pruning, calibration)
     with Scorer() as scorer:
@@ -84,12 +89,19 @@ def main(network, plans, steps, budget, reward_size, calibration_size, run_dir) 
             began = time.perf_counter()
             inner = sequential(plan, cut)
             seconds = time.perf_counter() - began
-            made = cut, recalibrate(plan, cut), better, both, inner, recalibrate(plan, inner)
+            means = {layer: with_means(described.get(layer, ()), better[layer], both[layer]) for layer in both}
+            made = cut, recalibrate(plan, cut), better, means, both, inner, recalibrate(plan, inner)
             scores = [scored(candidates(plan, weights)) for weights in made]
             after = trained(plan, cut), trained(plan, both)
             rows.append({"scores": scores, "after": after, "sequential_s": seconds, "widths": environment.widths})
-            path.write_text(json.dumps(rows))
+            write(json.dumps(rows).encode(), path)
     print(report(network, rows, steps))
+
+
+def with_means(described, old, new) -> tuple:
+    """The weights of a layer with the moving mean of others."""
+    chosen = (b if weight.name == "moving_mean" else a for weight, a, b in zip(described, old, new, strict=True))
+    return tuple(chosen)
 
 
 class Sequential:
@@ -109,7 +121,7 @@ class Sequential:
 
     def __call__(self, plan, cut) -> dict:
         from amc_tf.graph.rewrite import stays
-        from amc_tf.pruning.reconstruct import RIDGE
+        from amc_tf.pruning.reconstruct import RIDGE, constant_place
 
         groups, kept, names = self._pruning.groups, plan.kept(self._pruning.groups), {}
 
@@ -124,9 +136,13 @@ class Sequential:
             gram[np.diag_indices(len(gram))] += RIDGE * np.trace(gram) / len(gram) + 1e-9
             missing = wanted - wanted.mean(axis=0) - centred @ flat
             new = flat + np.linalg.solve(gram, centred.T @ missing)
-            if bias:
-                bias = [bias[0] + wanted.mean(axis=0) - patches.mean(axis=0) @ new]
-            live.set_weights([new.reshape(kernel.shape), *bias])
+            missing_mean = wanted.mean(axis=0) - patches.mean(axis=0) @ new
+            live.set_weights([new.reshape(kernel.shape), *(own + missing_mean for own in bias)])
+            if not bias and (place := constant_place(self._pruning.graph, layer)) is not None:
+                norm, index, sign = place
+                values = self._done[norm].get_weights()
+                values[index] = values[index] + sign * missing_mean
+                self._done[norm].set_weights(values)
 
         smaller = self._pruning.apply(plan, cut)
         self._run(smaller, refit, names)
@@ -156,6 +172,8 @@ class Sequential:
 
 def report(network: str, rows: list[dict], steps: int) -> str:
     """Markdown: for each score its level and its rank correlations with the accuracy after training."""
+    from scipy.stats import spearmanr
+
     scores, after = np.array([row["scores"] for row in rows]), np.array([row["after"] for row in rows])
     lines = [
         f"| {network}, {len(rows)} plans: score | mean | rank correlation with accuracy after {steps} steps "
@@ -164,22 +182,10 @@ def report(network: str, rows: list[dict], steps: int) -> str:
         "|---|---|---|---|---|",
     ]
     for name, values in zip(SCORES, scores.T, strict=True):
-        found = [ranked(values, column) for column in (*after.T, after.mean(axis=1))]
+        found = [spearmanr(values, column).statistic for column in (*after.T, after.mean(axis=1))]
         lines.append(f"| {name} | {values.mean():.3f} | " + " | ".join(f"{value:.2f}" for value in found) + " |")
     seconds = np.median([row["sequential_s"] for row in rows])
     return "\n".join(lines) + f"\n\nSequential reconstruction of a plan: {seconds:.2f} s (median)."
-
-
-def ranked(one: np.ndarray, other: np.ndarray) -> float:
-    """Spearman's rank correlation; equal values have their mean rank."""
-
-    def ranks(values: np.ndarray) -> np.ndarray:
-        _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-        return (np.cumsum(counts) - (counts + 1) / 2)[inverse]
-
-    if np.ptp(one) == 0 or np.ptp(other) == 0:
-        return float("nan")
-    return float(np.corrcoef(ranks(one), ranks(other))[0, 1])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Shows whether the agent learns: one search a seed, and the mean reward of every 30 episodes.
+"""Shows whether the paper's agent learns: one search a seed, and the mean reward of every 30 episodes.
 
 python tools/learning_curve.py --network resnet56_cifar10 --episodes 150 --seeds 3 --run-dir runs/learning
 
@@ -56,6 +56,7 @@ def search(network: str, seed: int, reward_size: int, calibration: int, **asked_
         validation_data=validation_data,
         calibration_size=calibration,
         seed=seed,
+        paper=True,
         **asked_for,
     )
 

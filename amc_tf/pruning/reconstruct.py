@@ -91,7 +91,7 @@ class Reconstruction:
             if found is not None and shrinking[pruning.groups.axes.get((layer, 0, len(found.kernel)), -1)].any()
         }
         self.layers = tuple(self._sources)
-        self._constants = {layer: _constant(pruning.graph, layer) for layer in self.layers}
+        self._constants = {layer: constant_place(pruning.graph, layer) for layer in self.layers}
         self._moments = self._measured({layer: readers[layer] for layer in self.layers}, inputs, seed)
         self._corrections: dict[tuple[str, bytes], tuple[np.ndarray, np.ndarray]] = {}
         self._lock = threading.Lock()
@@ -130,14 +130,14 @@ class Reconstruction:
                 return self._corrections[key]
         kernel = self._pruning.weights[layer][0]
         kept, moments = np.tile(rows, int(np.prod(kernel.shape[:-2]))), self._moments[layer]
-        kernel = kernel.reshape(-1, kernel.shape[-1]).astype(np.float32)
+        kernel = kernel.reshape(-1, kernel.shape[-1]).astype(np.float32, copy=False)
         found = moments.correction(kernel, kept)
         constant = moments.mean[~kept] @ kernel[~kept] - moments.mean[kept] @ found
-        found, constant = found.astype(np.float32), constant.astype(np.float32)
-        with self._lock:
-            self._corrections[key] = found, constant
-            while sum(added.nbytes for added, _ in self._corrections.values()) > _CACHE:
-                del self._corrections[next(iter(self._corrections))]
+        if found.nbytes <= _CACHE:
+            with self._lock:
+                self._corrections[key] = found, constant
+                while sum(added.nbytes for added, _ in self._corrections.values()) > _CACHE:
+                    del self._corrections[next(iter(self._corrections))]
         return found, constant
 
     def _measured(self, readers: Mapping[str, Reader], inputs: Sequence[np.ndarray], seed: int) -> dict[str, Moments]:
@@ -158,8 +158,9 @@ class Reconstruction:
         watched = keras_graph.overridden(self._pruning.model, {layer: watching(layer) for layer in readers})
         structure = keras_graph.input_structure(watched)
         for start in range(0, len(inputs[0]), _BATCH):
-            batch = [tf.convert_to_tensor(array[start : start + _BATCH]) for array in inputs]
-            watched(tf.nest.pack_sequence_as(structure, batch), training=False)
+            with tf.device("CPU:0"):  # a GPU does not compute the same twice, and a search that goes on must
+                batch = [tf.convert_to_tensor(array[start : start + _BATCH]) for array in inputs]
+                watched(tf.nest.pack_sequence_as(structure, batch), training=False)
         return {layer: collected.moments() for layer, collected in sums.items()}
 
 
@@ -206,7 +207,7 @@ class _Sums:
         return Moments(mean, None, patches, max(share * float(np.square(patches).sum()) / len(mean), least))
 
 
-def _constant(graph: Graph, layer: str) -> tuple[str, int, int] | None:
+def constant_place(graph: Graph, layer: str) -> tuple[str, int, int] | None:
     """Where a constant can be added to a layer's outputs: (layer, weight index, sign), or None.
 
     That is its bias or, as what is added before a BatchNormalization may as well be taken off its mean, that of the
@@ -232,7 +233,7 @@ def _by_channel(graph: Graph, node: Node) -> bool:
 
 
 def _solved(matrix: np.ndarray, ridge: float, right: np.ndarray) -> np.ndarray:
-    """(matrix + ridge I)^-1 right, in double precision."""
+    """(matrix + ridge I)^-1 right, solved in double precision."""
     matrix = matrix.astype(np.float64)
     matrix[np.diag_indices(len(matrix))] += max(ridge, np.finfo(np.float32).tiny)
-    return np.linalg.solve(matrix, right.astype(np.float64))
+    return np.linalg.solve(matrix, right.astype(np.float64)).astype(np.float32)

@@ -24,7 +24,7 @@ _SLACK = 1e-6  # features scaled in floating point may end a hair outside [0, 1]
 
 
 class DdpgAgent:
-    """The paper's DDPG agent, which learns to choose a keep ratio for each unit from the reward at an episode's end.
+    """The DDPG agent, which learns to choose a keep ratio for each unit from the reward at an episode's end.
 
     It lives in a process of its own, which starts while this constructor returns; the first call waits for it. The
     process ends with `close()`, with the `with` block, when the agent is garbage collected, or with this process.

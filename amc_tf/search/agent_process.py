@@ -1,4 +1,4 @@
-"""The paper's DDPG agent by TF-Agents, as a process of its own: `agent.py` starts it and talks to it.
+"""The DDPG agent by TF-Agents, as a process of its own: `agent.py` starts it and talks to it.
 
 Requests come in on stdin and replies go out on a pipe of their own, one JSON object a line: stdout is where libraries
 print while they are imported. The process ends when stdin closes or when its parent is gone. It is a process of its own
@@ -6,7 +6,19 @@ because tf-agents 0.19 runs on tf_keras alone, and choosing that would change `t
 
 Differences from the paper
 --------------------------
-"Paper" is AMC (He et al., ECCV 2018, arXiv 1802.03494), "code" its authors' github.com/mit-han-lab/amc.
+"Paper" is AMC (He et al., ECCV 2018, arXiv 1802.03494), "code" its authors' github.com/mit-han-lab/amc. These are left
+out with paper=True:
+
+* A reward is a target as it is, for every step of its episode (discount 0). The paper's bootstrap with discount 1 makes
+  targets grow with the number of steps left and chases its own estimates.
+* The actor also imitates the best tenth of the episodes in the replay, an update for each of the critic's. Left to the
+  critic alone it asks for all of the early units, has the late ones crushed by the bound, and stays there.
+* It learns from plans that it did not propose: the uniform and the greedy one and those of the refinement, with which
+  it takes turns; the last third is the refinement's alone (schedule.py).
+
+@@EFFECT@@
+
+These hold always:
 
 * Warm-up acts uniformly at random, as the code does; the paper explores with a constant sigma of 0.5 around the actor.
 * Warm-up is a quarter of the episodes (the paper's 100 of 400), and in a short run sigma decays faster than by 0.95 an

@@ -80,3 +80,15 @@ class Environment:
             state, ratio, done = self.step(act(len(ratios), state))
             ratios.append(ratio)
         return np.stack(states), np.array(ratios)
+
+    def seen(self, widths: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """What an episode of these widths would have looked like, whether the bounds allow them or not.
+
+        Args:
+            widths: Of all units.
+
+        Returns:
+            As of `run`.
+        """
+        states = [self._features.state(t, list(widths[:t])) for t in range(len(self.units))]
+        return np.stack(states), np.array([w / unit.channels for w, unit in zip(widths, self.units, strict=True)])

@@ -13,7 +13,7 @@ from amc_tf.search.journal import Journal
 from amc_tf.search.outcome import Trial
 
 _LOG = logging.getLogger(__name__)
-_GIVEN = ("base", "uniform", "sensitivity", "greedy")  # kinds of plans that the bounds need not allow
+_GIVEN = ("uniform", "greedy")  # plans that fit the budget, but may spend less of it than the bounds want
 
 
 class Lessons:
@@ -99,11 +99,14 @@ class Lessons:
         early, the reward is an estimate. It errs a little towards the worse, as bad luck makes a stop more likely; but
         only for candidates that are no good, and by less than what separates them from the good ones.
         """
-        widths, states, actions = self.follow(trial.number, list(trial.keep_ratios.values()))
-        self._taught = trial.number + 1
+        if trial.kind == "sensitivity":  # far from any plan that the agent is to make
+            self._taught = trial.number + 1
+            return
+        if trial.kind in _GIVEN:
+            widths, (states, actions) = trial.widths, self._environment.seen(trial.widths)
+        else:
+            widths, states, actions = self.follow(trial.number, list(trial.keep_ratios.values()))
         if widths != trial.widths:
-            if trial.kind in _GIVEN:
-                return
             raise RunDirError(
                 f"Trial {trial.number} of {self._journal.path} kept {list(trial.widths)}, which the bounds of this "
                 f"search turn into {list(widths)}: choose another run_dir."
@@ -115,6 +118,7 @@ class Lessons:
             reward = min((t.reward for t in before if t.reward is not None), default=None)
         if reward is not None and not device_failed:
             self._agent.learn(trial.number - self._first, states, actions, reward)
+        self._taught = trial.number + 1
 
     def _resume(self, known: int) -> None:
         """Loads the agent as far as it has learned before; with a journal without episodes the file is another's."""

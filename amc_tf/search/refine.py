@@ -6,7 +6,7 @@ exchanges that spend the budget exactly, the one is chosen that looks best to a 
 that the trials allow (Thompson sampling): where little is known, more is tried.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +30,7 @@ def refined(
     trials: Sequence[Trial],
     rng: np.random.Generator,
     wide: bool = False,
+    avoid: Collection[tuple[int, ...]] = (),
 ) -> tuple[int, ...]:
     """Widths to try next.
 
@@ -39,6 +40,7 @@ def refined(
         limit: What the plan may cost; None for no budget.
         trials: Those so far; with a limit, only plans that were made for one are learned from.
         rng: Where the chance comes from.
+        avoid: Plans that are being tried.
         wide: Whether to try something far from what is known instead, up to half of the units exchanged.
     """
     made = [trial for trial in trials if limit is None or trial.kind not in ("base", "sensitivity")]
@@ -48,7 +50,7 @@ def refined(
         parent = best[rng.integers(len(best))].widths if best else [unit.widths[0] for unit in units]
         return exchanged(units, cost, limit, parent, max(1, len(units) // 2), rng)
     promise = _promise(units, known, rng)
-    tried = {trial.widths for trial in trials}
+    tried = {trial.widths for trial in trials} | set(avoid)
     pool = [trial.widths for trial in best]
     for _ in range(_ROUNDS):
         parents = [pool[i] for i in rng.integers(len(pool), size=_CHILDREN)]

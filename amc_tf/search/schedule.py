@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from amc_tf.search.outcome import Trial
 from amc_tf.search.sensitivity import Sensitivity, points
 
 if TYPE_CHECKING:
@@ -38,7 +39,12 @@ class Schedule:
 
     @classmethod
     def of(
-        cls, units: Sequence["Unit"], episodes: int, table: Sensitivity | None = None, paper: bool = False
+        cls,
+        units: Sequence["Unit"],
+        episodes: int,
+        table: Sensitivity | None = None,
+        paper: bool = False,
+        trials: Sequence[Trial] = (),
     ) -> "Schedule":
         """The schedule of a search.
 
@@ -47,6 +53,7 @@ class Schedule:
             episodes: Trials after the uniform plan.
             table: What is known of the units' sensitivity.
             paper: Whether all are to be the agent's.
+            trials: Of the search so far: one that is given more episodes does not change its mind about the table.
         """
         if paper:
             return cls(episodes, paper=True)
@@ -54,6 +61,8 @@ class Schedule:
             return cls(episodes, greedy=episodes > 0)
         wanted = points(units)
         affordable = 0 < len(wanted) <= _TABLE_SHARE * episodes
+        if wanted and len(trials) > UNIFORM + 1:
+            affordable = trials[UNIFORM + 1].kind == "sensitivity"
         return cls(episodes, wanted if affordable else (), affordable)
 
     def kind(self, number: int) -> str:

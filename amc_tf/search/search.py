@@ -35,8 +35,9 @@ class Search:
     keeps half of the base cost, or the least that can be kept where that is more.
 
     With two in flight, the next is evaluated while one is: a proposal knows of all trials but the `in_flight - 1` right
-    before it, be they finished or not. So the same seed gives the same trials, however long each takes and wherever the
-    search was stopped. A plan that a proposal knows to have been tried is not evaluated again.
+    before it, be they finished or not; the greedy plan alone waits for all. So the same seed gives the same trials,
+    however long each takes and wherever the search was stopped. A plan that a proposal knows to have been tried is not
+    evaluated again.
 
     Args:
         units: In the order in which they are decided.
@@ -160,7 +161,7 @@ class Search:
             begin(proposal)
         failures, total = 0, self.schedule.total
         while len(self.trials) < total:
-            while len(self.pending) < min(self.in_flight, total - len(self.trials)):
+            while len(self.pending) < min(self._room, total - len(self.trials)):
                 begin(self.ask())
             proposal = self.pending[0]
             result = self._result(proposal, begun.pop(proposal.number, None))
@@ -193,7 +194,7 @@ class Search:
             RunDirError: The journal is of other bounds.
         """
         pending = self.pending
-        if len(pending) >= self.in_flight:
+        if len(pending) >= self._room:
             raise ValueError(
                 f"{len(pending)} proposals are pending, as many as may be in flight: tell what came of number "
                 f"{pending[0].number} first."
@@ -224,7 +225,14 @@ class Search:
 
     def _known(self, number: int) -> tuple[Trial, ...]:
         """What the proposal of that number may know of, although the journal may hold more after a restart."""
-        return self.trials[: max(0, number - self.in_flight + 1)]
+        lag = 0 if self.schedule.kind(number) == "greedy" else self.in_flight - 1
+        return self.trials[: max(0, number - lag)]
+
+    @property
+    def _room(self) -> int:
+        """How many may be in flight once the next one is asked for: the greedy plan needs the whole table."""
+        following = len(self.trials) + len(self.pending)
+        return 1 if self.schedule.kind(following) == "greedy" else self.in_flight
 
     def _given(self, kind: str, number: int, known: Sequence[Trial]) -> tuple[int, ...]:
         """The widths of a trial that nobody has to decide."""
@@ -242,7 +250,10 @@ class Search:
         """The keep ratios of a refined plan."""
         rng = np.random.default_rng([self._seed, number])
         limit, wide = self._limit(number), number - self.schedule.taught < self.schedule.warmup
-        widths = refined(self.units, self.cost, limit, known, rng, wide)
+        # What the one before tries is known, although not what came of it: it need not be tried twice.
+        before = self._asked.get(number - 1) or (self.trials[number - 1] if number <= len(self.trials) else None)
+        avoid = () if before is None else (before.widths,)
+        widths = refined(self.units, self.cost, limit, known, rng, wide, avoid)
         return [width / unit.channels for width, unit in zip(widths, self.units, strict=True)]
 
     def _affordable(self, number: int) -> float:

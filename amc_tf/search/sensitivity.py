@@ -78,6 +78,14 @@ class Sensitivity:
         rising = np.minimum.accumulate(expected[::-1])[::-1]  # rounding may end a hair above the next point
         return dict(zip(unit.widths, rising.tolist(), strict=True))
 
+    def check(self, accuracy: float) -> None:
+        """Raises ValueError where the whole network's accuracy is another, as the table is of other data then."""
+        if not math.isclose(self.base, accuracy, rel_tol=1e-6, abs_tol=1e-9):
+            raise ValueError(
+                f"The sensitivity table is of a network with accuracy {self.base}, this one has {accuracy} on the "
+                f"reward data: give the table of a search on the same model and data, or none."
+            )
+
     @property
     def digest(self) -> str:
         """Names the table: equal points, equal digest."""
@@ -106,7 +114,7 @@ class Sensitivity:
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise RunDirError(
                 f"{os.fspath(path)} is no sensitivity table ({error!r}), expected the JSON that Sensitivity.save "
-                "writes: remove the file to have it measured anew."
+                "writes: give the file of an earlier search, or none to have it measured."
             ) from error
 
     def _as_json(self) -> bytes:

@@ -222,3 +222,9 @@ def test_what_was_scored_on_few_examples_counts_less() -> None:
 
     few, many, all_of_them = (widths[0] - widths[1] for widths in map(mean_widths, (20, 100_000, None)))
     assert few > 15 and many < -15 and all_of_them < -15
+
+
+def test_what_is_being_tried_is_not_proposed() -> None:
+    trials = made(additive(0), chance(12))
+    found = refined(SOME, COST, LIMIT, trials, rng())
+    assert refined(SOME, COST, LIMIT, trials, rng(), avoid=[found]) != found

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amc_tf.search.outcome import KINDS
+from amc_tf.search.outcome import KINDS, Outcome
 from amc_tf.search.schedule import Schedule
 from amc_tf.search.sensitivity import Sensitivity, points
-from tests.search.fakes import FakeUnit, units
+from tests.search.fakes import FakeUnit, trial, units
 
 UNITS = units(64, 96, 64, 32)
 TABLE = Sensitivity(0.9, {u.name: {u.widths[0]: 0.5} for u in UNITS})
@@ -136,3 +136,15 @@ def test_the_agents_episodes_are_those_it_may_learn_from(schedule: Schedule) -> 
 def test_the_agent_learns_from_uniform_and_greedy_but_where_it_is_the_papers(schedule: Schedule) -> None:
     first = schedule.kind(schedule.taught) if schedule.taught < schedule.total else None
     assert first == ("uniform" if not schedule.paper else "agent" if schedule.episodes else None)
+
+
+def test_a_search_that_is_given_more_episodes_does_not_change_its_mind_about_the_table() -> None:
+    def begun(schedule: Schedule, count: int = 6) -> list:
+        outcome = Outcome(0.5, 1.0, 0.9, 2.0)
+        return [trial(UNITS, [64, 96, 64, 32], outcome, n, schedule.kind(n)) for n in range(count)]
+
+    measured, plain = Schedule.of(UNITS, ENOUGH), Schedule(20)
+    assert measured.points
+    assert Schedule.of(UNITS, 4, trials=begun(measured)).points == measured.points
+    assert not Schedule.of(UNITS, ENOUGH, trials=begun(plain)).points
+    assert Schedule.of(UNITS, ENOUGH, trials=begun(plain, 2)) == measured

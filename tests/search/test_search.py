@@ -19,6 +19,7 @@ from amc_tf.search.budget import uniform
 from amc_tf.search.journal import Journal, header
 from amc_tf.search.metrics import BadPredictions
 from amc_tf.search.outcome import Outcome, Trial
+from amc_tf.search.refine import refined
 from amc_tf.search.schedule import Schedule
 from amc_tf.search.search import Search
 from amc_tf.search.sensitivity import points, tabled
@@ -104,7 +105,7 @@ def test_every_kind_in_the_schedules_order(journal: Journal, in_flight: int) -> 
     assert kinds == [EVERY_KIND.kind(number) for number in range(15)]
     assert set(kinds) == {"base", "uniform", "sensitivity", "greedy", "agent", "refined"}
     assert [t.widths for t in done.trials[2:7]] == [alone(UNITS, *point) for point in POINTS]
-    known = done.trials[: 8 - in_flight]
+    known = done.trials[:7]  # every point, however many may be in flight
     assert done.trials[7].widths == greedy(UNITS, COST, 0.5 * BASE, tabled(UNITS, known)) != done.trials[1].widths
     assert agent.asked == [t.number - 1 for t in done.trials if t.kind == "agent" for _ in UNITS]
     for trial in done.trials:
@@ -134,7 +135,7 @@ def test_the_refinement_knows_what_the_agent_would_and_has_chance_of_its_own(
 ) -> None:
     asked = []
 
-    def refined(units, cost, limit, trials, rng, wide) -> tuple[int, ...]:
+    def refined(units, cost, limit, trials, rng, wide, avoid) -> tuple[int, ...]:
         asked.append((limit, len(trials), wide, rng.random()))
         return uniform(units, cost, limit)
 
@@ -165,10 +166,42 @@ def test_uniform_greedy_and_refined_plans_are_taught_and_points_are_not(journal:
         np.testing.assert_allclose(states[1:, -1], actions[:-1], rtol=1e-6)
 
 
-def test_without_a_budget_the_points_are_taught_too(journal: Journal) -> None:
+@pytest.mark.parametrize("limit", [0.5 * BASE, None])
+def test_uniform_and_greedy_are_taught_whatever_the_bounds_want_and_points_never(
+    journal: Journal, limit: float | None
+) -> None:
     agent = FakeAgent()
-    search(journal, agent, limit=None, schedule=EVERY_KIND).run()
-    assert [episode for episode, *_ in agent.lessons] == list(range(agent.last_episode + 1))
+    done = search(journal, agent, limit=limit, floor=1.0, schedule=EVERY_KIND).run()
+    taught = {episode + 1: actions for episode, _, actions, _ in agent.lessons}
+    assert list(taught)[:3] == [1, 7, 8] and done.trials[7].kind == "greedy"
+    for number in (1, 7):
+        assert taught[number].tolist() == list(done.trials[number].keep_ratios.values())
+
+
+def test_the_greedy_plan_waits_for_every_point(journal: Journal) -> None:
+    one = search(journal, schedule=EVERY_KIND, in_flight=2)
+    while one.schedule.kind(len(one.trials) + len(one.pending)) != "greedy":
+        proposal = one.ask()
+        if len(one.pending) == 2 or proposal.number == 0:
+            one.tell(one.pending[0], EVALUATE(one.pending[0].widths))
+    assert one.pending
+    with pytest.raises(ValueError, match="are pending"):
+        one.ask()
+    for pending in one.pending:
+        one.tell(pending, EVALUATE(pending.widths))
+    assert one.ask().kind == "greedy" and one.ask().kind == "agent"
+
+
+def test_a_refined_plan_is_told_what_is_being_tried(journal: Journal, in_flight: int, monkeypatch) -> None:
+    def watched(*arguments):
+        avoided.append(arguments[-1])
+        return refined(*arguments)
+
+    avoided: list = []
+    monkeypatch.setattr("amc_tf.search.search.refined", watched)
+    done = search(journal, schedule=EVERY_KIND, in_flight=in_flight).run()
+    numbers = [t.number for t in done.trials if t.kind == "refined"]
+    assert avoided == [(done.trials[number - 1].widths,) for number in numbers]
 
 
 def test_points_are_not_measured(journal: Journal, in_flight: int) -> None:
