@@ -16,17 +16,22 @@ out with paper=True:
 * It learns from plans that it did not propose: the uniform and the greedy one and those of the refinement, with which
   it takes turns; the last third is the refinement's alone (schedule.py).
 
-@@EFFECT@@
+What they are worth, on Plain-20 / Fashion-MNIST at half of the MACs, 150 networks, mean of three seeds on images that
+no search saw (docs/results.md): uniform 87.1 %, the paper's agent 88.5, a random agent 88.8, all of them together 89.4.
+One seed each: without imitation the last 20 plans of the agent's own had 69 % instead of 87, and the best network, which
+is the refinement's, 89.3 instead of 89.4. Discount 0 alone, on a regression fitted to earlier searches of ResNet-56,
+raised the mean of the last 30 plans from 61.2 to 63.2 %.
 
 These hold always:
 
 * Warm-up acts uniformly at random, as the code does; the paper explores with a constant sigma of 0.5 around the actor.
-* Warm-up is a quarter of the episodes (the paper's 100 of 400), and in a short run sigma decays faster than by 0.95 an
-  episode, so that the last episode's is 0.05 at most.
+* Warm-up is a quarter of the episodes that are decided in the search (the paper's 100 of 400), and in a short run sigma
+  decays faster than by 0.95 an episode, so that the last episode's is 0.05 at most.
 * Actions are keep ratios in [low, 1], as the code's; the paper's are sparsities. Its sigmoid is TF-Agents' tanh scaled
   to that range, which is the same curve with twice the slope.
-* When warm-up ends the critic is first trained alone on what warm-up found. Without that the actor follows an untrained
-  critic: Adam takes it to one end of its range within a few episodes, and it is slow to come back from there.
+* When warm-up ends the critic is first trained on what warm-up found, before the actor follows it. Without that the
+  actor follows an untrained critic: Adam takes it to one end of its range within a few episodes, and it is slow to come
+  back from there.
 * Replay keeps the action that was executed (bounded and rounded), where the code keeps what the actor had asked for.
   It counts transitions (2000, as the paper says), where the code keeps 100 episodes.
 * The baseline is a moving average of the rewards of earlier episodes, as the paper says; how fast it moves the paper
@@ -123,7 +128,6 @@ class Replay:
         """Draws (count, BATCH) transitions with replacement: states, actions, rewards, discounts, next states."""
         rows = rng.integers(len(self.rewards), size=(count, BATCH))
         return [self.states[rows], self.actions[rows], self.rewards[rows], self.discounts[rows], self.next_states[rows]]
-
 
     def best(self, count: int, rng: np.random.Generator) -> list[np.ndarray]:
         """Draws (count, BATCH) transitions of the best episodes: states, actions."""
