@@ -18,8 +18,8 @@ out with paper=True:
 
 What they are worth, on Plain-20 / Fashion-MNIST at half of the MACs, 150 networks, mean of three seeds on images that
 no search saw (docs/results.md): uniform 87.1 %, the paper's agent 88.5, a random agent 88.8, all of them together 89.4.
-One seed each: without imitation the last 20 plans of the agent's own had 69 % instead of 87, and the best network, which
-is the refinement's, 89.3 instead of 89.4. Discount 0 alone, on a regression fitted to earlier searches of ResNet-56,
+One seed each: without imitation the last 20 plans of the agent's own had 69 % instead of 87, and the best network, the
+refinement's, 89.3 instead of 89.4. Discount 0 alone, on a regression fitted to earlier searches of ResNet-56,
 raised the mean of the last 30 plans from 61.2 to 63.2 %.
 
 These hold always:
