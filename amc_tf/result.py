@@ -43,7 +43,8 @@ class Result:
         trials: all trials of the search.
         base, compressed: the network before and after.
         uniform: the same ratio kept everywhere at the same budget (without one: at the cost of `compressed`), made and
-            scored the same way: what the search was worth. None where it could not be made.
+            scored the same way: what the search was worth. Under a latency budget it is the one that the table foretold
+            to hold it; its own time stands beside it. None where it could not be made.
         target, budget: as they were asked for; budget None for none.
         limit: the budget in the target's own unit, or None.
         seconds: of the call.

@@ -124,7 +124,8 @@ class Search:
     def best(self) -> Trial | None:
         """The trial of the best reward, of equal ones the cheapest, among those complete and within the budget.
 
-        Where scoring stopped early the accuracy is an estimate, and such a trial is never best.
+        Where scoring stopped early the accuracy is an estimate, and such a trial is never best; nor is a point of the
+        sensitivity table where there is a budget or costs are measured.
         """
         return self._best(self.trials)
 
