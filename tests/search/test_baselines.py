@@ -284,7 +284,7 @@ def test_greedy_needs_all_units() -> None:
 
 
 @pytest.mark.parametrize(
-    "plan", [shallow, deep, lambda *some: greedy(*some, Sensitivity(0.9, {"unit0": {16: 0.5}}))], ids=repr
+    "plan", [shallow, deep, lambda *some: greedy(*some, Sensitivity(0.9, {"unit0": {16: 0.5}}))]
 )
 def test_out_of_reach_and_nothing_to_prune(plan: Callable) -> None:
     some, cost = units(64), added(1)
