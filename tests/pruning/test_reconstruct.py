@@ -356,7 +356,7 @@ def test_both_forms_of_the_moments_agree(count: int) -> None:
     patches, kernel, kept = rng.normal(size=(count, 12)), rng.normal(size=(12, 4)), rng.random(12) < 0.6
     few = Moments(np.zeros(12), None, patches, 0.05).correction(kernel, kept)
     many = Moments(np.zeros(12), patches.T @ patches, None, 0.05).correction(kernel, kept)
-    assert np.abs(many).max() > 0.1 and np.allclose(few, many)
+    assert np.abs(many).max() > 0.1 and np.allclose(few, many, atol=1e-4)  # float32
 
 
 # --------------------------------------------------------------------------------------------- what stays as it is

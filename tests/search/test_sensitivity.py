@@ -113,7 +113,7 @@ def test_a_table_is_read_as_it_was_written(tmp_path: Path) -> None:
 )
 def test_a_damaged_file_is_refused(contents: bytes, tmp_path: Path) -> None:
     (tmp_path / "table.json").write_bytes(contents)
-    with pytest.raises(RunDirError, match="table.json is no sensitivity table .*remove the file"):
+    with pytest.raises(RunDirError, match="table.json is no sensitivity table .*give the file of an earlier search"):
         Sensitivity.load(tmp_path / "table.json")
 
 
