@@ -58,7 +58,7 @@ def main(network, plans, steps, budget, reward_size, calibration_size, run_dir) 
     rows = json.loads(path.read_text()) if path.exists() else []
     data = datasets.load(models.TRAINED[network][2])
     (reward_x, reward_y), (report_x, report_y) = data.halves()
-    calibration = data.sample("train", calibration_size)[0]
+    calibration, examples = data.sample("train", calibration_size)[0], data.sample("train", steps * BATCH)
     model = models.load(network, keras)
     pruning = ChannelPruning(model)
     macs = counts.macs(pruning.groups, pruning.units)
@@ -77,8 +77,7 @@ def main(network, plans, steps, budget, reward_size, calibration_size, run_dir) 
         def trained(plan, weights) -> float:
             smaller = pruning.apply(plan, weights)
             keras.utils.set_random_seed(0)
-            x, y = data.sample("train", steps * BATCH)
-            fit(keras, smaller, (x, y), epochs=1, batch=BATCH, rate=RATE, shift=SHIFT, rise=0)
+            fit(keras, smaller, examples, epochs=1, batch=BATCH, rate=RATE, shift=SHIFT, rise=0)
             return scored(convert(smaller), 1)
 
         for number in range(len(rows), plans):

@@ -114,7 +114,8 @@ def _promise(
         ratios = widths / channels
         return np.hstack([ratios, np.log(ratios)])
 
-    raw, rewards = columns(np.array([trial.widths for trial in known])), np.array([trial.reward for trial in known])
+    tried, rewards = np.array([trial.widths for trial in known]), np.array([trial.reward for trial in known])
+    raw = columns(tried)
     spread = max(float(rewards.std()), 1e-9)
     centre, scale = raw.mean(axis=0), raw.std(axis=0) + 1e-6
 
@@ -123,7 +124,7 @@ def _promise(
 
     variance = (_NOISE * spread) ** 2 + np.array([_uncertainty(trial) for trial in known])
     weights = np.exp((rewards - rewards.max()) / spread) / variance
-    x, middle = design(np.array([trial.widths for trial in known])), rewards.mean()
+    x, middle = design(tried), rewards.mean()
     prior = np.full(x.shape[1], (_PRIOR * spread) ** -2)
     precision = (x * weights[:, None]).T @ x + np.diag(prior)
     mean = np.linalg.solve(precision, (x * weights[:, None]).T @ (rewards - middle))
