@@ -10,8 +10,8 @@ import numpy as np
 
 from amc_tf.graph.atoms import FIXED
 from amc_tf.graph.groups import ChannelGroups
-from amc_tf.pruning.channel import Unit
 from amc_tf.pruning.lengths import Lengths
+from amc_tf.pruning.unit import Unit
 
 BYTES = 4  # of one float32
 

@@ -25,8 +25,8 @@ from amc_tf.cost.stopwatch import again
 from amc_tf.devices.timing import Timing
 from amc_tf.errors import RunDirError
 from amc_tf.files import write
-from amc_tf.pruning.channel import Unit
 from amc_tf.pruning.lengths import Lengths
+from amc_tf.pruning.unit import Unit
 from amc_tf.tflite.shapes import Shapes
 
 _VERSION = 2  # of the file and of what is measured; another one is measured anew

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from amc_tf.graph.groups import ChannelGroups
-from amc_tf.pruning.channel import Unit
+from amc_tf.pruning.unit import Unit
 
 
 class Lengths:
@@ -23,7 +23,7 @@ class Lengths:
     """
 
     def __init__(self, groups: ChannelGroups, units: Sequence[Unit], axes: Iterable[np.ndarray]):
-        self.full = np.array([unit.channels for unit in units], dtype=np.int64)
+        self.full = np.array([unit.size for unit in units], dtype=np.int64)
         owner = np.full(groups.channels + 1, -1)  # channel -> unit; the last entry answers for FIXED
         for index, unit in enumerate(units):
             group = groups[unit.name]

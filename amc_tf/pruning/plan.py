@@ -1,5 +1,6 @@
 """Plan: what stays of every unit."""
 
+import base64
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -7,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-VERSION = 1
+CHANNELS, WEIGHTS = "channels", "weights"
+VERSIONS = {CHANNELS: 1, WEIGHTS: 2}  # of the file
 
 
 class Plan(Mapping):
@@ -16,13 +18,20 @@ class Plan(Mapping):
     Units that it does not name stay whole. Two plans are equal when their masks are.
 
     Args:
-        masks: unit name -> sequence of bools.
+        masks: unit name -> sequence of bools, one a channel of the group, or one a weight of the kernel in C order.
+        of: "channels" or "weights": what the masks are over.
+
+    Attributes:
+        of: likewise.
 
     Raises:
-        ValueError: a mask is not a one-dimensional array of bools, or keeps nothing.
+        ValueError: a mask is not a one-dimensional array of bools, or keeps nothing; `of` is neither.
     """
 
-    def __init__(self, masks: Mapping[str, np.ndarray]):
+    def __init__(self, masks: Mapping[str, np.ndarray], of: str = CHANNELS):
+        if of not in VERSIONS:
+            raise ValueError(f"A plan is of {of!r}; expected one of {', '.join(map(repr, VERSIONS))}.")
+        self.of = of
         self._masks = {}
         for name in sorted(masks):
             mask = np.array(masks[name])
@@ -52,7 +61,8 @@ class Plan(Mapping):
         return hash(self.digest)
 
     def __repr__(self) -> str:
-        return f"Plan({len(self)} units, keep {min(self.keep.values(), default=1):.2f} to 1, {self.digest[:12]})"
+        least = min(self.keep.values(), default=1)
+        return f"Plan({len(self)} units of {self.of}, keep {least:.2f} to 1, {self.digest[:12]})"
 
     @property
     def keep(self) -> dict[str, float]:
@@ -65,8 +75,11 @@ class Plan(Mapping):
         return hashlib.sha256(json.dumps(self._as_json(), sort_keys=True).encode()).hexdigest()
 
     def save(self, path) -> None:
-        """Writes the plan as JSON: for every unit its size and the numbers of those that stay."""
-        stored = {"version": VERSION, "digest": self.digest, "units": self._as_json()}
+        """Writes the plan as JSON: for every unit the size of its mask and what stays.
+
+        That is the numbers of channels, or of a kernel's weights one bit each, packed and in base64.
+        """
+        stored = {"version": VERSIONS[self.of], "digest": self.digest, "units": self._as_json()}
         Path(path).write_text(json.dumps(stored, indent=1))
 
     @classmethod
@@ -79,19 +92,23 @@ class Plan(Mapping):
         try:
             stored = json.loads(Path(path).read_text())
             version = stored["version"]
-            if version == VERSION:
-                plan = cls({name: _mask(unit["size"], unit["kept"]) for name, unit in stored["units"].items()})
+            of = next((of for of, known in VERSIONS.items() if known == version), None)
+            if of is not None:
+                plan = cls({name: _mask(**unit) for name, unit in stored["units"].items()}, of)
                 digest = stored["digest"]
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is not a plan ({error!r}); expected the JSON that Plan.save writes.") from error
-        if version != VERSION:
-            raise ValueError(f"{path} is a plan of version {version}, but this amc_tf reads version {VERSION}.")
+        if of is None:
+            read = " and ".join(map(str, VERSIONS.values()))
+            raise ValueError(f"{path} is a plan of version {version!r}, but this amc_tf reads versions {read}.")
         if plan.digest != digest:
             raise ValueError(f"{path} holds another plan than its digest {digest} says; it was changed or damaged.")
         return plan
 
     def masked(self, model):
-        """The model in its full shape with every dropped channel dead: what pruning must agree with.
+        """The model in its full shape with every dropped channel dead, or every dropped weight zero.
+
+        It is what the pruned one must agree with.
 
         Args:
             model: the Keras model that the plan was made for; it is not changed.
@@ -102,8 +119,11 @@ class Plan(Mapping):
         from amc_tf.graph import keras_graph
         from amc_tf.graph.groups import channel_groups
         from amc_tf.graph.rewrite import masked
+        from amc_tf.pruning.magnitude import zeroed
 
         graph, weights = keras_graph.read(model)
+        if self.of == WEIGHTS:
+            return keras_graph.rebuild(model, weights=zeroed(graph, self, weights))
         groups = channel_groups(graph)
         return keras_graph.rebuild(model, weights=masked(groups, self.kept(groups), weights))
 
@@ -111,8 +131,11 @@ class Plan(Mapping):
         """bool array (groups.channels,): which of all channels stay.
 
         Raises:
-            ValueError: a unit is not a group of the network, has another size or may not shrink.
+            ValueError: a unit is not a group of the network, has another size or may not shrink; or the plan is of
+                weights.
         """
+        if self.of != CHANNELS:
+            raise ValueError(f"The plan is of {self.of}, where one of channels is expected; see Plan.of.")
         kept = np.ones(groups.channels, dtype=bool)
         known = {group.name: group for group in groups.groups}
         for name, mask in self._masks.items():
@@ -129,12 +152,20 @@ class Plan(Mapping):
         return kept
 
     def _as_json(self) -> dict:
+        if self.of == WEIGHTS:
+            return {name: {"size": mask.size, "bits": _packed(mask)} for name, mask in self._masks.items()}
         return {
             name: {"size": mask.size, "kept": np.flatnonzero(mask).tolist()} for name, mask in self._masks.items()
         }
 
 
-def _mask(size: int, kept: list[int]) -> np.ndarray:
+def _packed(mask: np.ndarray) -> str:
+    return base64.b64encode(np.packbits(mask).tobytes()).decode()
+
+
+def _mask(size: int, kept: list[int] | None = None, bits: str | None = None) -> np.ndarray:
+    if bits is not None:
+        return np.unpackbits(np.frombuffer(base64.b64decode(bits), np.uint8), count=size).astype(bool)
     mask = np.zeros(size, dtype=bool)
     mask[kept] = True
     return mask

@@ -18,15 +18,17 @@ import numpy as np
 
 from amc_tf.graph import keras_graph, rewrite
 from amc_tf.graph.graph import Graph, Node
-from amc_tf.pruning.channel import ChannelPruning
+from amc_tf.pruning.magnitude import masks
 from amc_tf.pruning.patches import Reader, reader
-from amc_tf.pruning.plan import Plan
+from amc_tf.pruning.plan import WEIGHTS, Plan
+from amc_tf.pruning.pruning import Pruning
 
 RIDGE = 1e-3  # of the mean variance of a column: enough for columns that are sums of others, too little to be felt else
 FEW = 0.1  # likewise, times columns / patches: what few patches say of many columns is mostly chance
 PATCHES = 32  # an example and layer; neighbours tell little news
 _BATCH = 32  # examples that the original network is run on at a time
 _CACHE = 256 << 20  # bytes of corrections that are kept for other plans
+_STEPS = 20  # of conjugate gradients
 _NORMS = ("BatchNormalization", "SyncBatchNormalization")
 
 
@@ -63,6 +65,43 @@ class Moments:
         return rows.T @ _solved(rows @ rows.T, self.ridge, lost)  # the same by the matrix inversion lemma
 
 
+    def refitted(self, kernel: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """What to add to the kept weights of a kernel where each output has kept others.
+
+        Every output is a system of its own; conjugate gradients work on all of them at once, with products of matrices
+        only. A few steps are enough, and what they leave undone is mostly chance.
+
+        Args:
+            kernel: (columns, outputs).
+            mask: bool (columns, outputs).
+
+        Returns:
+            (columns, outputs), zero where nothing is kept.
+        """
+        few = self.covariance is None
+        diagonal = np.square(self.patches).sum(axis=0) if few else np.diagonal(self.covariance)
+        inverse = mask / np.maximum(diagonal + self.ridge, np.finfo(np.float32).tiny)[:, None]
+        rest = np.where(mask, self._times(np.where(mask, 0, kernel)), 0)
+        found = np.zeros_like(kernel)
+        direction = eased = inverse * rest
+        size = (rest * eased).sum(axis=0)
+        for _ in range(_STEPS):
+            image = np.where(mask, self._times(direction) + self.ridge * direction, 0)
+            step = size / np.maximum((direction * image).sum(axis=0), np.finfo(np.float32).tiny)
+            found += step * direction
+            rest -= step * image
+            eased = inverse * rest
+            before, size = size, (rest * eased).sum(axis=0)
+            direction = eased + size / np.maximum(before, np.finfo(np.float32).tiny) * direction
+        return found
+
+    def _times(self, columns: np.ndarray) -> np.ndarray:
+        """The covariance times a matrix."""
+        if self.covariance is not None:
+            return self.covariance @ columns
+        return self.patches.T @ (self.patches @ columns)
+
+
 class Reconstruction:
     """Reconstructs the weights of pruned networks.
 
@@ -78,19 +117,14 @@ class Reconstruction:
         layers: paths of the layers that it corrects.
     """
 
-    def __init__(self, pruning: ChannelPruning, inputs: Sequence[np.ndarray], seed: int = 0):
+    def __init__(self, pruning: Pruning, inputs: Sequence[np.ndarray], seed: int = 0):
         self._pruning = pruning
-        units = {unit.name for unit in pruning.units}
-        shrinking = np.zeros(pruning.groups.channels + 1, dtype=bool)  # the last entry answers for FIXED
-        for group in pruning.groups.groups:
-            shrinking[group.start : group.start + group.channels] = group.name in units
-        readers = {node.layer: reader(node) for node in pruning.graph.nodes}
-        self._sources = {
-            layer: pruning.groups.axes[layer, 0, len(found.kernel)]
-            for layer, found in readers.items()
-            if found is not None and shrinking[pruning.groups.axes.get((layer, 0, len(found.kernel)), -1)].any()
-        }
-        self.layers = tuple(self._sources)
+        readers = {node.layer: found for node in pruning.graph.nodes if (found := reader(node)) is not None}
+        if pruning.of == WEIGHTS:
+            self.layers = tuple(unit.name for unit in pruning.units if unit.name in readers)
+        else:
+            self._sources = _shrinking(pruning, readers)
+            self.layers = tuple(self._sources)
         self._constants = {layer: constant_place(pruning.graph, layer) for layer in self.layers}
         self._moments = self._measured({layer: readers[layer] for layer in self.layers}, inputs, seed)
         self._corrections: dict[tuple[str, bytes], tuple[np.ndarray, np.ndarray]] = {}
@@ -103,6 +137,8 @@ class Reconstruction:
             plan: what stays.
             sliced: layer path -> arrays of the smaller network, see ChannelPruning.sliced.
         """
+        if plan.of == WEIGHTS:
+            return self._refitted(plan, sliced)
         kept = plan.kept(self._pruning.groups)
         weights = {layer: list(arrays) for layer, arrays in sliced.items()}
         for layer in self.layers:
@@ -115,11 +151,31 @@ class Reconstruction:
             outputs = slice(None) if made is None else rewrite.stays(kept, made)
             added = correction[:, outputs].reshape(kernel.shape)
             weights[layer][0] = (kernel + added).astype(kernel.dtype)
-            if self._constants[layer] is not None:
-                owner, index, sign = self._constants[layer]
-                old = weights[owner][index]
-                weights[owner][index] = (old + sign * constant[outputs]).astype(old.dtype)
+            self._shift(weights, layer, constant[outputs])
         return {layer: tuple(arrays) for layer, arrays in weights.items()}
+
+    def _refitted(self, plan: Plan, sliced: Mapping) -> dict[str, tuple[np.ndarray, ...]]:
+        """The same for a plan of weights."""
+        weights = {layer: list(arrays) for layer, arrays in sliced.items()}
+        places = masks(self._pruning.graph, plan)
+        for layer in self.layers:
+            index, mask = places[layer]
+            kernel = self._pruning.weights[layer][index]
+            if not (kernel[~mask] != 0).any():
+                continue
+            flat = kernel.reshape(-1, kernel.shape[-1]).astype(np.float32, copy=False)
+            kept, moments = mask.reshape(flat.shape), self._moments[layer]
+            added = moments.refitted(flat, kept)
+            weights[layer][index] = np.where(mask, kernel + added.reshape(kernel.shape), 0).astype(kernel.dtype)
+            self._shift(weights, layer, moments.mean @ (np.where(kept, 0, flat) - added))
+        return {layer: tuple(arrays) for layer, arrays in weights.items()}
+
+    def _shift(self, weights: Mapping[str, list[np.ndarray]], layer: str, constant: np.ndarray) -> None:
+        """Adds a constant (outputs,) to what a layer puts out, where there is a place for it."""
+        if self._constants[layer] is not None:
+            owner, index, sign = self._constants[layer]
+            old = weights[owner][index]
+            weights[owner][index] = (old + sign * constant).astype(old.dtype)
 
     def _correction(self, layer: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What to add to the kernel, (kept columns, outputs), and to each output, (outputs,)."""
@@ -205,6 +261,19 @@ class _Sums:
             return Moments(mean, covariance, None, max(share * float(np.trace(covariance)) / len(mean), least))
         patches = (np.concatenate(self._patches) - shift) / np.float32(np.sqrt(self._count))
         return Moments(mean, None, patches, max(share * float(np.square(patches).sum()) / len(mean), least))
+
+
+def _shrinking(pruning: Pruning, readers: Mapping[str, Reader]) -> dict[str, np.ndarray]:
+    """The layers that read channels which may go -> those channels, one a position of the axis."""
+    units = {unit.name for unit in pruning.units}
+    shrinking = np.zeros(pruning.groups.channels + 1, dtype=bool)  # the last entry answers for FIXED
+    for group in pruning.groups.groups:
+        shrinking[group.start : group.start + group.channels] = group.name in units
+    return {
+        layer: pruning.groups.axes[layer, 0, len(found.kernel)]
+        for layer, found in readers.items()
+        if shrinking[pruning.groups.axes.get((layer, 0, len(found.kernel)), -1)].any()
+    }
 
 
 def constant_place(graph: Graph, layer: str) -> tuple[str, int, int] | None:

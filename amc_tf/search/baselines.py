@@ -17,7 +17,7 @@ from amc_tf.search.budget import check_reachable, extremes, narrowed, widest_of
 from amc_tf.search.sensitivity import Sensitivity
 
 if TYPE_CHECKING:
-    from amc_tf.pruning.channel import Unit
+    from amc_tf.pruning.unit import Unit
 
 Cost = Callable[[np.ndarray], float]  # widths (units,) -> cost, non-decreasing in each width
 
@@ -52,7 +52,7 @@ def _sloped(units: Sequence["Unit"], cost: Cost, limit: float, places: np.ndarra
 
     One number s grows the plan: up to 1 it lifts the upper end from the lowest ratio to 1, from 1 to 2 the lower end.
     """
-    low = min(unit.widths[0] / unit.channels for unit in units)
+    low = min(unit.widths[0] / unit.size for unit in units)
 
     def ratio(i: int, s: float) -> float:
         lower = low + (1 - low) * max(0.0, s - 1)
@@ -151,7 +151,7 @@ def _spent(
                 if cost(after) > limit:
                     break
                 won = curves[i][width] - curves[i][int(widths[i])]
-                steps.append((won, -widths[i] / unit.channels, after))
+                steps.append((won, -widths[i] / unit.size, after))
         if not steps:
             return tuple(map(int, widths))
         widths = max(steps, key=lambda step: step[:2])[2]

@@ -16,7 +16,7 @@ import numpy as np
 from amc_tf.errors import BudgetError
 
 if TYPE_CHECKING:
-    from amc_tf.pruning.channel import Unit
+    from amc_tf.pruning.unit import Unit
 
 _PREFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
 # What may follow the number, in lower case -> how many of the cost's own unit it stands for.
@@ -85,7 +85,7 @@ def nearest_width(unit: "Unit", ratio: float, lowest: int, highest: int) -> int:
     if not 0 < ratio <= 1 + 1e-6:
         raise ValueError(f"The action for unit {unit.name!r} is {ratio!r}, expected a keep ratio in (0, 1].")
     allowed = (width for width in unit.widths if lowest <= width <= highest)
-    return min(allowed, key=lambda width: (abs(width - ratio * unit.channels), -width))
+    return min(allowed, key=lambda width: (abs(width - ratio * unit.size), -width))
 
 
 class Budget:
@@ -181,7 +181,7 @@ def widest_of(
         return tuple(map(int, widest))
     check_reachable(cost, limit, narrowest, widest)
     # Where each unit takes its next wider width; between two of these nothing changes.
-    turns = [[inverse(i, (a + b) / 2 / u.channels) for a, b in pairwise(u.widths)] for i, u in enumerate(units)]
+    turns = [[inverse(i, (a + b) / 2 / u.size) for a, b in pairwise(u.widths)] for i, u in enumerate(units)]
 
     def at(s: float) -> np.ndarray:
         return np.array([unit.widths[bisect_right(turn, s)] for unit, turn in zip(units, turns, strict=True)])
@@ -190,7 +190,7 @@ def widest_of(
     fitting = bisect_right(every, limit, key=lambda s: cost(at(s)))
     widths = at(every[fitting - 1]) if fitting else narrowest
     s = every[fitting]  # the largest is just under this one; there is one, as at the last all units are whole
-    for i in sorted(range(len(units)), key=lambda i: widths[i] / units[i].channels - ratio(i, s)):
+    for i in sorted(range(len(units)), key=lambda i: widths[i] / units[i].size - ratio(i, s)):
         wider = widths.copy()
         wider[i] = next((width for width in units[i].widths if width > widths[i]), widths[i])
         if cost(wider) <= limit:
@@ -210,7 +210,7 @@ def narrowed(
         able = [i for i, unit in enumerate(units) if found[i] > unit.widths[0]]
         if not able:
             break
-        i = max(able, key=lambda i: found[i] / units[i].channels)
+        i = max(able, key=lambda i: found[i] / units[i].size)
         found[i] = units[i].widths[bisect_left(units[i].widths, found[i]) - 1]
     return tuple(map(int, found))
 

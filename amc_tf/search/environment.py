@@ -9,7 +9,7 @@ from amc_tf.search.budget import Budget, nearest_width
 from amc_tf.search.features import Features
 
 if TYPE_CHECKING:
-    from amc_tf.pruning.channel import Unit
+    from amc_tf.pruning.unit import Unit
 
 
 class Environment:
@@ -63,7 +63,7 @@ class Environment:
             width = self.budget.nearest(t, action, self._widths)
         self._widths.append(width)
         done = t + 1 == len(self.units)
-        return None if done else self._features.state(t + 1, self._widths), width / unit.channels, done
+        return None if done else self._features.state(t + 1, self._widths), width / unit.size, done
 
     def run(self, act: Callable[[int, np.ndarray], float]) -> tuple[np.ndarray, np.ndarray]:
         """Runs a whole episode.
@@ -91,4 +91,4 @@ class Environment:
             As of `run`.
         """
         states = [self._features.state(t, list(widths[:t])) for t in range(len(self.units))]
-        return np.stack(states), np.array([w / unit.channels for w, unit in zip(widths, self.units, strict=True)])
+        return np.stack(states), np.array([w / unit.size for w, unit in zip(widths, self.units, strict=True)])

@@ -9,8 +9,8 @@ import numpy as np
 
 from amc_tf.data import Split
 from amc_tf.errors import ConversionError
-from amc_tf.pruning.channel import ChannelPruning
 from amc_tf.pruning.plan import Plan
+from amc_tf.pruning.pruning import Pruning
 from amc_tf.pruning.reconstruct import Reconstruction
 from amc_tf.search.metrics import BadPredictions, Metric, as_labels, score, threshold
 from amc_tf.search.outcome import Outcome
@@ -67,7 +67,7 @@ class Evaluator:
 
     def __init__(
         self,
-        pruning: ChannelPruning,
+        pruning: Pruning,
         cost: Callable[[Sequence[int]], float],
         calibration: Split,
         reward_split: Split,

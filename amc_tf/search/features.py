@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from amc_tf.pruning.channel import Unit
+    from amc_tf.pruning.unit import Unit
 
 # a_{t-1} of the paper; it is the executed keep ratio, after bounds and rounding.
 NAMES = ("t", "n", "c", "h", "w", "stride", "k", "cost", "reduced", "rest", "previous_action")
@@ -34,7 +34,7 @@ class Features:
 
     def __init__(self, units: Sequence["Unit"], cost: Callable[[np.ndarray], float]):
         self._cost = cost
-        self._channels = [unit.channels for unit in units]
+        self._channels = [unit.size for unit in units]
         self._narrowest = np.array([unit.widths[0] for unit in units])
         self._widest = np.array([unit.widths[-1] for unit in units])
         self._base = cost(self._widest)

@@ -13,7 +13,7 @@ from amc_tf.search.outcome import Outcome, Trial
 from amc_tf.search.rewards import Reward
 
 if TYPE_CHECKING:
-    from amc_tf.pruning.channel import Unit
+    from amc_tf.pruning.unit import Unit
 
 MARGIN = 0.02  # a price is off by about so much: proposals stay that far below the limit, so that most hold it
 EVERY = 10  # at the latest each tenth candidate is measured, so that the correction stays fresh

@@ -14,7 +14,7 @@ import numpy as np
 from amc_tf.search.outcome import Trial
 
 if TYPE_CHECKING:
-    from amc_tf.pruning.channel import Unit
+    from amc_tf.pruning.unit import Unit
 
 Cost = Callable[[np.ndarray], float]
 
@@ -108,7 +108,7 @@ def _promise(
     Trials count the less the worse they are, since far from the best what units add no longer sums up; and the less,
     the fewer examples they were scored on.
     """
-    channels = np.array([unit.channels for unit in units])
+    channels = np.array([unit.size for unit in units])
 
     def columns(widths: np.ndarray) -> np.ndarray:
         ratios = widths / channels

@@ -8,7 +8,7 @@ from amc_tf.search.outcome import Trial
 from amc_tf.search.sensitivity import Sensitivity, points
 
 if TYPE_CHECKING:
-    from amc_tf.pruning.channel import Unit
+    from amc_tf.pruning.unit import Unit
 
 UNIFORM = 1  # number of the trial; 0 is the unpruned network
 _TABLE_SHARE = 0.2  # of the episodes at most that measuring a sensitivity table may take

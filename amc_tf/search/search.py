@@ -22,7 +22,7 @@ from amc_tf.search.schedule import UNIFORM, Schedule
 from amc_tf.search.sensitivity import Sensitivity, tabled
 
 if TYPE_CHECKING:
-    from amc_tf.pruning.channel import Unit
+    from amc_tf.pruning.unit import Unit
 
 _UNIFORM_SHARE = 0.5  # of the base cost that the uniform plan keeps where there is no budget: the paper's usual one
 _FAILURES_IN_A_ROW = 10  # after so many the cause is no plan's: a phone was unplugged, a disk is full
@@ -237,7 +237,7 @@ class Search:
 
     def _given(self, kind: str, number: int, known: Sequence[Trial]) -> tuple[int, ...]:
         """The widths of a trial that nobody has to decide."""
-        full = tuple(unit.channels for unit in self.units)
+        full = tuple(unit.size for unit in self.units)
         if kind == "sensitivity":
             i, width = self.schedule.points[number - UNIFORM - 1]
             return (*full[:i], width, *full[i + 1 :])
@@ -255,13 +255,13 @@ class Search:
         before = self._asked.get(number - 1) or (self.trials[number - 1] if number <= len(self.trials) else None)
         avoid = () if before is None else (before.widths,)
         widths = refined(self.units, self.cost, limit, known, rng, wide, avoid)
-        return [width / unit.channels for width, unit in zip(widths, self.units, strict=True)]
+        return [width / unit.size for width, unit in zip(widths, self.units, strict=True)]
 
     def _affordable(self, number: int) -> float:
         """What a given plan may cost."""
         limit = self._limit(number)
         if limit is None:
-            base = self.cost(np.array([unit.channels for unit in self.units]))
+            base = self.cost(np.array([unit.size for unit in self.units]))
             limit = max(_UNIFORM_SHARE * base, self._least())
         return limit
 
@@ -307,7 +307,7 @@ class Search:
             state="failed" if failed else "complete",
             kind=proposal.kind,
             widths=proposal.widths,
-            keep_ratios={u.name: w / u.channels for u, w in zip(self.units, proposal.widths, strict=True)},
+            keep_ratios={u.name: w / u.size for u, w in zip(self.units, proposal.widths, strict=True)},
             plan=proposal.plan,
             outcome=None if failed else result,
             reward=None if failed else self._reward(result),

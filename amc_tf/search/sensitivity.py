@@ -16,7 +16,7 @@ from amc_tf.errors import RunDirError
 from amc_tf.search.outcome import Trial
 
 if TYPE_CHECKING:
-    from amc_tf.pruning.channel import Unit
+    from amc_tf.pruning.unit import Unit
 
 _FORMAT = 1
 
@@ -63,14 +63,14 @@ class Sensitivity:
             ValueError: The table has no point of the unit, which has a choice.
         """
         if len(unit.widths) == 1:
-            return {unit.channels: self.base}
-        points = {width: value for width, value in self.accuracy.get(unit.name, {}).items() if width < unit.channels}
+            return {unit.size: self.base}
+        points = {width: value for width, value in self.accuracy.get(unit.name, {}).items() if width < unit.size}
         if not points:
             raise ValueError(
                 f"The sensitivity table has no point of unit {unit.name!r}, but of {sorted(self.accuracy)}: measure "
                 "the rest, or give the table of this network."
             )
-        widths = [*points, unit.channels]
+        widths = [*points, unit.size]
         values = [*(min(value, self.base) for value in _rising(list(points.values()))), self.base]
         slope = (values[1] - values[0]) / (widths[1] - widths[0])
         expected = np.interp(unit.widths, widths, values)
@@ -162,7 +162,7 @@ def tabled(units: Sequence["Unit"], trials: Sequence[Trial]) -> Sensitivity | No
     for trial in trials:
         if trial.kind == "sensitivity" and trial.state == "complete":
             base = trial.outcome.base_accuracy
-            i = next(i for i, unit in enumerate(units) if trial.widths[i] < unit.channels)
+            i = next(i for i, unit in enumerate(units) if trial.widths[i] < unit.size)
             table.setdefault(units[i].name, {})[trial.widths[i]] = trial.outcome.accuracy
     missing = any(len(unit.widths) > 1 and unit.name not in table for unit in units)
     return None if base is None or missing else Sensitivity(base, table)

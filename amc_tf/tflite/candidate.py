@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from amc_tf.errors import ConversionError
-from amc_tf.pruning.channel import ChannelPruning
 from amc_tf.pruning.plan import Plan
+from amc_tf.pruning.pruning import Pruning
 from amc_tf.tflite import flatbuffer, ties
 from amc_tf.tflite.convert import convert
 from amc_tf.tflite.formulas import Weights
@@ -33,7 +33,7 @@ class Candidates:
             made of the network's weights in a way that is not known.
     """
 
-    def __init__(self, pruning: ChannelPruning, to_tflite: Callable[[Any], bytes] = convert):
+    def __init__(self, pruning: Pruning, to_tflite: Callable[[Any], bytes] = convert):
         self._pruning = pruning
         self.shapes = Shapes(pruning, to_tflite)
         varying = {place[1:] for place in self.shapes.places if place[0] == "dim"}
@@ -47,7 +47,7 @@ class Candidates:
 
         Args:
             plan: what stays.
-            sliced: layer path -> arrays of the smaller network, see ChannelPruning.sliced.
+            sliced: layer path -> arrays of the smaller network, see Pruning.sliced.
         """
         return self._make(self._pruning.widths(plan), sliced)
 
@@ -76,7 +76,7 @@ class Candidates:
 class Converted:
     """The same by the converter, in seconds, for networks whose .tflite cannot be rewritten."""
 
-    def __init__(self, pruning: ChannelPruning, to_tflite: Callable[[Any], bytes] = convert):
+    def __init__(self, pruning: Pruning, to_tflite: Callable[[Any], bytes] = convert):
         self._pruning, self._to_tflite = pruning, to_tflite
 
     def __call__(self, plan: Plan, sliced: Weights) -> bytes:

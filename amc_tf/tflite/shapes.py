@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from amc_tf.errors import ConversionError
-from amc_tf.pruning.channel import ChannelPruning
-from amc_tf.pruning.lengths import Lengths, varying
+from amc_tf.pruning.lengths import Lengths
+from amc_tf.pruning.pruning import Pruning
 from amc_tf.tflite import flatbuffer
 from amc_tf.tflite.convert import convert
 from amc_tf.tflite.operators import names
@@ -61,9 +61,9 @@ class Shapes:
         ConversionError: the converter makes files of another structure at other widths, or a number follows no length.
     """
 
-    def __init__(self, pruning: ChannelPruning, to_tflite: Callable[[Any], bytes] | None = None, seed: int = 0):
+    def __init__(self, pruning: Pruning, to_tflite: Callable[[Any], bytes] | None = None, seed: int = 0):
         rng = np.random.default_rng(seed)
-        self.lengths = varying(pruning.groups, pruning.units)
+        self.lengths = pruning.lengths
         widths = [self.lengths.full, *_telling(self.lengths, rng)]
         self.probes = [_probe(pruning, tuple(row), to_tflite or convert, rng) for row in widths]
         self.places = _places([probe.file for probe in self.probes], np.stack([self.lengths(row) for row in widths]))
@@ -136,7 +136,7 @@ def rewritten(
 
 
 def _probe(
-    pruning: ChannelPruning, widths: tuple[int, ...], to_tflite: Callable[[Any], bytes], rng: np.random.Generator
+    pruning: Pruning, widths: tuple[int, ...], to_tflite: Callable[[Any], bytes], rng: np.random.Generator
 ) -> Probe:
     """The network of these widths with random weights, all of them different and none of them small."""
     plan = pruning.plan(widths)
@@ -161,7 +161,7 @@ def _drawn(rng: np.random.Generator, name: str, array: np.ndarray) -> np.ndarray
 def _telling(lengths: Lengths, rng: np.random.Generator) -> np.ndarray:
     """Widths (probes, units) at which, and at full width, every length varies and no two take the same values."""
     least = np.maximum(1, np.ceil(lengths.full * _LEAST_SHARE)).astype(int)
-    for probes in _PROBES:
+    for probes in _PROBES if len(lengths.fixed) else (1,):
         for _ in range(_DRAWS):
             widths = rng.integers(least, lengths.full + 1, size=(probes, len(lengths.full)))
             values = np.stack([lengths(row) for row in (lengths.full, *widths)])

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from amc_tf.graph import keras_graph
-from amc_tf.pruning.channel import ChannelPruning
 from amc_tf.pruning.plan import Plan
+from amc_tf.pruning.pruning import Pruning
 from amc_tf.tflite.candidate import Candidates, Converted
 from amc_tf.tflite.convert import arguments, from_function
 from amc_tf.tflite.formulas import Weights
@@ -25,13 +25,17 @@ from amc_tf.tflite.score import Scorer
 _POSITIONS = 384  # that a mean is taken over, where the other limits allow
 _LARGE = 100_000  # positions of the largest maps of all examples together, about eight of 112x112
 _TOO_LARGE = 400_000  # such positions at most, for the sake of memory: 100 MB a map with 64 channels
+_TINY = 1e-12  # stands for an epsilon of 0, where a channel never changes
 _FEWEST, _USUAL, _MOST = 8, 32, 128  # examples
 
 
 class Statistics:
     """Measures the mean and the variance of every BatchNormalization of pruned networks.
 
-    As in training, each batch is normalized by its own statistics on its way; those of all batches are merged.
+    As in training, each batch is normalized by its own statistics on its way; those of all batches are merged. The
+    whole network's are measured likewise, and a pruned one's are taken relative to them: what it was trained with
+    (other examples, augmented ones, more of them) then cancels, and a network that lost next to nothing keeps its
+    accuracy.
 
     Args:
         pruning: of the network.
@@ -48,7 +52,7 @@ class Statistics:
 
     def __init__(
         self,
-        pruning: ChannelPruning,
+        pruning: Pruning,
         inputs: Sequence[np.ndarray],
         scorer: Scorer,
         make: type[Candidates] | type[Converted] = Candidates,
@@ -62,34 +66,63 @@ class Statistics:
         if norms:
             self._make = make(pruning, partial(to_tflite, layers=set(self._calls), batch=self.batch))
             self._held = scorer.hold([array[: len(array) // self.batch * self.batch] for array in inputs])
+            self._epsilons = {node.layer: max(float(node.settings["epsilon"]), _TINY) for node in norms}
+            self._own = self._compared()
 
     def __call__(self, plan: Plan, sliced: Weights) -> dict[str, tuple[np.ndarray, ...]]:
         """The weights of the smaller network with the statistics that it has.
 
         Args:
             plan: what stays.
-            sliced: layer path -> arrays of the smaller network, see ChannelPruning.sliced.
+            sliced: layer path -> arrays of the smaller network, see Pruning.sliced.
         """
         weights = dict(sliced)
         if self._make is None:
             return weights
-        # Before the scoring of an earlier candidate, which keeps the workers busy until this one is made.
-        outputs = self._scorer.run(self._make(plan, sliced), self._held, urgent=True)  # each (batches, channels)
-        of_layer: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
-        for call, layer in enumerate(self._calls):
-            of_layer.setdefault(layer, []).append((outputs[2 * call], outputs[2 * call + 1]))
-        for layer, measured in of_layer.items():
-            means = np.concatenate([mean for mean, _ in measured]).astype(np.float64)  # (batches and calls, channels)
-            variances = np.concatenate([variance for _, variance in measured]).astype(np.float64)
-            mean = means.mean(axis=0)
-            variance = np.maximum((variances + means**2).mean(axis=0) - mean**2, 0)
-            new = {"moving_mean": mean, "moving_variance": variance}
-            described = self._pruning.graph.weights[layer]
+        own = self._pruning.sliced(plan, self._own)
+        for layer, (mean, variance) in self._measured(self._make(plan, sliced)).items():
+            described, small = self._pruning.graph.weights[layer], self._epsilons[layer]
+            at = {weight.name: index for index, weight in enumerate(described)}
+            offset, ratio = own[layer][at["moving_mean"]], own[layer][at["moving_variance"]]
+            new = {
+                "moving_mean": mean + offset * np.sqrt(variance + small),
+                "moving_variance": np.maximum((variance + small) * ratio - small, 0),
+            }
             weights[layer] = tuple(
                 new.get(weight.name, array).astype(array.dtype)
                 for weight, array in zip(described, weights[layer], strict=True)
             )
         return weights
+
+    def _compared(self) -> dict[str, tuple[np.ndarray, ...]]:
+        """The network's weights with, for each statistic, how it compares with what is measured of the whole network.
+
+        That is the mean's offset in standard deviations, and the ratio of the variances.
+        """
+        compared = dict(self._pruning.weights)
+        whole = self._pruning.plan(self._pruning.full)
+        for layer, (mean, variance) in self._measured(self._make(whole, self._pruning.weights)).items():
+            described, small = self._pruning.graph.weights[layer], self._epsilons[layer]
+            own = {weight.name: array for weight, array in zip(described, compared[layer], strict=True)}
+            own["moving_mean"] = (own["moving_mean"] - mean) / np.sqrt(variance + small)
+            own["moving_variance"] = (own["moving_variance"] + small) / (variance + small)
+            compared[layer] = tuple(own[weight.name] for weight in described)
+        return compared
+
+    def _measured(self, tflite: bytes) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Layer -> mean and variance (channels,) over all batches and calls, in double precision."""
+        # Before the scoring of an earlier candidate, which keeps the workers busy until this one is made.
+        outputs = self._scorer.run(tflite, self._held, urgent=True)  # each (batches, channels)
+        of_layer: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+        for call, layer in enumerate(self._calls):
+            of_layer.setdefault(layer, []).append((outputs[2 * call], outputs[2 * call + 1]))
+        found = {}
+        for layer, measured in of_layer.items():
+            means = np.concatenate([mean for mean, _ in measured]).astype(np.float64)  # (batches and calls, channels)
+            variances = np.concatenate([variance for _, variance in measured]).astype(np.float64)
+            mean = means.mean(axis=0)
+            found[layer] = mean, np.maximum((variances + means**2).mean(axis=0) - mean**2, 0)
+        return found
 
 
 def to_tflite(model: Any, layers: Collection[str], batch: int) -> bytes:

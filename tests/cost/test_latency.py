@@ -94,7 +94,7 @@ def test_the_price_never_falls_when_a_unit_gets_wider(of_small):
     for index, unit in enumerate(pruning.units):
         prices = []
         for width in unit.widths:
-            widths = [u.channels for u in pruning.units]
+            widths = [u.size for u in pruning.units]
             widths[index] = width
             prices.append(table(widths))
         assert (np.diff(prices) >= -1e-9).all()

@@ -45,7 +45,7 @@ def examples(model, count: int = 48, seed: int = 0) -> list[np.ndarray]:
 
 def plan_of(pruning: ChannelPruning, names: str = "") -> Plan:
     """Units of these names are narrowed; all where none is named."""
-    return Plan({u.name: staying(u.channels) for u in pruning.units if not names or u.name in names.split()})
+    return Plan({u.name: staying(u.size) for u in pruning.units if not names or u.name in names.split()})
 
 
 def errors(model, plan: Plan, pruning: ChannelPruning, made: Reconstruction) -> tuple[float, float]:

@@ -17,7 +17,7 @@ class FakeUnit:
     """What the search reads of a unit."""
 
     name: str
-    channels: int
+    size: int
     widths: tuple[int, ...]
     filters: int = 16
     inputs: int = 16
@@ -67,7 +67,7 @@ def chain_cost(num_units: int, fixed: float = 0.0) -> ProductCost:
 def evaluator(cost: ProductCost, some: Sequence[FakeUnit]):
     """An accuracy that falls with what is cut, differently for each unit."""
     weights = np.linspace(0.5, 1.5, len(some))
-    base = cost([one.channels for one in some])
+    base = cost([one.size for one in some])
 
     def evaluate(widths: tuple[int, ...], beat: float | None = None) -> Outcome:
         accuracy = 0.9 * (1 - math.exp(-0.05 * float(weights @ np.array(widths)) / len(some)))
@@ -78,7 +78,7 @@ def evaluator(cost: ProductCost, some: Sequence[FakeUnit]):
 
 def alone(some: Sequence[FakeUnit], i: int, width: int) -> tuple[int, ...]:
     """The widths of the whole network with one unit narrowed."""
-    full = tuple(one.channels for one in some)
+    full = tuple(one.size for one in some)
     return (*full[:i], width, *full[i + 1 :])
 
 
@@ -86,7 +86,7 @@ def trial(
     some: Sequence[FakeUnit], widths: Sequence[int], outcome: Outcome | None, number: int = 2, kind: str = "agent"
 ) -> Trial:
     """The trial of an outcome, rewarded by its accuracy; a failed one of None."""
-    ratios = {one.name: width / one.channels for one, width in zip(some, widths, strict=True)}
+    ratios = {one.name: width / one.size for one, width in zip(some, widths, strict=True)}
     state, reward, reason = ("complete", outcome.accuracy - 1, None) if outcome else ("failed", None, "Error: no.")
     return Trial(number, state, kind, tuple(widths), ratios, str(widths), outcome, reward, 1.0, reason)
 

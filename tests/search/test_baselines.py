@@ -95,7 +95,7 @@ def test_ratios_lie_on_a_line(count: int, share: float, own_least: float) -> Non
 @given(problems())
 def test_shallow_and_deep_fit_and_nothing_wider_on_their_line_does(problem) -> None:
     some, cost, limit = problem
-    low, places = min(u.widths[0] / u.channels for u in some), np.linspace(0, 1, len(some))
+    low, places = min(u.widths[0] / u.size for u in some), np.linspace(0, 1, len(some))
     ends = [(low, up) for up in np.linspace(low, 1, 30)] + [(down, 1.0) for down in np.linspace(low, 1, 30)]
     for plan, order in ((shallow, 1), (deep, -1)):
         widths = plan(some, cost, limit)
@@ -104,7 +104,7 @@ def test_shallow_and_deep_fit_and_nothing_wider_on_their_line_does(problem) -> N
         for first, last in ends:
             ratios = (first + (last - first) * places)[::order]
             # A hair less, as at a ratio between two widths rounding decides.
-            line = [nearest_width(u, k * (1 - 1e-9), 0, u.channels) for u, k in zip(some, ratios, strict=True)]
+            line = [nearest_width(u, k * (1 - 1e-9), 0, u.size) for u, k in zip(some, ratios, strict=True)]
             if all(a >= b for a, b in zip(line, widths, strict=True)) and tuple(line) != widths:
                 assert cost(line) > limit
 
@@ -184,7 +184,7 @@ def additive(draw: st.DrawFn) -> tuple[list[FakeUnit], ProductCost, Sensitivity,
         steps = draw(st.lists(st.integers(0, 50), min_size=len(widths) - 1, max_size=len(widths) - 1))
         losses.append(np.cumsum(steps)[::-1] / 100)
     cost = added(*draw(st.lists(st.integers(1, 30), min_size=len(some), max_size=len(some))))
-    least, base = cost([u.widths[0] for u in some]), cost([u.channels for u in some])
+    least, base = cost([u.widths[0] for u in some]), cost([u.size for u in some])
     return some, cost, table_of(some, *losses), draw(st.integers(int(least), int(base) - 1))
 
 
@@ -230,8 +230,8 @@ def test_pricing_only_what_looks_best_changes_nothing(seed: int) -> None:
     cost = ProductCost(rng.random((9, 9)))  # every unit's saving depends on all others' widths
     table = table_of(some, *(np.sort(rng.random(len(u.widths) - 1))[::-1] for u in some))
     curves = [table.curve(u) for u in some]
-    limit = 0.4 * cost([u.channels for u in some])
-    widths = [u.channels for u in some]
+    limit = 0.4 * cost([u.size for u in some])
+    widths = [u.size for u in some]
 
     def gain(i: int, width: int) -> float:
         return curves[i][width] - curves[i][widths[i]]
@@ -269,7 +269,7 @@ def test_one_table_serves_every_budget(tmp_path: Path) -> None:
     measured_table(some, lambda widths: asked.append(widths) or evaluate(widths)).save(tmp_path / "table.json")
     evaluations = len(asked)
     table = Sensitivity.load(tmp_path / "table.json")
-    base = cost([u.channels for u in some])
+    base = cost([u.size for u in some])
     plans = [greedy(some, cost, share * base, table) for share in (0.2, 0.35, 0.5, 0.65, 0.8)]
     assert len(asked) == evaluations and len(set(plans)) == 5
     for share, widths in zip((0.2, 0.35, 0.5, 0.65, 0.8), plans, strict=True):
@@ -369,7 +369,7 @@ def test_a_folder_that_is_missing_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("in_flight", [1, 2])
 def test_searches_where_the_other_agent_does(in_flight: int, tmp_path: Path) -> None:
     some, cost = units(64, 96, 64, 32), chain_cost(4)
-    limit = 0.5 * cost([u.channels for u in some])
+    limit = 0.5 * cost([u.size for u in some])
 
     def trials(folder: str, episodes: int) -> list[tuple[int, ...]]:
         with Journal(tmp_path / folder, header("0", 0, {})) as journal:

@@ -149,7 +149,7 @@ def problems(draw: st.DrawFn, most_units: int = 6) -> tuple[list[FakeUnit], Prod
     # Thirds, so that sums are not exact in floating point.
     numbers = st.lists(st.integers(0, 3000), min_size=n * n, max_size=n * n)
     cost = ProductCost(np.reshape(draw(numbers), (n, n)) / 3)
-    least, base = cost([u.widths[0] for u in some]), cost([u.channels for u in some])
+    least, base = cost([u.widths[0] for u in some]), cost([u.size for u in some])
     limit = least + draw(st.floats(0, 0.999)) * (base - least)
     if not least <= limit < base:
         limit = least
@@ -179,7 +179,7 @@ def test_the_bounds_are_what_brute_force_finds(problem, data: st.DataObject) -> 
     widths: list[int] = []
     for t, one in enumerate(some):
         narrowest = [u.widths[0] for u in some[t + 1 :]]
-        widest = [u.channels for u in some[t + 1 :]]
+        widest = [u.size for u in some[t + 1 :]]
         highest = max(w for w in one.widths if cost([*widths, w, *narrowest]) <= limit)
         spending = [w for w in one.widths if cost([*widths, w, *widest]) >= floor * limit]
         lowest = min([*spending, highest])
@@ -191,7 +191,7 @@ def test_the_bounds_are_what_brute_force_finds(problem, data: st.DataObject) -> 
 def test_the_floor_is_met_in_most_episodes(share: float) -> None:
     some = units(*[16] * 9, *[32] * 9, *[64] * 9)  # of a ResNet-56, rounded to 8
     cost = chain_cost(len(some))
-    limit = share * cost([u.channels for u in some])
+    limit = share * cost([u.size for u in some])
     budget = Budget(some, cost, limit)
     rng = np.random.default_rng(0)
     spent = []
@@ -259,9 +259,9 @@ def test_uniform_fits_and_no_step_beyond_the_common_ratio_would(problem) -> None
     assert cost(widths) <= limit
     assert all(width in one.widths for width, one in zip(widths, some, strict=True))
     # Any ratio at which every unit is at least as wide as now, and one is wider, costs too much.
-    ratios = sorted({(a + b) / 2 / one.channels for one in some for a, b in itertools.pairwise(one.widths)})
+    ratios = sorted({(a + b) / 2 / one.size for one in some for a, b in itertools.pairwise(one.widths)})
     for ratio in ratios:
-        common = [nearest_width(one, ratio, one.widths[0], one.channels) for one in some]
+        common = [nearest_width(one, ratio, one.widths[0], one.size) for one in some]
         if all(c >= w for c, w in zip(common, widths, strict=True)) and tuple(common) != widths:
             assert cost(common) > limit
 
@@ -272,8 +272,8 @@ def test_uniform_spends_the_budget_and_stays_uniform(share: float, seed: int) ->
     rng = np.random.default_rng(seed)
     some = units(*rng.choice([64, 96, 128, 256], size=12).tolist())
     cost = chain_cost(len(some))
-    limit = share * cost([u.channels for u in some])
+    limit = share * cost([u.size for u in some])
     widths = uniform(some, cost, limit)
     assert 0.97 * limit <= cost(widths) <= limit
-    ratios = np.array(widths) / [u.channels for u in some]
+    ratios = np.array(widths) / [u.size for u in some]
     assert np.ptp(ratios) <= 0.25  # two rounding steps of the smallest unit

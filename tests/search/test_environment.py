@@ -93,7 +93,7 @@ def test_executed_ratios_replay_to_the_same_episode(data: st.DataObject) -> None
         for i, channels in enumerate(data.draw(st.lists(st.integers(1, 300), min_size=1, max_size=5)))
     ]
     cost = chain_cost(len(some), fixed=1.0)
-    least, base = cost([u.widths[0] for u in some]), cost([u.channels for u in some])
+    least, base = cost([u.widths[0] for u in some]), cost([u.size for u in some])
     share = data.draw(st.floats(0, 0.99))
     limit = least + share * (base - least)
     environment = Environment(some, cost, Budget(some, cost, limit) if limit < base else None)

@@ -15,7 +15,7 @@ from tests.search.fakes import FakeUnit, ProductCost, alone, chain_cost, trial, 
 from tests.search.test_budget import problems
 
 SOME = units(*[64] * 6)  # of 7 widths each: few enough to try all plans
-FULL = tuple(u.channels for u in SOME)
+FULL = tuple(u.size for u in SOME)
 COST = chain_cost(6)
 LIMIT = 0.5 * COST(FULL)
 START = uniform(SOME, COST, LIMIT)
@@ -48,7 +48,7 @@ def test_every_plan_is_within_the_limit_and_of_allowed_widths(
     problem: tuple[list[FakeUnit], ProductCost, float], seed: int, count: int, wide: bool, bounded: bool
 ) -> None:
     some, cost, limit = problem
-    base, trials = cost([u.channels for u in some]), []
+    base, trials = cost([u.size for u in some]), []
     for number in range(count):
         widths = refined(some, cost, limit if bounded else None, trials, rng([seed, number]), wide)
         assert all(type(w) is int and w in u.widths for w, u in zip(widths, some, strict=True))

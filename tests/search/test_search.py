@@ -89,7 +89,7 @@ def test_the_unpruned_network_comes_first_then_the_uniform_plan_then_the_agent(j
     for trial in done.trials:
         assert trial.outcome == EVALUATE(trial.widths)
         assert trial.reward == -(1 - trial.outcome.accuracy)
-        assert trial.keep_ratios == {u.name: w / u.channels for u, w in zip(UNITS, trial.widths, strict=True)}
+        assert trial.keep_ratios == {u.name: w / u.size for u, w in zip(UNITS, trial.widths, strict=True)}
         assert trial.outcome.cost <= 0.5 * BASE or trial.kind == "base"
 
 

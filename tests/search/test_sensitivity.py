@@ -158,9 +158,9 @@ def of_points(
     some: list[FakeUnit], chosen: Sequence[tuple[int, int]], failed: Sequence[tuple[int, int]] = ()
 ) -> list[Trial]:
     """The trials of a search that measured the points, each as accurate as is its unit's share of channels."""
-    found = [trial(some, [u.channels for u in some], Outcome(0.9, 1, 0.9, 1), 0, "base")]
+    found = [trial(some, [u.size for u in some], Outcome(0.9, 1, 0.9, 1), 0, "base")]
     for i, width in chosen:
-        outcome = None if (i, width) in failed else Outcome(0.9 * width / some[i].channels, 1, 0.9, 1)
+        outcome = None if (i, width) in failed else Outcome(0.9 * width / some[i].size, 1, 0.9, 1)
         found.append(trial(some, alone(some, i, width), outcome, len(found), "sensitivity"))
     return found
 

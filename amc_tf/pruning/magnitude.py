@@ -1,0 +1,148 @@
+"""Fine-grained pruning: a unit is one kernel, a keep ratio becomes a mask over its weights, by their magnitude."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from amc_tf.errors import UnsupportedModel
+from amc_tf.graph import keras_graph
+from amc_tf.graph.graph import Graph, Node
+from amc_tf.pruning.lengths import Lengths
+from amc_tf.pruning.plan import WEIGHTS, Plan
+from amc_tf.pruning.pruning import Pruning, is_ratio
+from amc_tf.pruning.unit import Unit, seen_by
+
+# Kind of layer -> its weight whose single weights may go. Depthwise kernels hold next to nothing and are worth much.
+KERNELS = {
+    **dict.fromkeys(("Conv1D", "Conv2D", "Conv3D", "Dense"), "kernel"),
+    **dict.fromkeys(("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"), "kernel"),
+    **dict.fromkeys(("SeparableConv1D", "SeparableConv2D"), "pointwise_kernel"),
+}
+MIN_KEEP, MIN_KEEP_DENSE = 0.2, 0.02  # the paper removes at most 0.8 of a convolution and 0.98 of a dense layer
+_STEPS = 100  # widths of a unit are hundredths of its weights: finer than any accuracy tells apart
+
+
+class MagnitudePruning(Pruning):
+    """Fine-grained pruning of one model: weights become zero, the smallest of each kernel first.
+
+    Weights that are zero already are gone: they count neither as kept nor to a unit's size.
+
+    Args:
+        model: Keras model (functional or Sequential); it is not changed.
+        min_keep: least keep ratio of a kernel; None for the paper's, 0.2 of a convolution and 0.02 of a Dense layer.
+        frozen: layer paths to leave alone.
+
+    Raises:
+        TypeError, ValueError: an argument is of the wrong kind or out of range, or keeps less than one weight.
+        UnsupportedModel: the model cannot be read, or nothing in it can go.
+    """
+
+    of = WEIGHTS
+
+    def __init__(self, model: Any, *, min_keep: float | None = None, frozen: Sequence[str] = ()):
+        if min_keep is not None and not is_ratio(min_keep):
+            raise ValueError(f"min_keep is {min_keep!r}; the least keep ratio of a kernel is expected, in (0, 1].")
+        super().__init__(model, frozen)
+        places = {layer: index for layer, index in kernels(self.graph).items() if layer not in frozen}
+        self._kernels = {layer: self.weights[layer][index] for layer, index in places.items()}
+        calls = {node.layer: node for node in reversed(self.graph.nodes)}  # the first call of each
+        made = [_unit(calls[layer], self.graph, kernel, min_keep) for layer, kernel in self._kernels.items()]
+        self.units: tuple[Unit, ...] = tuple(unit for unit in made if len(unit.widths) > 1)
+        if not self.units:
+            raise UnsupportedModel(
+                f"The model has no kernel whose weights may go (of {len(kernels(self.graph))} convolution and Dense "
+                f"layers {len(places)} are not frozen, with min_keep={min_keep}); fine-grained pruning cannot make it "
+                f"smaller."
+            )
+        self.low = min(unit.widths[0] / unit.size for unit in self.units)
+
+    @property
+    def lengths(self) -> Lengths:
+        return Lengths.of(np.array(self.full), np.zeros(0, int), np.zeros((0, len(self.full)), int))
+
+    def sliced(self, plan: Plan, weights: Mapping | None = None) -> dict[str, tuple[np.ndarray, ...]]:
+        """Weights (the model's own where None) with zeros where they are dropped, layer path -> arrays."""
+        return zeroed(self.graph, plan, weights or self.weights)
+
+    def apply(self, plan: Plan, sliced: Mapping | None = None) -> Any:
+        """A new model of the same shape, with these weights where given, else the model's own with zeros."""
+        return keras_graph.rebuild(self.model, weights=self.sliced(plan) if sliced is None else dict(sliced))
+
+    def _ranked(self, index: int) -> np.ndarray:
+        unit = self.units[index]
+        # Stable, so that equal weights fall the same way on every machine.
+        order = np.argsort(-np.abs(self._kernels[unit.name].reshape(-1)), kind="stable")
+        return order[: unit.size].astype(np.uint32)
+
+    def _length(self, index: int) -> int:
+        return self._kernels[self.units[index].name].size
+
+
+def kernels(graph: Graph) -> dict[str, int]:
+    """Layer path -> index of the weight whose single weights may go, in the network's order."""
+    found = {}
+    for node in graph.nodes:
+        names = [weight.name for weight in node.weights]
+        if KERNELS.get(node.kind) in names:
+            found[node.layer] = names.index(KERNELS[node.kind])
+    return found
+
+
+def masks(graph: Graph, plan: Plan) -> dict[str, tuple[int, np.ndarray]]:
+    """Where a plan of weights says what stays: layer path -> (index of the weight, bool array of its shape).
+
+    Raises:
+        ValueError: the plan is of channels, names a unit that is no kernel of the network, or of another size.
+    """
+    if plan.of != WEIGHTS:
+        raise ValueError(f"The plan is of {plan.of}, where one of weights is expected; see Plan.of.")
+    known, weights = kernels(graph), graph.weights
+    found = {}
+    for name, mask in plan.items():
+        shape = weights[name][known[name]].shape if name in known else None
+        if shape is None or math.prod(shape) != mask.size:
+            there = "has no such kernel" if shape is None else f"has a kernel of {math.prod(shape)} weights there"
+            raise ValueError(
+                f"The plan has a mask of {mask.size} for unit {name!r}, but the model {there}; use a plan that was "
+                f"made for this very model."
+            )
+        found[name] = known[name], mask.reshape(shape)
+    return found
+
+
+def zeroed(graph: Graph, plan: Plan, weights: Mapping) -> dict[str, tuple[np.ndarray, ...]]:
+    """The weights with zeros where a plan drops them.
+
+    Args:
+        graph: of the network.
+        plan: of weights.
+        weights: layer path -> arrays; not changed.
+
+    Raises:
+        ValueError: as of `masks`.
+    """
+    new = dict(weights)
+    for layer, (index, mask) in masks(graph, plan).items():
+        arrays = list(new[layer])
+        arrays[index] = np.where(mask, arrays[index], arrays[index].dtype.type(0))
+        new[layer] = tuple(arrays)
+    return new
+
+
+def _unit(node: Node, graph: Graph, kernel: np.ndarray, min_keep: float | None) -> Unit:
+    size = int(np.count_nonzero(kernel))
+    share = min_keep or (MIN_KEEP_DENSE if node.kind == "Dense" else MIN_KEEP)
+    if min_keep is not None and size and min_keep * size < 1:
+        raise ValueError(below_one(f"min_keep is {min_keep!r}", node.layer, size))
+    least = max(1, math.ceil(share * size - 1e-9))
+    steps = (round(size * step / _STEPS) for step in range(1, _STEPS))
+    widths = tuple(sorted({least, *(width for width in steps if width > least), size})) if size else (0,)
+    return Unit(name=node.layer, size=size, widths=widths, filters=kernel.shape[-1], **seen_by(node, graph))
+
+
+def below_one(said: str, layer: str, size: int) -> str:
+    """The sentence for a keep ratio that keeps less than one weight."""
+    least = math.ceil(1e4 / size) / 1e4 if size < 1e4 else 1 / size
+    return f"{said}, less than one of the {size} weights of {layer!r}; give {least:.4g} or more, or freeze that layer."
