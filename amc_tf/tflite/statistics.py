@@ -66,8 +66,8 @@ class Statistics:
         if norms:
             self._make = make(pruning, partial(to_tflite, layers=set(self._calls), batch=self.batch))
             self._held = scorer.hold([array[: len(array) // self.batch * self.batch] for array in inputs])
-            self._epsilons = {node.layer: max(float(node.settings["epsilon"]), _TINY) for node in norms}
-            self._own = self._compared()
+        self._epsilons = {node.layer: max(float(node.settings["epsilon"]), _TINY) for node in norms}
+        self._own = self._compared()
 
     def __call__(self, plan: Plan, sliced: Weights) -> dict[str, tuple[np.ndarray, ...]]:
         """The weights of the smaller network with the statistics that it has.
@@ -77,10 +77,8 @@ class Statistics:
             sliced: layer path -> arrays of the smaller network, see Pruning.sliced.
         """
         weights = dict(sliced)
-        if self._make is None:
-            return weights
         own = self._pruning.sliced(plan, self._own)
-        for layer, (mean, variance) in self._measured(self._make(plan, sliced)).items():
+        for layer, (mean, variance) in self.measured(plan, sliced).items():
             described, small = self._pruning.graph.weights[layer], self._epsilons[layer]
             at = {weight.name: index for index, weight in enumerate(described)}
             offset, ratio = own[layer][at["moving_mean"]], own[layer][at["moving_variance"]]
@@ -101,7 +99,7 @@ class Statistics:
         """
         compared = dict(self._pruning.weights)
         whole = self._pruning.plan(self._pruning.full)
-        for layer, (mean, variance) in self._measured(self._make(whole, self._pruning.weights)).items():
+        for layer, (mean, variance) in self.measured(whole, self._pruning.weights).items():
             described, small = self._pruning.graph.weights[layer], self._epsilons[layer]
             own = {weight.name: array for weight, array in zip(described, compared[layer], strict=True)}
             own["moving_mean"] = (own["moving_mean"] - mean) / np.sqrt(variance + small)
@@ -109,10 +107,12 @@ class Statistics:
             compared[layer] = tuple(own[weight.name] for weight in described)
         return compared
 
-    def _measured(self, tflite: bytes) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Layer -> mean and variance (channels,) over all batches and calls, in double precision."""
+    def measured(self, plan: Plan, sliced: Weights) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Layer -> mean and variance (channels,) over all batches and calls, in double precision; see a call."""
+        if self._make is None:
+            return {}
         # Before the scoring of an earlier candidate, which keeps the workers busy until this one is made.
-        outputs = self._scorer.run(tflite, self._held, urgent=True)  # each (batches, channels)
+        outputs = self._scorer.run(self._make(plan, sliced), self._held, urgent=True)  # each (batches, channels)
         of_layer: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
         for call, layer in enumerate(self._calls):
             of_layer.setdefault(layer, []).append((outputs[2 * call], outputs[2 * call + 1]))

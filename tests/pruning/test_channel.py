@@ -70,7 +70,7 @@ def test_a_grouped_convolution_rounds_all_of_its_groups_together(keras_module) -
 
 def test_units_tell_the_layer_that_makes_the_channels(keras_module) -> None:
     first, second = ChannelPruning(chain(keras_module, 16, 24)).units
-    assert (first.name, first.channels, first.filters, first.inputs) == ("conv1", 16, 16, 3)
+    assert (first.name, first.size, first.filters, first.inputs) == ("conv1", 16, 16, 3)
     assert (first.height, first.width, first.stride, first.kernel) == (12, 10, 1, 3)
     assert (second.filters, second.inputs, second.height, second.width, second.stride) == (24, 16, 12, 10, 2)
 

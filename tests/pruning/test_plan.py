@@ -123,8 +123,8 @@ def test_what_is_no_plan_is_refused(tmp_path, text) -> None:
 
 
 def test_a_plan_of_another_version_is_refused(tmp_path) -> None:
-    (tmp_path / "plan.json").write_text('{"version": 2, "units": {}}')
-    with pytest.raises(ValueError, match="is a plan of version 2, but this amc_tf reads version 1"):
+    (tmp_path / "plan.json").write_text('{"version": 3, "units": {}}')
+    with pytest.raises(ValueError, match="is a plan of version 3, but this amc_tf reads versions 1 and 2"):
         Plan.load(tmp_path / "plan.json")
 
 
