@@ -24,6 +24,8 @@ LEVELS = {
     "analyze": 5,
     "prune": 5,
     "search": 5,
+    "examples": 5,
+    "settings": 5,
     "finetune": 6,
     "request": 6,
     "result": 6,

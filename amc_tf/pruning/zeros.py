@@ -113,6 +113,7 @@ class _Wrapping:
         wrapper.supports_masking = layer.supports_masking
         wrapper._call_spec.expects_mask_arg = layer._expects_mask_arg
         wrapper._activity_regularizer = layer.activity_regularizer
+        layer._losses = []  # of its own call, when `model` was built, which the wrapper would add to the training's
         self.wrappers.append(wrapper)
         return wrapper
 
@@ -120,7 +121,7 @@ class _Wrapping:
 def _tfmot() -> Any:
     """The module tensorflow_model_optimization.sparsity.keras, imported without a trace in the caller's process."""
     try:
-        with _own_tf_keras():
+        with own_tf_keras():
             from tensorflow_model_optimization.sparsity import keras
     except ImportError as error:
         raise UnsupportedModel(
@@ -131,7 +132,7 @@ def _tfmot() -> Any:
 
 
 @contextlib.contextmanager
-def _own_tf_keras() -> Iterator[None]:
+def own_tf_keras() -> Iterator[None]:
     """While it lasts, nothing changes which Keras the caller's `tf.keras` is, nor the environment for good.
 
     tfmot sets TF_USE_LEGACY_KERAS when it is imported, and TensorFlow looks at that when its `keras` is first used.

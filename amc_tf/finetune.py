@@ -1,0 +1,172 @@
+"""finetune(): trains a pruned model on, so that it makes up for what was dropped; dropped weights stay zero."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from amc_tf import settings
+from amc_tf.errors import AmcError
+from amc_tf.examples import examples
+from amc_tf.graph import keras_graph
+from amc_tf.pruning import zeros
+from amc_tf.pruning.magnitude import masks, zeroed
+from amc_tf.pruning.plan import Plan
+
+
+def finetune(
+    model: Any,
+    train_data: Any,
+    *,
+    plan: Plan | None = None,
+    epochs: int = 10,
+    batch_size: int = 128,
+    learning_rate: float | None = None,
+    validation_data: Any = None,
+    callbacks: Sequence[Any] = (),
+    seed: int = 0,
+    verbose: bool | int = True,
+) -> Any:
+    """Trains a copy of a model; what a plan of weights drops is zero before, during and after.
+
+    A compiled model is trained by its own loss, metrics and optimizer, the latter from its configuration and in a fresh
+    state. Any other is trained as a classifier: cross-entropy by the form of labels and outputs; stochastic gradient
+    descent with Nesterov momentum 0.9, a learning rate that rises shortly and falls along a cosine (constant where a
+    data set does not say how long it is), and a weight decay of 1e-4 that leaves out norms and biases.
+
+    A model of Keras 3 keeps its zeros by constraints on its variables, one of tf_keras by
+    tensorflow-model-optimization, with the plan's own masks.
+
+    Args:
+        model: functional or Sequential keras.Model (Keras 3) or tf_keras.Model, with the zeros in it or not; it is not
+            changed. A train_step of its own is not used.
+        train_data: (x, y) arrays, or a batched tf.data.Dataset or keras PyDataset of (x, y) or (x, y, sample weights),
+            which goes to Keras's `fit` as it is, so that it is read anew, augmentation included, in every epoch.
+        plan: of weights, for this very model; None holds no zeros, for instance for a model that lost channels.
+        epochs: times through the data.
+        batch_size: examples a step, of arrays; a data set has its own.
+        learning_rate: the highest one; None for the compiled optimizer's own, else 0.01.
+        validation_data: likewise, scored after each epoch; None for none.
+        callbacks: Keras callbacks, passed to `fit`.
+        seed: of the order of arrays. Dropout and other layers with chance follow Keras's global seed, which stays as it
+            is.
+        verbose: as of Keras's `fit`.
+
+    Returns:
+        A new model of the same Keras, plain, compiled as the caller's if that was.
+
+    Raises:
+        TypeError, ValueError: an argument is of the wrong kind, or does not fit the model.
+        UnsupportedModel: the model cannot be read, or tensorflow-model-optimization is missing for one of tf_keras.
+        AmcError: the loss became NaN or infinite.
+    """
+    _check_numbers(epochs, batch_size, learning_rate)
+    graph, weights = keras_graph.read(model)
+    keras = keras_graph.keras_of(model)
+    callbacks = _checked_callbacks(callbacks, keras)
+    kept = {} if plan is None else masks(graph, _checked_plan(plan))
+    copy = keras_graph.rebuild(model, weights=weights if plan is None else zeroed(graph, plan, weights))
+    given = examples(train_data, copy, keras, batch_size, seed, "train_data")
+    scored = None
+    if validation_data is not None:
+        scored = examples(validation_data, copy, keras, batch_size, None, "validation_data").data
+    compiled = settings.own(model, copy, learning_rate) or settings.default(
+        copy, graph, given.labels, given.steps, epochs, learning_rate
+    )
+    trained, first = zeros.held(copy, kept) if kept else (copy, [])
+    watch = _watch(keras)
+    trained.compile(**compiled)
+    trained.fit(
+        given.data,
+        epochs=epochs,
+        shuffle=given.shuffle,
+        validation_data=scored,
+        callbacks=[*first, watch, *callbacks],
+        verbose=int(verbose),
+    )
+    if watch.epoch:
+        raise AmcError(
+            f"The loss became {watch.loss} in epoch {watch.epoch} of {epochs}, so there is nothing to return; give a "
+            f"smaller learning_rate{_rate(compiled['optimizer'])}, or look for wrong values in the data."
+        )
+    found = keras_graph.read(zeros.plain(trained) if kept else trained)[1]
+    new = keras_graph.rebuild(model, weights=_exact(found, kept))
+    again = settings.own(model, new)
+    if again:
+        new.compile(**again)
+    return new
+
+
+def _check_numbers(epochs: Any, batch_size: Any, learning_rate: Any) -> None:
+    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+            raise TypeError(f"{name} is {value!r}; a whole number of at least 1 is expected.")
+        if value < 1:
+            raise ValueError(f"{name} is {value}; a whole number of at least 1 is expected.")
+    if learning_rate is None:
+        return
+    if isinstance(learning_rate, bool) or not isinstance(learning_rate, (int, float, np.number)):
+        raise TypeError(f"learning_rate is {learning_rate!r}; a number above 0 is expected, for instance 0.01.")
+    if not (learning_rate > 0 and math.isfinite(learning_rate)):
+        raise ValueError(f"learning_rate is {learning_rate}; a number above 0 is expected, for instance 0.01.")
+
+
+def _checked_plan(plan: Any) -> Plan:
+    if not isinstance(plan, Plan):
+        raise TypeError(f"plan is of type {type(plan).__name__}; an amc_tf.Plan is expected, see Plan.load.")
+    return plan
+
+
+def _checked_callbacks(callbacks: Any, keras: Any) -> list:
+    if isinstance(callbacks, keras.callbacks.Callback):
+        return [callbacks]
+    for callback in callbacks:
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise TypeError(
+                f"callbacks holds a {type(callback).__module__}.{type(callback).__name__}, but the model is one of "
+                f"{keras.__name__}; give objects of {keras.__name__}.callbacks."
+            )
+    return list(callbacks)
+
+
+def _watch(keras: Any) -> Any:
+    """A callback that stops the training when its loss is no number any more, and remembers when that was."""
+
+    class Watch(keras.callbacks.Callback):
+        epoch, loss, _current = 0, 0.0, 0
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self._current = epoch + 1
+
+        def on_train_batch_end(self, batch, logs=None):
+            loss = float((logs or {}).get("loss", 0.0))
+            if not math.isfinite(loss) and not self.epoch:
+                self.epoch, self.loss = self._current, loss
+                self.model.stop_training = True
+
+    return Watch()
+
+
+def _rate(optimizer: Any) -> str:
+    rate = getattr(optimizer, "learning_rate", None)
+    try:
+        return f" than {float(rate):.3g}"
+    except (TypeError, ValueError):  # a schedule
+        return ""
+
+
+def _exact(weights: Mapping[str, tuple], kept: zeros.Masks) -> dict[str, tuple]:
+    """The trained weights, after a look at every zero that had to stay."""
+    new = dict(weights)
+    for layer, (index, mask) in kept.items():
+        arrays = list(new[layer])
+        back = int(np.count_nonzero(arrays[index][~mask]))
+        if back:
+            raise RuntimeError(
+                f"{back} dropped weights of {layer!r} are not zero after the training; a callback that sets weights "
+                f"did that, or it is a bug of amc_tf."
+            )
+        arrays[index] = np.where(mask, arrays[index], arrays[index].dtype.type(0))  # -0.0 is no zero byte for byte
+        new[layer] = tuple(arrays)
+    return new
