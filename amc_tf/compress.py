@@ -5,31 +5,34 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from amc_tf import data
+from amc_tf import data, methods
 from amc_tf.cost import counts
 from amc_tf.data import Split
 from amc_tf.errors import ConversionError, DeviceError, RunDirError
 from amc_tf.graph import keras_graph
 from amc_tf.graph.graph import digest
 from amc_tf.latency import Latency, missed
-from amc_tf.pruning.channel import ChannelPruning
+from amc_tf.methods import IMPORTANCE, ROUND_TO, Method
 from amc_tf.pruning.importance import Importance
+from amc_tf.pruning.pruning import Pruning
 from amc_tf.report.progress import SearchProgress, TableProgress, preparing
 from amc_tf.request import fingerprint, named, run_name
-from amc_tf.result import Figures, Result
+from amc_tf.result import Figures, Result, packed
 from amc_tf.search.agent import DdpgAgent
 from amc_tf.search.budget import Budget, parse_budget, uniform
 from amc_tf.search.evaluate import Evaluator, Sample
+from amc_tf.search.guarantee import Guarantee, cheap, unheld
 from amc_tf.search.journal import Journal, header
 from amc_tf.search.metrics import BadPredictions, Metric
 from amc_tf.search.outcome import Trial
 from amc_tf.search.rewards import Reward, choose
-from amc_tf.search.schedule import UNIFORM, Schedule
+from amc_tf.search.schedule import Schedule
 from amc_tf.search.search import Search
 from amc_tf.search.sensitivity import Sensitivity, tabled
 from amc_tf.tflite import agreement, convert
@@ -54,9 +57,10 @@ def compress(
     method: str = "channel",
     metric: Metric | None = None,
     reward: str | Reward | None = None,
-    round_to: int = 8,
-    min_keep: float = 0.2,
-    importance: str | Importance = "magnitude_in",
+    max_drop: float | None = None,
+    round_to: int = ROUND_TO,
+    min_keep: float | None = None,
+    importance: str | Importance = IMPORTANCE,
     frozen: Sequence[str] = (),
     reconstruct: bool = True,
     sensitivity: str | Path | None = None,
@@ -75,7 +79,7 @@ def compress(
         model: trained keras.Model (Keras 3) or tf_keras.Model, functional or Sequential; it is not changed.
         target: what the budget is about: "latency", "macs" (also "flops"), "params" or "size".
         budget: what may be kept: a fraction (0.5, "50%") or absolute ("30 ms", "280 MMAC", "1.5 M", "2 MB"); None for
-            no bound, where the reward weighs accuracy against cost instead (the paper's accuracy-guaranteed protocol).
+            no bound, where the reward weighs accuracy against cost instead.
         train_data: (x, y) arrays, tf.data.Dataset or keras PyDataset; on a part of it weights are reconstructed and
             BatchNorm is recalibrated.
         reward_data: what candidates are scored on; default: another part of train_data. Without labels the score is
@@ -86,12 +90,15 @@ def compress(
         device: where latency is measured: "adb" (the one connected phone), "adb:SERIAL", "host" (this computer) or a
             device object. Default: for target "latency" the connected phone, else this computer with a warning; for the
             others nothing is measured.
-        method: "channel".
+        method: "channel", whole channels go and the network becomes smaller and faster; or "magnitude", single weights
+            become zero and the file becomes smaller (targets "params", which counts what is not zero, and "size").
         metric: (labels, predictions) -> number, the larger the better; default: accuracy.
         reward: "negative_error", "negative_error_log_cost" or a function Outcome -> number; default: the first under a
             budget, the second without.
+        max_drop: with budget=None, how many points the accuracy on the reward split may fall (of a metric: hundredths);
+            the cheapest network found that holds it is taken (the paper's accuracy-guaranteed protocol).
         round_to: channels are kept in multiples of this, which phones like; 1 for none.
-        min_keep: least keep ratio of a layer.
+        min_keep: least keep ratio of a layer; None for the paper's: 0.2, of the weights of a Dense layer 0.02.
         importance: which channels go first: "magnitude_in" (the paper's), "magnitude_out", "magnitude" or a function
             (group, weights) -> scores.
         frozen: names of layers to leave alone.
@@ -123,6 +130,7 @@ def compress(
     calibration_size = _whole("calibration_size", calibration_size, 1)
     reward_size = _whole("reward_size", reward_size, 1)
     round_to = _whole("round_to", round_to, 1)
+    guarantee = _guarantee(max_drop, budget)
     budget, min_keep = (x.item() if isinstance(x, np.generic) else x for x in (budget, min_keep))  # for the journal
     for name, switch in (("reconstruct", reconstruct), ("paper", paper)):
         if not isinstance(switch, (bool, np.bool_)):
@@ -132,7 +140,9 @@ def compress(
     choose(reward, None)  # a wrong reward or budget is said now, not after the first measurement
     if budget is not None:
         parse_budget(budget, 1.0, UNITS[target], target)
-    pruning = ChannelPruning(model, round_to=round_to, min_keep=min_keep, importance=importance, frozen=frozen)
+    way = methods.chosen(method, target)
+    options = {"round_to": round_to, "min_keep": min_keep, "importance": importance, "frozen": frozen}
+    pruning = methods.pruning(method, model, **options)
     calibration, reward_split = _splits(model, train_data, reward_data, calibration_size, reward_size, seed)
     for unit in pruning.units if table is not None else ():
         table.curve(unit)  # raises where it has none
@@ -140,11 +150,7 @@ def compress(
         validation_data = data.load(validation_data, model, "validation_data")
 
     base_tflite = convert.convert(model)
-    costs: dict[str, Any] = {
-        "macs": counts.macs(pruning.groups, pruning.units),
-        "params": counts.params(pruning.groups, pruning.units),
-        "size": counts.size(pruning.groups, pruning.units, len(base_tflite)),
-    }
+    costs = way.costs(pruning, base_tflite)
     timed, priced = target == "latency" or device is not None, target == "latency"
     if budget is not None and not priced:
         _limit(pruning, costs[target], budget, target)  # raises where it cannot be reached, before minutes of work
@@ -157,14 +163,15 @@ def compress(
             {
                 "target": target, "budget": budget, "episodes": episodes, "method": method, "metric": named(metric),
                 "reward": named(reward), "round_to": round_to, "min_keep": min_keep, "importance": named(importance),
-                "frozen": list(frozen), "reconstruct": reconstruct, "paper": paper,
+                "max_drop": max_drop, "frozen": list(frozen), "reconstruct": reconstruct, "paper": paper,
                 "sensitivity": None if table is None else table.digest, "calibration": fingerprint(calibration),
                 "reward_data": fingerprint(reward_split), **({"device": latency.identity} if priced else {}),
             },
         )  # fmt: skip
         run_dir = Path(run_dir) if run_dir is not None else Path("runs") / run_name(model.name, asked_for)
         journal = stack.enter_context(Journal(run_dir, asked_for))  # before minutes of work: is it this search's?
-        schedule = Schedule.of(pruning.units, episodes, table, paper, journal.trials)
+        thresholded = getattr(pruning, "thresholded", None)
+        schedule = Schedule.of(pruning.units, episodes, table, paper, journal.trials, thresholded is not None)
         scorer = stack.enter_context(Scorer())
         earns = choose(reward, budget)
         reported, scored_on = _reported(reward_split, train_data, reward_data, validation_data)
@@ -191,21 +198,22 @@ def compress(
             }
         with (
             DdpgAgent(
-                episodes=schedule.acting, warmup_episodes=schedule.warmup, low=min_keep, seed=seed, paper=paper
+                episodes=schedule.acting, warmup_episodes=schedule.warmup, low=pruning.low, seed=seed, paper=paper
             ) as agent,
             SearchProgress(schedule.total, len(journal.trials), verbose) as progress,
         ):
             search = Search(
                 pruning.units, cost, evaluator, agent, journal,
                 **measured, limit=limit, reward=reward, schedule=schedule, table=table, seed=seed,
+                threshold=thresholded, guarantee=guarantee,
                 digest=lambda widths: pruning.plan(widths).digest,
                 on_episode_end=_both(progress.update, on_episode_end),
             ).run()  # fmt: skip
         comparison = None
-        for widths in _finalists(search, latency if priced else None, earns, evaluator):
+        for widths in _finalists(search, latency if priced else None, earns, evaluator, guarantee):
             plan = pruning.plan(widths)
             compressed = pruning.apply(plan, evaluator.weights(plan))
-            tflite = convert.convert(compressed)
+            tflite = way.finished(convert.convert(compressed))
             comparison = latency.stopwatch.compare(tflite) if timed else None
             if not priced or latency.holds(comparison, limit):
                 break
@@ -213,8 +221,9 @@ def compress(
             raise missed(limit)
         accuracy = evaluator.accuracy(tflite, sample)
         base_us, us = (latency.stopwatch.base_us, latency.us(comparison)) if timed else (None, None)
+        figures = partial(_figures, costs, counts.macs(pruning.groups, ()))
         found = table
-        if schedule.points and len(search.trials) > UNIFORM + len(schedule.points):
+        if schedule.points and len(search.trials) >= schedule.table + len(schedule.points):
             found = tabled(pruning.units, search.trials)
         if found is not None:
             found.save(run_dir / "sensitivity.json")
@@ -224,9 +233,11 @@ def compress(
             plan=plan,
             run_dir=run_dir,
             trials=search.trials,
-            base=_figures(costs, pruning.full, sample.accuracy, len(base_tflite), base_us),
-            compressed=_figures(costs, widths, accuracy, len(tflite), us),
-            uniform=_uniform(search, widths, costs, evaluator, sample, latency),
+            base=figures(pruning.full, sample.accuracy, base_tflite, base_us),
+            compressed=figures(widths, accuracy, tflite, us),
+            uniform=_uniform(search, widths, figures, way, evaluator, sample, latency),
+            method=method,
+            max_drop=max_drop,
             target=target,
             budget=budget,
             limit=limit,
@@ -245,8 +256,7 @@ def _check(target, method, metric, on_episode_end, run_dir) -> str:
     target = "macs" if target == "flops" else target
     if target not in UNITS:
         raise ValueError(f"target is {target!r}; expected one of {', '.join(UNITS)} or 'flops'.")
-    if method != "channel":
-        raise ValueError(f"method is {method!r}; expected 'channel'.")
+    methods.chosen(method, target)
     for name, value in (("metric", metric), ("on_episode_end", on_episode_end)):
         if value is not None and not callable(value):
             raise TypeError(f"{name} is {value!r}; a function or None is expected.")
@@ -283,12 +293,21 @@ def _splits(model, train_data, reward_data, calibration_size, reward_size, seed)
 
 
 def _finalists(
-    search: Search, latency: Latency | None, reward: Reward, evaluator: Evaluator
+    search: Search, latency: Latency | None, reward: Reward, evaluator: Evaluator, guarantee: Guarantee | None
 ) -> Iterable[tuple[int, ...]]:
-    """Widths to build, best first; only a latency can turn out another than was foretold."""
-    candidates = (t for t in search.trials if t.state == "complete" and t.kind not in ("base", "sensitivity"))
-    if latency is not None and any(candidates):
-        return latency.finalists(search.trials, search.limit, reward, evaluator)
+    """Widths to build, best first; only a latency can turn out another than was foretold.
+
+    Raises:
+        BudgetError: no network but the original holds the accuracy.
+    """
+    candidates = [t for t in search.trials if t.state == "complete" and t.kind not in ("base", "sensitivity")]
+    if guarantee is not None and candidates:
+        holding = guarantee.holding(candidates)
+        if not holding:
+            raise unheld(guarantee, candidates)
+        candidates, reward = holding, cheap
+    if latency is not None and candidates:
+        return latency.finalists(candidates, search.limit, reward, evaluator)
     if latency is None and search.best is not None:
         return [search.best.widths]
     if search.interrupted:
@@ -305,7 +324,7 @@ def _reported(reward_split: Split, train_data: Any, reward_data: Any, validation
     return reward_split, "train_data" if reward_data is None else "reward_data"
 
 
-def _limit(pruning: ChannelPruning, cost: Any, budget: float | str, target: str) -> float:
+def _limit(pruning: Pruning, cost: Any, budget: float | str, target: str) -> float:
     """What a plan may cost.
 
     Raises:
@@ -326,10 +345,21 @@ def _table(sensitivity: Any, paper: bool) -> Sensitivity | None:
     return Sensitivity.load(sensitivity)
 
 
+def _guarantee(max_drop: float | None, budget: Any) -> Guarantee | None:
+    if max_drop is None:
+        return None
+    if isinstance(max_drop, bool) or not isinstance(max_drop, (int, float)) or not 0 <= max_drop < 100:
+        raise ValueError(f"max_drop is {max_drop!r}; points of accuracy are expected, such as 0.5.")
+    if budget is not None:
+        raise ValueError(f"max_drop is {max_drop!r} and budget {budget!r}; give one of the two, the other as None.")
+    return Guarantee(max_drop / 100)
+
+
 def _uniform(
     search: Search,
     winner: tuple[int, ...],
-    costs: Mapping,
+    figures: Callable[..., Figures],
+    way: Method,
     evaluator: Evaluator,
     sample: Sample,
     latency: Latency | None,
@@ -342,7 +372,7 @@ def _uniform(
         widths = uniform(search.units, search.cost, search.cost(winner))
     us = None
     try:
-        tflite = evaluator.tflite(widths)
+        tflite = way.finished(evaluator.tflite(widths))
         accuracy = evaluator.accuracy(tflite, sample)
         if latency is not None:
             us = latency.us(latency.stopwatch.compare(tflite))
@@ -350,12 +380,14 @@ def _uniform(
         pass
     except (BadPredictions, ConversionError):
         return None
-    return _figures(costs, widths, accuracy, len(tflite), us)
+    return figures(widths, accuracy, tflite, us)
 
 
-def _figures(costs: Mapping[str, counts.Counts], widths, accuracy: float, size: int, us: float | None) -> Figures:
-    ms = None if us is None else us / 1e3
-    return Figures(accuracy, int(costs["macs"](widths)), int(costs["params"](widths)), size, ms)
+def _figures(costs: Mapping[str, Any], dense: Any, widths, accuracy: float, tflite: bytes, us: float | None) -> Figures:
+    macs = costs["macs"](widths) if "macs" in costs else dense(())  # zeros are multiplied like all others
+    return Figures(
+        accuracy, int(macs), int(costs["params"](widths)), len(tflite), None if us is None else us / 1e3, packed(tflite)
+    )
 
 
 def _structured(model, split: Split) -> Any:

@@ -1,6 +1,7 @@
 """What compress() hands back, and the files it leaves in the run directory."""
 
 import json
+import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ class Figures:
     Attributes:
         accuracy: on the validation data where given, else on the reward split.
         macs: multiplications of one inference.
-        params: number of weights.
+        params: number of weights; where single weights were pruned, of those that are not zero.
         size_bytes: of the .tflite.
         latency_ms: median on the device; of the compressed network its share of the base network's, measured in turns.
             None where it was not measured.
+        gzip_bytes: of the .tflite compressed, about what an app's download grows by.
     """
 
     accuracy: float
@@ -29,6 +31,7 @@ class Figures:
     params: int
     size_bytes: int
     latency_ms: float | None = None
+    gzip_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class Result:
         scored_on: "validation_data", "reward_data", "train_data" or "generated noise": what the accuracies are of.
         scored_by: "accuracy", "metric" (the caller's) or "agreement" (with the original, where there are no labels).
         latency: where and how latency was measured, in plain types, or None.
+        method: "channel" or "magnitude".
+        max_drop: as it was asked for, in points, or None.
     """
 
     model: Any
@@ -72,6 +77,8 @@ class Result:
     scored_on: str
     scored_by: str
     latency: dict[str, Any] | None = None
+    method: str = "channel"
+    max_drop: float | None = None
 
     def summary(self) -> dict[str, Any]:
         """The figures as plain types, as they stand in result.json."""
@@ -79,7 +86,9 @@ class Result:
             "base": asdict(self.base),
             "compressed": asdict(self.compressed),
             "uniform": None if self.uniform is None else asdict(self.uniform),
+            "method": self.method,
             "target": self.target,
+            "max_drop": self.max_drop,
             "budget": self.budget,
             "limit": self.limit,
             "episodes": sum(trial.kind not in ("base", "uniform") for trial in self.trials),
@@ -124,6 +133,7 @@ class Result:
             ("MACs", "macs", "{:,}"),
             ("params", "params", "{:,}"),
             ("size", "size_bytes", "{:,} B"),
+            ("gzipped", "gzip_bytes", "{:,} B"),
             ("latency", "latency_ms", "{:.3g} ms"),
         ):
             values = [figures and getattr(figures, field) for figures in (base, even, small)]
@@ -134,6 +144,11 @@ class Result:
             low, high = self.latency["ratio_low"], self.latency["ratio_high"]  # of five rounds or more: never None
             rows[-1] = (*rows[-1][:4], f"{rows[-1][4]} ({low:.1%} to {high:.1%})")
         return rows
+
+
+def packed(tflite: bytes) -> int:
+    """The bytes of a file when it is compressed as the files of an app are."""
+    return len(zlib.compress(tflite, level=9))
 
 
 def _told(value: float | None, form: str) -> str:

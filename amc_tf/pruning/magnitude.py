@@ -1,7 +1,8 @@
 """Fine-grained pruning: a unit is one kernel, a keep ratio becomes a mask over its weights, by their magnitude."""
 
 import math
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,9 @@ class MagnitudePruning(Pruning):
         min_keep: least keep ratio of a kernel; None for the paper's, 0.2 of a convolution and 0.02 of a Dense layer.
         frozen: layer paths to leave alone.
 
+    Attributes:
+        kernels, kinds: unit name -> the weight, and the kind of its layer.
+
     Raises:
         TypeError, ValueError: an argument is of the wrong kind or out of range, or keeps less than one weight.
         UnsupportedModel: the model cannot be read, or nothing in it can go.
@@ -46,9 +50,10 @@ class MagnitudePruning(Pruning):
             raise ValueError(f"min_keep is {min_keep!r}; the least keep ratio of a kernel is expected, in (0, 1].")
         super().__init__(model, frozen)
         places = {layer: index for layer, index in kernels(self.graph).items() if layer not in frozen}
-        self._kernels = {layer: self.weights[layer][index] for layer, index in places.items()}
+        self.kernels = {layer: self.weights[layer][index] for layer, index in places.items()}
+        self.kinds = {node.layer: node.kind for node in self.graph.nodes if node.layer in places}
         calls = {node.layer: node for node in reversed(self.graph.nodes)}  # the first call of each
-        made = [_unit(calls[layer], self.graph, kernel, min_keep) for layer, kernel in self._kernels.items()]
+        made = [_unit(calls[layer], self.graph, kernel, min_keep) for layer, kernel in self.kernels.items()]
         self.units: tuple[Unit, ...] = tuple(unit for unit in made if len(unit.widths) > 1)
         if not self.units:
             raise UnsupportedModel(
@@ -70,14 +75,37 @@ class MagnitudePruning(Pruning):
         """A new model of the same shape, with these weights where given, else the model's own with zeros."""
         return keras_graph.rebuild(self.model, weights=self.sliced(plan) if sliced is None else dict(sliced))
 
+    def thresholded(
+        self, cost: Callable[[np.ndarray], float], limit: float, bounded: bool = True
+    ) -> tuple[int, ...]:
+        """The widths that one threshold for all kernels leaves: the largest plan of that kind that fits.
+
+        Args:
+            cost: widths (units,) -> cost; non-decreasing in each.
+            limit: what the plan may cost; where not even the highest threshold fits, that one's widths are returned.
+            bounded: whether to take the nearest of each unit's allowed widths; else whatever is left, one at least.
+        """
+        sizes = [np.sort(np.abs(self.kernels[unit.name].reshape(-1)))[::-1][: unit.size] for unit in self.units]
+        every = np.sort(np.concatenate(sizes))[::-1]
+
+        def widths(kept: int) -> np.ndarray:
+            left = [int(np.searchsorted(-of_unit, -every[kept - 1], side="right")) for of_unit in sizes]
+            if not bounded:
+                return np.maximum(left, 1)
+            pairs = zip(self.units, left, strict=True)
+            return np.array([min(unit.widths, key=lambda w, n=n: (abs(w - n), w)) for unit, n in pairs])
+
+        most = bisect_right(range(1, len(every) + 1), limit, key=lambda kept: cost(widths(kept)))
+        return tuple(map(int, widths(max(most, 1))))
+
     def _ranked(self, index: int) -> np.ndarray:
         unit = self.units[index]
         # Stable, so that equal weights fall the same way on every machine.
-        order = np.argsort(-np.abs(self._kernels[unit.name].reshape(-1)), kind="stable")
+        order = np.argsort(-np.abs(self.kernels[unit.name].reshape(-1)), kind="stable")
         return order[: unit.size].astype(np.uint32)
 
     def _length(self, index: int) -> int:
-        return self._kernels[self.units[index].name].size
+        return self.kernels[self.units[index].name].size
 
 
 def kernels(graph: Graph) -> dict[str, int]:

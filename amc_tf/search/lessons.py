@@ -13,7 +13,7 @@ from amc_tf.search.journal import Journal
 from amc_tf.search.outcome import Trial
 
 _LOG = logging.getLogger(__name__)
-_GIVEN = ("uniform", "greedy")  # plans that fit the budget, but may spend less of it than the bounds want
+_GIVEN = ("uniform", "threshold", "greedy")  # plans that fit the budget, but may spend less of it than the bounds want
 
 
 class Lessons:

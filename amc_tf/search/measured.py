@@ -136,7 +136,7 @@ def finalists(
     Raises:
         DeviceError: they cannot be measured.
     """
-    for waiting in _ranked(trials, rescore, count):
+    for waiting in _ranked(trials, reward, rescore, count):
         holding = []
         for _ in range(NARROWINGS + 1):
             taken = _taken(waiting, stopwatch)
@@ -154,14 +154,14 @@ def finalists(
 
 
 def _ranked(
-    trials: Sequence[Trial], rescore: Callable[[tuple[int, ...]], Outcome | None], count: int
+    trials: Sequence[Trial], reward: Reward, rescore: Callable[[tuple[int, ...]], Outcome | None], count: int
 ) -> Iterator[list[tuple[tuple[int, ...], Outcome]]]:
     """(widths, outcome) of the trials, the best first, so many at a time."""
     best_of: dict[tuple[int, ...], Trial] = {}
     for trial in trials:
         if trial.outcome is not None and trial.kind not in ("base", "sensitivity"):
             best_of.setdefault(trial.widths, trial)
-    ranked = sorted(best_of.values(), key=lambda trial: (-trial.reward, trial.outcome.cost))
+    ranked = sorted(best_of.values(), key=lambda trial: (-reward(trial.outcome), trial.outcome.cost))
     whole = [trial for trial in ranked if trial.outcome.examples is None]
     stopped = [trial for trial in ranked if trial.outcome.examples is not None]
     for start in range(0, len(whole), count):

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 STATES = ("complete", "failed")
-KINDS = ("base", "uniform", "sensitivity", "greedy", "agent", "refined")
+KINDS = ("base", "uniform", "threshold", "sensitivity", "greedy", "agent", "refined")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ that the trials allow (Thompson sampling): where little is known, more is tried.
 """
 
 from collections.abc import Callable, Collection, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,6 +32,7 @@ def refined(
     rng: np.random.Generator,
     wide: bool = False,
     avoid: Collection[tuple[int, ...]] = (),
+    worth: Callable[[Trial], float] = attrgetter("reward"),
 ) -> tuple[int, ...]:
     """Widths to try next.
 
@@ -41,15 +43,16 @@ def refined(
         trials: Those so far; with a limit, only plans that were made for one are learned from.
         rng: Where the chance comes from.
         avoid: Plans that are being tried.
+        worth: What the regression is of: proportional to the error.
         wide: Whether to try something far from what is known instead, up to half of the units exchanged.
     """
     made = [trial for trial in trials if limit is None or trial.kind not in ("base", "sensitivity")]
     known = [trial for trial in made if trial.state == "complete"]
-    best = sorted(known, key=lambda trial: -trial.reward)[:_PARENTS]
+    best = sorted(known, key=lambda trial: -worth(trial))[:_PARENTS]
     if wide or len(known) < 3:
         parent = best[rng.integers(len(best))].widths if best else [unit.widths[0] for unit in units]
         return exchanged(units, cost, limit, parent, max(1, len(units) // 2), rng)
-    promise = _promise(units, known, rng)
+    promise = _promise(units, known, rng, worth)
     tried = {trial.widths for trial in trials} | set(avoid)
     pool = [trial.widths for trial in best]
     for _ in range(_ROUNDS):
@@ -101,7 +104,7 @@ def _moved(unit: "Unit", width: int, by: int) -> int:
 
 
 def _promise(
-    units: Sequence["Unit"], known: Sequence[Trial], rng: np.random.Generator
+    units: Sequence["Unit"], known: Sequence[Trial], rng: np.random.Generator, worth: Callable[[Trial], float]
 ) -> Callable[[np.ndarray], np.ndarray]:
     """What plans (plans, units) promise: a linear regression in r and log r of every keep ratio r, drawn at random.
 
@@ -114,7 +117,7 @@ def _promise(
         ratios = widths / channels
         return np.hstack([ratios, np.log(ratios)])
 
-    tried, rewards = np.array([trial.widths for trial in known]), np.array([trial.reward for trial in known])
+    tried, rewards = np.array([trial.widths for trial in known]), np.array([worth(trial) for trial in known])
     raw = columns(tried)
     spread = max(float(rewards.std()), 1e-9)
     centre, scale = raw.mean(axis=0), raw.std(axis=0) + 1e-6
@@ -122,7 +125,7 @@ def _promise(
     def design(widths: np.ndarray) -> np.ndarray:
         return np.hstack([np.ones((len(widths), 1)), (columns(widths) - centre) / scale])
 
-    variance = (_NOISE * spread) ** 2 + np.array([_uncertainty(trial) for trial in known])
+    variance = (_NOISE * spread) ** 2 + np.array([_uncertainty(trial, worth) for trial in known])
     weights = np.exp((rewards - rewards.max()) / spread) / variance
     x, middle = design(tried), rewards.mean()
     prior = np.full(x.shape[1], (_PRIOR * spread) ** -2)
@@ -132,10 +135,10 @@ def _promise(
     return lambda widths: design(widths) @ drawn
 
 
-def _uncertainty(trial: Trial) -> float:
+def _uncertainty(trial: Trial, worth: Callable[[Trial], float]) -> float:
     """Variance of a reward whose accuracy is of a part of the examples; as if it were proportional to the error."""
     seen, accuracy = trial.outcome.examples, trial.outcome.accuracy
     if seen is None:
         return 0.0
     error = max(1 - accuracy, 1 / seen)
-    return (trial.reward / error) ** 2 * error * (1 - error) / seen
+    return (worth(trial) / error) ** 2 * error * (1 - error) / seen

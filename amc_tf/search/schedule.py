@@ -21,11 +21,13 @@ class Schedule:
     """Who decides each trial.
 
     Trial 0 is the unpruned network and trial 1 the uniform plan. As in the paper all others are the agent's; or, where
-    `paper` is False, there follow the points of a sensitivity table and the greedy plan that the table leads to; then
-    the agent and the refinement take turns, and the last third is the refinement's.
+    `paper` is False, there follow the plan of one threshold, where there is one, the points of a sensitivity table and
+    the greedy plan that the table leads to; then the agent and the refinement take turns, and the last third is the
+    refinement's.
 
     Attributes:
         episodes: Trials after the uniform plan.
+        threshold: Whether there is a plan of one threshold for all units.
         points: (unit's index, width) of the networks that the table is measured on; empty where it is known already or
             would take too much of the episodes.
         greedy: Whether there is a greedy plan.
@@ -36,6 +38,7 @@ class Schedule:
     points: tuple[tuple[int, int], ...] = ()
     greedy: bool = False
     paper: bool = False
+    threshold: bool = False
 
     @classmethod
     def of(
@@ -45,6 +48,7 @@ class Schedule:
         table: Sensitivity | None = None,
         paper: bool = False,
         trials: Sequence[Trial] = (),
+        threshold: bool = False,
     ) -> "Schedule":
         """The schedule of a search.
 
@@ -54,22 +58,26 @@ class Schedule:
             table: What is known of the units' sensitivity.
             paper: Whether all are to be the agent's.
             trials: Of the search so far: one that is given more episodes does not change its mind about the table.
+            threshold: Whether there is a plan of one threshold for all units.
         """
         if paper:
             return cls(episodes, paper=True)
+        threshold = threshold and episodes > 0
         if table is not None:
-            return cls(episodes, greedy=episodes > 0)
+            return cls(episodes, greedy=episodes > threshold, threshold=threshold)
         wanted = points(units)
         affordable = 0 < len(wanted) <= _TABLE_SHARE * episodes
-        if wanted and len(trials) > UNIFORM + 1:
-            affordable = trials[UNIFORM + 1].kind == "sensitivity"
-        return cls(episodes, wanted if affordable else (), affordable)
+        if wanted and len(trials) > UNIFORM + 1 + threshold:
+            affordable = trials[UNIFORM + 1 + threshold].kind == "sensitivity"
+        return cls(episodes, wanted if affordable else (), affordable, threshold=threshold)
 
     def kind(self, number: int) -> str:
         """Who decides the trial of that number: one of outcome.KINDS."""
         if number <= UNIFORM:
             return "uniform" if number == UNIFORM else "base"
-        place = number - UNIFORM - 1
+        place = number - self.table
+        if place < 0:
+            return "threshold"
         if place < len(self.points):
             return "sensitivity"
         place -= len(self.points)
@@ -84,6 +92,11 @@ class Schedule:
     def total(self) -> int:
         """How many trials there are."""
         return UNIFORM + 1 + self.episodes
+
+    @property
+    def table(self) -> int:
+        """Number of the trial that measures the first point of the table, if any does."""
+        return UNIFORM + 1 + self.threshold
 
     @property
     def taught(self) -> int:
@@ -105,7 +118,7 @@ class Schedule:
     @property
     def _first(self) -> int:
         """Number of the first trial that the agent or the refinement decides."""
-        return UNIFORM + 1 + len(self.points) + self.greedy
+        return self.table + len(self.points) + self.greedy
 
     @property
     def _turns(self) -> int:

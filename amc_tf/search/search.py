@@ -4,6 +4,7 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,12 +14,13 @@ from amc_tf.search.baselines import greedy
 from amc_tf.search.budget import FLOOR, Budget, uniform
 from amc_tf.search.environment import Environment
 from amc_tf.search.features import NAMES
+from amc_tf.search.guarantee import Guarantee, accuracy
 from amc_tf.search.journal import Journal
 from amc_tf.search.lessons import Lessons
 from amc_tf.search.outcome import Outcome, Proposal, Trial
 from amc_tf.search.refine import refined
 from amc_tf.search.rewards import Reward, choose, negative_error
-from amc_tf.search.schedule import UNIFORM, Schedule
+from amc_tf.search.schedule import Schedule
 from amc_tf.search.sensitivity import Sensitivity, tabled
 
 if TYPE_CHECKING:
@@ -55,6 +57,9 @@ class Search:
             device will say; the next proposal's limit is divided by it. None where `cost` is exact.
         reward: See rewards.choose.
         schedule: Who decides which trial; a number of episodes stands for the paper's schedule.
+        threshold: (cost, what a plan may cost) -> widths: the plan of one threshold, where the schedule has one.
+        guarantee: How far the accuracy may fall: the cheapest plan that holds it is best then, and what the refinement
+            looks for. Only without a limit.
         table: What is known of the units' sensitivity, for the greedy plan; None to measure it as the schedule says.
         seed: Of the refinement.
         digest: Widths -> digest of their plan, for the journal; by default of the widths alone.
@@ -83,6 +88,8 @@ class Search:
         correction: Callable[[Sequence[Trial]], float] | None = None,
         reward: str | Reward | None = None,
         schedule: Schedule | int = 400,
+        threshold: Callable[[Callable, float], tuple[int, ...]] | None = None,
+        guarantee: Guarantee | None = None,
         table: Sensitivity | None = None,
         seed: int = 0,
         digest: Callable[[tuple[int, ...]], str] | None = None,
@@ -94,7 +101,7 @@ class Search:
         self.in_flight, self.measure = in_flight, measure
         self.limit, self.on_episode_end = limit, on_episode_end
         self.schedule = schedule if isinstance(schedule, Schedule) else Schedule(schedule, paper=True)
-        self._table, self._seed = table, seed
+        self._table, self._seed, self._threshold, self._guarantee = table, seed, threshold, guarantee
         self._correction = correction
         self.interrupted = False
         self._environment = Environment(units, cost, None if limit is None else Budget(units, cost, limit, floor))
@@ -123,6 +130,8 @@ class Search:
     @property
     def best(self) -> Trial | None:
         """The trial of the best reward, of equal ones the cheapest, among those complete and within the budget.
+
+        Where it was said how far the accuracy may fall, the cheapest that holds it, of equal ones the most accurate.
 
         Where scoring stopped early the accuracy is an estimate, and such a trial is never best; nor is a point of the
         sensitivity table where there is a budget or costs are measured.
@@ -212,10 +221,10 @@ class Search:
         kind = self.schedule.kind(number)
         if kind == "agent":
             widths, states, actions = self._lessons.act(number, len(known))
-            beat = self._beat(known)
+            beat = self._beat(known, widths)
         elif kind == "refined":
             widths, states, actions = self._lessons.follow(number, self._refined(number, known))
-            beat = self._beat(known)
+            beat = self._beat(known, widths)
         else:
             widths = self._given(kind, number, known)
         plan = self._digest(widths)
@@ -239,12 +248,14 @@ class Search:
         """The widths of a trial that nobody has to decide."""
         full = tuple(unit.size for unit in self.units)
         if kind == "sensitivity":
-            i, width = self.schedule.points[number - UNIFORM - 1]
+            i, width = self.schedule.points[number - self.schedule.table]
             return (*full[:i], width, *full[i + 1 :])
         if kind == "greedy":
             table = self._table or tabled(self.units, known)
             if table is not None:  # else a unit's points all failed
                 return greedy(self.units, self.cost, self._affordable(number), table)
+        if kind == "threshold":
+            return self._threshold(self.cost, self._affordable(number))
         return full if kind == "base" else uniform(self.units, self.cost, self._affordable(number))
 
     def _refined(self, number: int, known: Sequence[Trial]) -> list[float]:
@@ -254,20 +265,29 @@ class Search:
         # What the one before tries is known, although not what came of it: it need not be tried twice.
         before = self._asked.get(number - 1) or (self.trials[number - 1] if number <= len(self.trials) else None)
         avoid = () if before is None else (before.widths,)
-        widths = refined(self.units, self.cost, limit, known, rng, wide, avoid)
+        worth = attrgetter("reward")
+        if self._guarantee is not None:
+            best, complete = self._best(known), [trial for trial in known if trial.state == "complete"]
+            least, now = self._least(), self._base if best is None else best.outcome.cost
+            limit, worth = max(least, self._guarantee.cheaper(now, rng)), accuracy
+            known = self._guarantee.alike(complete, limit)
+        widths = refined(self.units, self.cost, limit, known, rng, wide, avoid, worth)
         return [width / unit.size for width, unit in zip(widths, self.units, strict=True)]
 
     def _affordable(self, number: int) -> float:
         """What a given plan may cost."""
         limit = self._limit(number)
         if limit is None:
-            base = self.cost(np.array([unit.size for unit in self.units]))
-            limit = max(_UNIFORM_SHARE * base, self._least())
+            limit = max(_UNIFORM_SHARE * self._base, self._least())
         return limit
 
-    def _beat(self, known: Sequence[Trial]) -> float | None:
+    def _beat(self, known: Sequence[Trial], widths: tuple[int, ...]) -> float | None:
         """What a candidate has to beat; None where its reward depends on a cost that is measured only afterwards."""
         best = self._best(known)
+        if self._guarantee is not None:
+            if best is None or self.measure:
+                return None
+            return self._reward(self._guarantee.beat(best.outcome, self.cost(np.array(widths))))
         return None if best is None or (self.measure and self._reward is not negative_error) else best.reward
 
     def _best(self, trials: Sequence[Trial]) -> Trial | None:
@@ -275,10 +295,16 @@ class Search:
         whole = [t for t in trials if t.state == "complete" and t.outcome.examples is None]
         free = self.limit is None and self.measure is None  # else a point of the table is no candidate
         able = [t for t in whole if t.outcome.cost <= allowed and (free or t.kind != "sensitivity")]
+        if self._guarantee is not None:
+            return self._guarantee.best(able)
         return max(able, key=lambda trial: (trial.reward, -trial.outcome.cost), default=None)
 
     def _least(self) -> float:
         return self.cost(np.array([unit.widths[0] for unit in self.units]))
+
+    @property
+    def _base(self) -> float:
+        return self.cost(np.array([unit.size for unit in self.units]))
 
     def _limit(self, number: int) -> float | None:
         """What the proposal of that number may cost by `cost`: a pure function of the trials it may know of."""
@@ -318,3 +344,4 @@ class Search:
         self._since = now
         del self._asked[trial.number]
         return trial
+

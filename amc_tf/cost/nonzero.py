@@ -1,0 +1,62 @@
+"""Params and bytes of a network whose single weights are pruned: sums over its kernels, exact."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+
+from amc_tf.cost.counts import BYTES
+from amc_tf.pruning.magnitude import MagnitudePruning
+from amc_tf.pruning.unit import Unit
+from amc_tf.tflite.sparse import kernel_bytes
+
+
+class Sum:
+    """A cost to which each kernel adds something of its own, whatever the others keep.
+
+    Args:
+        full: weights of each unit that are not zero, (units,).
+        prices: for each unit, how many of its weights are kept -> what it costs; non-decreasing.
+        unit: word for what is counted: "params", "bytes".
+        offset: what all else costs.
+    """
+
+    def __init__(
+        self, full: Sequence[int], prices: Sequence[Callable[[int], float]], unit: str, offset: float = 0.0
+    ):
+        self.full, self.unit, self.offset = np.array(full), unit, offset
+        self._prices = tuple(prices)
+
+    def __call__(self, widths: Sequence[int]) -> float:
+        """The cost when unit i keeps `widths[i]` weights: int array (units,) -> number in `unit`."""
+        return float(sum(price(int(width)) for price, width in zip(self._prices, widths, strict=True)) + self.offset)
+
+
+def params(pruning: MagnitudePruning) -> Sum:
+    """Number of weights, as `model.count_params()`, less the zeros in the kernels."""
+    total = sum(array.size for arrays in pruning.weights.values() for array in arrays)
+    return Sum(pruning.full, [float] * len(pruning.full), "params", total - _held(pruning))
+
+
+def size(pruning: MagnitudePruning, base_bytes: int) -> Sum:
+    """Bytes of the .tflite with its kernels in the sparse encoding where that is smaller; see tflite.sparse.
+
+    Args:
+        pruning: of the network.
+        base_bytes: size of the file that the whole network converts to.
+    """
+    prices = [_price(pruning, unit) for unit in pruning.units]
+    return Sum(pruning.full, prices, "bytes", base_bytes - BYTES * _held(pruning))
+
+
+def _price(pruning: MagnitudePruning, unit: Unit) -> Callable[[int], float]:
+    """How many weights of a kernel are kept -> its bytes."""
+    kernel, kind = pruning.kernels[unit.name], pruning.kinds[unit.name]
+    if kind.startswith("Conv3D"):  # its operator takes no sparse kernel
+        return lambda kept: BYTES * kernel.size
+    inputs = kernel.shape[-1 if kind.endswith("Transpose") else -2]  # the last axis in the file
+    return partial(kernel_bytes, (kernel.size // inputs, inputs))
+
+
+def _held(pruning: MagnitudePruning) -> int:
+    return sum(pruning.kernels[unit.name].size for unit in pruning.units)
