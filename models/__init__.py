@@ -22,6 +22,7 @@ __all__ = ["ARCHITECTURES", "TRAINED", "MissingData", "build", "load"]
 
 ARCHITECTURES = (
     "mobilenet_v1",
+    "mobilenet_v1_sparse",
     "mobilenet_v2",
     "plain20",
     "resnet20",

@@ -15,6 +15,7 @@ from models import MissingData, datasets, resnet_cifar, train, weights
 needs_data = pytest.mark.skipif(not os.environ.get("AMC_DATA_DIR"), reason="AMC_DATA_DIR is not set")
 PARAMS = {  # of the papers' networks at their own input size, BatchNormalization's four vectors counted
     "mobilenet_v1": 4_253_864,
+    "mobilenet_v1_sparse": 4_253_864,
     "mobilenet_v2": 3_538_984,
     "plain20": 271_098,
     "resnet20": 271_098,

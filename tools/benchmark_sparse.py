@@ -1,0 +1,95 @@
+"""Measures what sparse encoding gains: file, gzip-compressed file and latency, dense against sparse, as Markdown.
+
+python tools/benchmark_sparse.py --zeros 0.8 --zeros 0.9 --device host
+
+The network is models/mobilenet_v1_sparse.py with random weights, of which the smallest of each 1x1 kernel, and of the
+dense layer at the end, are zero. Files are measured in turns. If this processor is in the way of XNNPACK's sparse
+kernels, that is said above the table; if a layer is, on stderr.
+"""
+
+import gzip
+import os
+import re
+import tempfile
+from pathlib import Path
+
+import click
+import numpy as np
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+@click.command(help=__doc__)
+@click.option("--zeros", multiple=True, default=(0.8, 0.9), show_default=True, type=click.FloatRange(0, 0.99))
+@click.option("--input", "sizes", multiple=True, default=(224,), show_default=True, help="Height and width of images.")
+@click.option("--alpha", default=1.0, show_default=True)
+@click.option("--rounds", default=9, show_default=True)
+@click.option("--seconds", default=0.5, show_default=True, help="Of measuring, for each process.")
+@click.option("--runtime", default=("litert",), multiple=True, show_default=True, help="On the host: litert or tflite.")
+@click.option("--device", default="host", show_default=True, help="adb, adb:SERIAL or host.")
+@click.option("--seed", default=0, show_default=True)
+def main(zeros, sizes, alpha, rounds, seconds, runtime, device, seed) -> None:
+    import keras
+
+    import models
+    from amc_tf.devices.choose import choose
+    from amc_tf.devices.host import HostDevice
+    from amc_tf.devices.interleave import interleave
+    from amc_tf.tflite.convert import convert
+    from amc_tf.tflite.obstacles import obstacles, processor_obstacle
+    from amc_tf.tflite.sparse import encoded
+
+    devices = [HostDevice(name) for name in runtime] if device == "host" else [choose(device)[0]]
+    if device == "host" and processor_obstacle():
+        click.echo(f"{processor_obstacle()}\n")
+    header = "runtime | input | zeros | dense bytes | sparse bytes | dense gzip | sparse gzip | dense ms | sparse ms"
+    click.echo(f"| {header} | dense/sparse (95 %) |\n|{'---|' * 10}")
+    with tempfile.TemporaryDirectory() as folder:
+        for size in sizes:
+            model = models.build("mobilenet_v1_sparse", keras, input_shape=(size, size, 3), alpha=alpha)
+            _randomize(model, np.random.default_rng(seed))
+            for share in sorted(zeros):
+                _prune(model, share)
+                dense = convert(model)
+                paths = [Path(folder) / "dense.tflite", Path(folder) / "sparse.tflite"]
+                for path, contents in zip(paths, (dense, encoded(dense)), strict=True):
+                    path.write_bytes(contents)
+                for obstacle in obstacles(dense, [layer.name for layer in model.layers]):
+                    click.echo(f"{size}: {obstacle}", err=True)
+                for found in devices:
+                    compared = interleave(found, paths[::-1], rounds=rounds, min_seconds=seconds)
+                    _print(found, size, share, paths, compared)
+    for found in devices:
+        found.close()
+
+
+def _randomize(model, rng) -> None:
+    for layer in model.layers:
+        weights = layer.get_weights()
+        if weights and weights[0].ndim > 1:
+            weights[0] = rng.standard_normal(weights[0].shape) * np.sqrt(2 / np.prod(weights[0].shape[:-1]))
+            layer.set_weights(weights)
+
+
+def _prune(model, share) -> None:
+    for layer in model.layers:
+        if re.fullmatch(r"conv_pw_\d+|predictions", layer.name):
+            weights = layer.get_weights()
+            smallest = np.argsort(np.abs(weights[0]), axis=None, kind="stable")[: round(share * weights[0].size)]
+            np.put(weights[0], smallest, 0)
+            layer.set_weights(weights)
+
+
+def _print(device, size, share, paths, compared) -> None:
+    ratio = compared.ratios[1]
+    bounds = f" ({ratio.low:.2f} to {ratio.high:.2f})" if ratio.low is not None else ""
+    sizes = [f"{path.stat().st_size:,}" for path in paths]
+    packed = [f"{len(gzip.compress(path.read_bytes(), mtime=0)):,}" for path in paths]
+    taken = [f"{timing.median_us / 1000:.2f}" for timing in compared.timings[::-1]]
+    name = device.identity.get("runtime", device.name)
+    cells = [name, str(size), f"{share:.0%}", *sizes, *packed, *taken, f"{ratio.value:.2f}{bounds}"]
+    click.echo(f"| {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()
