@@ -5,57 +5,67 @@ from typing import Any
 
 import numpy as np
 
-from amc_tf.graph.groups import ChannelGroups
-from amc_tf.pruning.channel import ChannelPruning
+from amc_tf import methods
+from amc_tf.methods import IMPORTANCE, ROUND_TO
 from amc_tf.pruning.importance import Importance
-from amc_tf.pruning.plan import Plan
+from amc_tf.pruning.plan import CHANNELS, Plan
+from amc_tf.pruning.pruning import Pruning
 
 
 def prune(
     model: Any,
     keep: float | Mapping[str, float] | Plan,
     *,
-    round_to: int = 8,
-    importance: str | Importance = "magnitude_in",
+    method: str = "channel",
+    round_to: int = ROUND_TO,
+    importance: str | Importance = IMPORTANCE,
     frozen: Sequence[str] = (),
 ) -> tuple[Any, Plan]:
-    """Removes channels by given keep ratios; no data, no search, no new BatchNorm statistics.
+    """Removes channels, or makes weights zero, by given keep ratios; no data, no search, no new BatchNorm statistics.
 
     Args:
         model: Keras model (functional or Sequential); it is not changed.
-        keep: one keep ratio for every unit; or {group name: keep ratio}, the rest stays whole; or a Plan.
-        round_to, importance, frozen: as for `compress`.
+        keep: one keep ratio for every unit; or {unit name: keep ratio}, the rest stays whole; or a Plan.
+        method, round_to, importance, frozen: as for `compress`; a Plan says itself which method it is of.
 
     Returns:
-        (smaller model of the same Keras, the plan that was carried out).
+        (pruned model of the same Keras, the plan that was carried out).
 
     Raises:
-        TypeError, ValueError: a ratio outside (0, 1], an unknown group, one that may not shrink.
+        TypeError, ValueError: a ratio outside (0, 1] or of less than one weight, an unknown unit, one that may not
+            shrink.
         UnsupportedModel: the model cannot be read, or nothing in it can shrink.
     """
-    pruning = ChannelPruning(model, round_to=round_to, min_keep=1e-9, importance=importance, frozen=frozen)
+    if isinstance(keep, Plan):
+        method = "channel" if keep.of == CHANNELS else "magnitude"
+    options = {"round_to": round_to, "importance": importance, "frozen": frozen}
+    # Only what is asked for counts here, not how far a search may go.
+    pruning = methods.pruning(method, model, min_keep=1e-9 if method == "channel" else None, **options)
     if isinstance(keep, Plan):
         return pruning.apply(keep), keep
     units = {unit.name: unit for unit in pruning.units}
     if not isinstance(keep, Mapping):
         keep = dict.fromkeys(units, keep)
-    known = {group.name: group for group in pruning.groups.groups}
+    groups = {group.name: group for group in pruning.groups.groups} if pruning.of == CHANNELS else {}
     for name, ratio in keep.items():
-        if name not in known:
-            raise ValueError(_unknown(name, pruning.groups))
+        if name not in units and name not in groups:
+            raise ValueError(_unknown(name, pruning))
         if isinstance(ratio, bool) or not isinstance(ratio, (int, float, np.number)):
             raise TypeError(f"The keep ratio of {name!r} is {ratio!r}; a number above 0 and at most 1 is expected.")
         if not 0 < ratio <= 1:
             raise ValueError(f"The keep ratio of {name!r} is {ratio!r}; a number above 0 and at most 1 is expected.")
         if name not in units and ratio < 1:
-            why = known[name].frozen or f"it has only {known[name].channels} channels and round_to is {round_to}"
+            group = groups[name]
+            why = group.frozen or f"it has only {group.channels} channels and round_to is {round_to}"
             raise ValueError(f"The group {name!r} cannot shrink: {why}.")
-    plan = Plan({name: pruning.mask(units[name], float(ratio)) for name, ratio in keep.items() if name in units})
+    masks = {name: pruning.mask(units[name], float(ratio)) for name, ratio in keep.items() if name in units}
+    plan = Plan(masks, of=pruning.of)
     return pruning.apply(plan), plan
 
 
-def _unknown(name: str, groups: ChannelGroups) -> str:
-    for group in groups.groups:
+def _unknown(name: str, pruning: Pruning) -> str:
+    for group in pruning.groups.groups if pruning.of == CHANNELS else ():
         if any(slot.layer == name and slot.role == "out" for slot in group.slots):
             return f"keep names {name!r}, whose channels belong to group {group.name!r}; give that group's keep ratio."
-    return f"keep names the group {name!r}, but the model has none such; see amc_tf.analyze(model)."
+    what = "group" if pruning.of == CHANNELS else "kernel"
+    return f"keep names the {what} {name!r}, but the model has none such that may shrink; see amc_tf.analyze(model)."

@@ -30,7 +30,7 @@ LEVELS = {
     "request": 6,
     "result": 6,
     "latency": 7,
-    "methods": 7,
+    "methods": 5,
     "report": 7,
     "compress": 8,
     "__init__": 9,

@@ -67,6 +67,25 @@ class MagnitudePruning(Pruning):
     def lengths(self) -> Lengths:
         return Lengths.of(np.array(self.full), np.zeros(0, int), np.zeros((0, len(self.full)), int))
 
+    def mask(self, unit: Unit, keep: float) -> np.ndarray:
+        """The largest weights of a unit.
+
+        Args:
+            unit: one of `units`.
+            keep: keep ratio in (0, 1], of any size.
+
+        Returns:
+            bool array (weights,) in C order.
+
+        Raises:
+            ValueError: it is no keep ratio, or keeps less than one weight.
+        """
+        if not is_ratio(keep):
+            raise ValueError(f"The keep ratio of {unit.name!r} is {keep!r}; a number in (0, 1] is expected.")
+        if keep * unit.size < 1:
+            raise ValueError(below_one(f"The keep ratio of {unit.name!r} is {keep!r}", unit.name, unit.size))
+        return self._mask(self.units.index(unit), round(keep * unit.size))
+
     def sliced(self, plan: Plan, weights: Mapping | None = None) -> dict[str, tuple[np.ndarray, ...]]:
         """Weights (the model's own where None) with zeros where they are dropped, layer path -> arrays."""
         return zeroed(self.graph, plan, weights or self.weights)
