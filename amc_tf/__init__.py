@@ -18,6 +18,7 @@ from amc_tf.errors import (
     RunDirError,
     UnsupportedModel,
 )
+from amc_tf.finetune import finetune
 from amc_tf.prune import prune
 from amc_tf.pruning.plan import Plan
 from amc_tf.result import Result
@@ -35,5 +36,6 @@ __all__ = [
     "UnsupportedModel",
     "analyze",
     "compress",
+    "finetune",
     "prune",
 ]

@@ -4,24 +4,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from amc_tf import methods
 from amc_tf.cost import counts
+from amc_tf.graph import keras_graph
+from amc_tf.methods import ROUND_TO
 from amc_tf.pruning.channel import ChannelPruning
+from amc_tf.pruning.magnitude import MagnitudePruning, kernels
+from amc_tf.search.budget import extremes
+from amc_tf.tflite.convert import convert
+from amc_tf.tflite.obstacles import obstacles
 
 
 @dataclass(frozen=True)
-class GroupLine:
-    """One channel group, for people.
+class UnitLine:
+    """One channel group or kernel, for people.
 
     Attributes:
-        name: of the group: the layer that makes the channels.
-        channels: how many.
+        name: of the group, which is the layer that makes the channels, or path of the layer that has the kernel.
+        size: how many channels it has, or weights that are not zero.
         layers: every layer that has them in a weight.
         least: the fewest that may be kept, or all of them.
-        frozen: why the group keeps all of them, or None.
+        frozen: why it keeps all of them, or None.
     """
 
     name: str
-    channels: int
+    size: int
     layers: tuple[str, ...]
     least: int
     frozen: str | None
@@ -33,67 +40,114 @@ class Analysis:
 
     Attributes:
         model: name of the model.
-        groups: all of its channel groups in the network's order.
+        method: that would prune it.
+        units: all of its channel groups or kernels in the network's order.
         macs, params: of the whole network.
-        least_macs, least_params: with every unit at its narrowest.
+        least: with every unit at its narrowest, by target, in the target's own unit.
+        base: the same of the whole network.
         unknown: layer -> why it is not understood; its channels are frozen and its MACs are not counted.
+        obstacles: what keeps zeros among single weights from making the network faster, a sentence each; empty where
+            nothing does, None for whole channels, which need no such thing.
     """
 
     model: str
-    groups: tuple[GroupLine, ...]
+    method: str
+    units: tuple[UnitLine, ...]
     macs: int
     params: int
-    least_macs: int
-    least_params: int
+    least: dict[str, int]
+    base: dict[str, int]
     unknown: dict[str, str]
+    obstacles: tuple[str, ...] | None
 
     def budgets(self) -> dict[str, tuple[float, float]]:
         """Reachable range of the budget for each target, as fractions of the base that may be kept."""
-        return {"macs": (self.least_macs / self.macs, 1.0), "params": (self.least_params / self.params, 1.0)}
+        return {target: (least / self.base[target], 1.0) for target, least in self.least.items()}
 
     def as_dict(self) -> dict[str, Any]:
         """Plain types, for JSON."""
         return {
             "model": self.model,
+            "method": self.method,
             "macs": self.macs,
             "params": self.params,
             "budgets": {target: list(ends) for target, ends in self.budgets().items()},
-            "groups": [vars(line) | {"layers": list(line.layers)} for line in self.groups],
+            "units": [vars(line) | {"layers": list(line.layers)} for line in self.units],
             "unknown": self.unknown,
+            "obstacles": None if self.obstacles is None else list(self.obstacles),
         }
 
 
-def analyze(model, *, round_to: int = 8, min_keep: float = 0.2, frozen: Sequence[str] = ()) -> Analysis:
-    """Says what `compress` could do with a model.
+def analyze(
+    model: Any,
+    *,
+    method: str = "channel",
+    round_to: int = ROUND_TO,
+    min_keep: float | None = None,
+    frozen: Sequence[str] = (),
+) -> Analysis:
+    """Says what `compress` could do with a model; with single weights, for which it is converted, in seconds.
 
     Args:
         model: keras.Model (Keras 3) or tf_keras.Model, functional or Sequential; it is not changed.
-        round_to: widths are multiples of this.
-        min_keep: least keep ratio of a unit.
-        frozen: layers to leave alone.
+        method, round_to, min_keep, frozen: as for `compress`.
 
     Raises:
         TypeError, ValueError: an argument is of the wrong kind or out of range.
         UnsupportedModel: the model cannot be read, or nothing in it can shrink.
+        ConversionError: it cannot be made into a .tflite.
     """
-    pruning = ChannelPruning(model, round_to=round_to, min_keep=min_keep, frozen=frozen)
-    units = {unit.name: unit for unit in pruning.units}
-    macs, params = counts.macs(pruning.groups, pruning.units), counts.params(pruning.groups, pruning.units)
-    least = [unit.widths[0] for unit in pruning.units]
-    lines = tuple(
-        GroupLine(
+    pruning = methods.pruning(method, model, round_to=round_to, min_keep=min_keep, frozen=frozen)
+    narrowest, whole = extremes(pruning.units)
+    macs, params = counts.macs(pruning.groups, ()), counts.params(pruning.groups, ())
+    if isinstance(pruning, ChannelPruning):
+        lines, found, base = _groups(pruning, round_to, pruning.low), None, b""
+    else:
+        base = convert(model)
+        lines, found = _kernels(pruning), obstacles(base, keras_graph.layers(model))
+    costs = methods.chosen(method).costs(pruning, base)
+    told = {target: cost for target, cost in costs.items() if base or target != "size"}
+    return Analysis(
+        model=model.name,
+        method=method,
+        units=lines,
+        macs=int(macs(())),
+        params=int(params(())),
+        least={target: int(cost(narrowest)) for target, cost in told.items()},
+        base={target: int(cost(whole)) for target, cost in told.items()},
+        unknown=pruning.groups.unknown,
+        obstacles=found,
+    )
+
+
+def _groups(pruning: ChannelPruning, round_to: int, min_keep: float) -> tuple[UnitLine, ...]:
+    least = {unit.name: unit.widths[0] for unit in pruning.units}
+    return tuple(
+        UnitLine(
             group.name,
             group.channels,
             tuple(dict.fromkeys(slot.layer for slot in group.slots)),
-            units[group.name].widths[0] if group.name in units else group.channels,
-            group.frozen if group.frozen or group.name in units else _too_narrow(group.channels, round_to, min_keep),
+            least.get(group.name, group.channels),
+            group.frozen if group.frozen or group.name in least else _too_narrow(group.channels, round_to, min_keep),
         )
         for group in pruning.groups.groups
     )
-    return Analysis(
-        model.name, lines, int(macs(macs.full)), int(params(params.full)), int(macs(least)), int(params(least)),
-        pruning.groups.unknown,
-    )  # fmt: skip
+
+
+def _kernels(pruning: MagnitudePruning) -> tuple[UnitLine, ...]:
+    least = {unit.name: unit.widths[0] for unit in pruning.units}
+    lines = []
+    for layer, index in kernels(pruning.graph).items():
+        size = int((pruning.weights[layer][index] != 0).sum())
+        why = None if layer in least else _kept(size, layer in pruning.kernels)
+        lines.append(UnitLine(layer, size, (layer,), least.get(layer, size), why))
+    return tuple(lines)
+
+
+def _kept(size: int, considered: bool) -> str:
+    if not considered:
+        return "it is among the frozen layers that were named"
+    return f"it has {size} weights that are not zero"
 
 
 def _too_narrow(channels: int, round_to: int, min_keep: float) -> str:

@@ -36,8 +36,11 @@ def _surgery_options(command):
     """Options that say what may shrink and how far."""
     for option in (
         click.option("--frozen", multiple=True, metavar="LAYER", help="Leave this layer alone (may be repeated)."),
-        click.option("--min-keep", default=0.2, show_default=True, help="Least keep ratio of a layer."),
+        click.option("--min-keep", type=float, metavar="RATIO",
+                     help="Least keep ratio of a layer; default: 0.2, of a Dense layer's weights 0.02."),
         click.option("--round-to", default=8, show_default=True, help="Keep channels in multiples of this."),
+        click.option("--method", type=click.Choice(["channel", "magnitude"]), default="channel", show_default=True,
+                     help="Remove whole channels, or make single weights zero."),
         click.option("--keras", "which", type=click.Choice(["keras", "tf_keras"]), default="keras", show_default=True,
                      help="The Keras that the model was saved with."),
     ):  # fmt: skip
@@ -55,9 +58,14 @@ def _surgery_options(command):
               help="Where latency is measured: adb, adb:SERIAL or host; default: the connected phone, else the host.")
 @click.option("--data", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="An .npz with x and y (also x_train, y_train; x_reward, y_reward; x_test, y_test).")
+@click.option("--max-drop", type=float, metavar="POINTS",
+              help="With --budget none: how far the accuracy may fall; the cheapest network that holds it is taken.")
 @click.option("--episodes", default=400, show_default=True, help="How many networks are tried.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--importance", default="magnitude_in", show_default=True, help="Which channels go first.")
+@click.option("--finetune-epochs", default=0, show_default=True, help="Times through the data to train the result.")
+@click.option("--stage", "stages", type=float, multiple=True, metavar="RATIO",
+              help="Prune to this and fine-tune before the budget (may be repeated, falling).")
 @click.option("--calibration-size", default=256, show_default=True, help="Examples for reconstruction and BatchNorm.")
 @click.option("--reward-size", default=2000, show_default=True, help="Examples of the training data to score on.")
 @click.option("--reconstruct/--no-reconstruct", default=True, help="Let kept weights make up for dropped ones.")
@@ -93,23 +101,28 @@ def compress(model, which, data, budget, as_json, quiet, **arguments) -> None:
 @click.argument("model", type=click.Path(exists=True, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @_surgery_options
-def analyze(model, which, as_json, **arguments) -> None:
+def analyze(model, which, method, as_json, **arguments) -> None:
     """Show what could shrink, what could not and why, and which budgets can be met."""
     from amc_tf.analyze import analyze as run
+    from amc_tf.report.zeros import told
+    from amc_tf.tflite.obstacles import processor_obstacle
 
     with _one_sentence():
-        analysis = run(_load(model, which), **arguments)
+        analysis = run(_load(model, which), method=method, **arguments)
     if as_json:
         click.echo(json.dumps(analysis.as_dict()))
         return
     console = Console()
-    table = Table("group", "channels", "least", "layers", "frozen because", box=None, pad_edge=False)
-    for line in analysis.groups:
-        table.add_row(line.name, str(line.channels), str(line.least), str(len(line.layers)), line.frozen or "")
+    what = ("group", "channels") if method == "channel" else ("kernel", "weights")
+    table = Table(*what, "least", "layers", "frozen because", box=None, pad_edge=False)
+    for line in analysis.units:
+        table.add_row(line.name, str(line.size), str(line.least), str(len(line.layers)), line.frozen or "")
     console.print(table)
     console.print(f"{analysis.model}: {analysis.macs:,} MACs, {analysis.params:,} params", highlight=False)
     for target, (least, _) in analysis.budgets().items():
         console.print(f"budget for target={target}: from {least:.3f} to 1 of the base", highlight=False)
+    for sentence in told(analysis.obstacles, processor_obstacle()):
+        console.print(sentence, soft_wrap=True, highlight=False)
     for layer, why in analysis.unknown.items():
         console.print(f"not understood: {layer}: {why}", soft_wrap=True, highlight=False)
 

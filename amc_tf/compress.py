@@ -35,6 +35,7 @@ from amc_tf.search.rewards import Reward, choose
 from amc_tf.search.schedule import Schedule
 from amc_tf.search.search import Search
 from amc_tf.search.sensitivity import Sensitivity, tabled
+from amc_tf.stages import Training, staged
 from amc_tf.tflite import agreement, convert
 from amc_tf.tflite.score import Scorer
 
@@ -65,6 +66,8 @@ def compress(
     reconstruct: bool = True,
     sensitivity: str | Path | None = None,
     paper: bool = False,
+    stages: Sequence[float] = (),
+    finetune_epochs: int = 0,
     calibration_size: int = 256,
     reward_size: int = 2000,
     run_dir: str | Path | None = None,
@@ -107,6 +110,10 @@ def compress(
             same arguments, but for budget, target and episodes: spares this one the networks that it is measured on.
         paper: whether to search with the paper's agent alone, without first plans, refinement and what else
             agent_process.py lists; for comparison.
+        stages: keep ratios of the whole network before `budget`, falling: the network is pruned to the first,
+            fine-tuned, pruned further, and so on (the paper's 0.5, 0.35, 0.25 before 0.2); with finetune_epochs.
+        finetune_epochs: times through train_data that the pruned network is trained, see `finetune`; zeros stay zero.
+            Without validation_data the accuracy is then of examples that it was trained on.
         calibration_size, reward_size: how many examples of train_data to use; reward_data is used whole.
         run_dir: where journal, plan, model and .tflite go; default: runs/ and a name made of the model and arguments.
         on_episode_end: called with each trial and the best so far.
@@ -124,7 +131,10 @@ def compress(
         RunDirError: the run directory cannot be written, or holds a search of another model or other arguments.
         AgentError: the agent's process failed.
     """
+    if stages:
+        return staged(compress, locals())
     started = time.monotonic()
+    finetune_epochs = _whole("finetune_epochs", finetune_epochs, 0)
     target = _check(target, method, metric, on_episode_end, run_dir)
     episodes, seed = _whole("episodes", episodes, 1), _whole("seed", seed, 0)
     calibration_size = _whole("calibration_size", calibration_size, 1)
@@ -144,6 +154,8 @@ def compress(
     options = {"round_to": round_to, "min_keep": min_keep, "importance": importance, "frozen": frozen}
     pruning = methods.pruning(method, model, **options)
     calibration, reward_split = _splits(model, train_data, reward_data, calibration_size, reward_size, seed)
+    if finetune_epochs and calibration.labels is None:
+        raise ValueError(f"finetune_epochs is {finetune_epochs}, but train_data has no labels to train by; give both.")
     for unit in pruning.units if table is not None else ():
         table.curve(unit)  # raises where it has none
     if validation_data is not None:
@@ -219,9 +231,14 @@ def compress(
                 break
         else:
             raise missed(limit)
-        accuracy = evaluator.accuracy(tflite, sample)
         base_us, us = (latency.stopwatch.base_us, latency.us(comparison)) if timed else (None, None)
         figures = partial(_figures, costs, counts.macs(pruning.groups, ()))
+        reached, untrained = figures(widths, evaluator.accuracy(tflite, sample), tflite, us), None
+        if finetune_epochs:
+            training = Training(model, train_data, finetune_epochs, seed, verbose)
+            compressed = training.tuned(compressed, plan, run_dir)
+            tflite = way.finished(convert.convert(compressed))
+            untrained, reached = reached, figures(widths, evaluator.accuracy(tflite, sample), tflite, us)
         found = table
         if schedule.points and len(search.trials) >= schedule.table + len(schedule.points):
             found = tabled(pruning.units, search.trials)
@@ -234,7 +251,8 @@ def compress(
             run_dir=run_dir,
             trials=search.trials,
             base=figures(pruning.full, sample.accuracy, base_tflite, base_us),
-            compressed=figures(widths, accuracy, tflite, us),
+            compressed=reached,
+            untrained=untrained,
             uniform=_uniform(search, widths, figures, way, evaluator, sample, latency),
             method=method,
             max_drop=max_drop,

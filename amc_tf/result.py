@@ -58,6 +58,7 @@ class Result:
         latency: where and how latency was measured, in plain types, or None.
         method: "channel" or "magnitude".
         max_drop: as it was asked for, in points, or None.
+        untrained: the compressed network before it was fine-tuned; None where it was not.
     """
 
     model: Any
@@ -79,6 +80,7 @@ class Result:
     latency: dict[str, Any] | None = None
     method: str = "channel"
     max_drop: float | None = None
+    untrained: Figures | None = None
 
     def summary(self) -> dict[str, Any]:
         """The figures as plain types, as they stand in result.json."""
@@ -86,6 +88,7 @@ class Result:
             "base": asdict(self.base),
             "compressed": asdict(self.compressed),
             "uniform": None if self.uniform is None else asdict(self.uniform),
+            "untrained": None if self.untrained is None else asdict(self.untrained),
             "method": self.method,
             "target": self.target,
             "max_drop": self.max_drop,

@@ -32,6 +32,7 @@ LEVELS = {
     "latency": 7,
     "methods": 5,
     "report": 7,
+    "stages": 7,
     "compress": 8,
     "__init__": 9,
     "cli": 10,

@@ -47,7 +47,7 @@ def test_bad_ratios_are_refused(keep, error, says):
 
 def test_analyze_names_groups_reasons_and_reach(keras_module):
     analysis = amc_tf.analyze(small.network(keras_module))
-    lines = {line.name: line for line in analysis.groups}
+    lines = {line.name: line for line in analysis.units}
     assert set(lines) == {"stem", "wide", "head"}
     assert {"stem", "back"} <= set(lines["stem"].layers)
     assert lines["head"].frozen == "it is an output of the model" and lines["wide"].frozen is None

@@ -121,7 +121,10 @@ def print_result(result: Result, console: Console | None = None) -> None:
     for row in result.rows():
         table.add_row(*row)
     console.print(table)
-    console.print(f"{result.scored_by} on {result.scored_on}, before fine-tuning", highlight=False)
+    when = "before fine-tuning"
+    if result.untrained is not None:
+        when = f"compressed: after fine-tuning, {result.untrained.accuracy:.2%} before it as all others are"
+    console.print(f"{result.scored_by} on {result.scored_on}, {when}", highlight=False)
     if result.latency is not None:
         device = result.latency["device"]
         where = ", ".join(f"{name} {device[name]}" for name in TOLD if name in device)
