@@ -164,11 +164,12 @@ def compress(
     base_tflite = convert.convert(model)
     costs = way.costs(pruning, base_tflite)
     timed, priced = target == "latency" or device is not None, target == "latency"
+    counted = None if priced else methods.cost_of(costs, target)
     if budget is not None and not priced:
-        _limit(pruning, costs[target], budget, target)  # raises where it cannot be reached, before minutes of work
+        _limit(pruning, counted, budget, target)  # raises where it cannot be reached, before minutes of work
     with contextlib.ExitStack() as stack:
         latency = stack.enter_context(Latency(device, pruning, base_tflite)) if timed else None
-        cost = latency if priced else costs[target]
+        cost = latency if priced else counted
         asked_for = header(
             digest(pruning.graph, pruning.weights),
             seed,

@@ -1,15 +1,16 @@
 """Methods: what a way of pruning brings to compress(): its units, what they cost, and the file that ships."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from amc_tf.cost import counts, nonzero
+from amc_tf.errors import UnsupportedModel
 from amc_tf.pruning.channel import ChannelPruning
 from amc_tf.pruning.importance import Importance
 from amc_tf.pruning.magnitude import MagnitudePruning
 from amc_tf.pruning.pruning import Pruning
-from amc_tf.tflite import sparse
+from amc_tf.tflite import obstacles, sparse
 
 IMPORTANCE, ROUND_TO = "magnitude_in", 8  # of channels
 _MIN_KEEP = 0.2  # the paper removes at most 0.8 of a layer's channels
@@ -41,14 +42,21 @@ def _of_channels(pruning: ChannelPruning, base: bytes) -> dict[str, Any]:
 
 
 def _of_weights(pruning: MagnitudePruning, base: bytes) -> dict[str, Any]:
-    return {"params": nonzero.params(pruning), "size": nonzero.size(pruning, len(base))}
+    # A file that would compute something else with its zeros left out ships with them, and is no smaller.
+    size = {"size": nonzero.size(pruning, len(base))} if obstacles.safe(base) else {}
+    return {"params": nonzero.params(pruning), **size}
+
+
+def without_zeros(tflite: bytes) -> bytes:
+    """A file of dense kernels with their zeros left out, where it computes the same then in every runtime."""
+    return sparse.encoded(tflite) if obstacles.safe(tflite) else tflite
 
 
 METHODS = {
     method.name: method
     for method in (
         Method("channel", ("latency", "macs", "params", "size"), _of_channels, bytes),
-        Method("magnitude", ("params", "size"), _of_weights, sparse.encoded),
+        Method("magnitude", ("params", "size"), _of_weights, without_zeros),
     )
 }
 
@@ -68,6 +76,21 @@ def chosen(name: str, target: str | None = None) -> Method:
             f"all others; give target {' or '.join(map(repr, method.targets))}, or method 'channel'."
         )
     return method
+
+
+def cost_of(costs: Mapping[str, Any], target: str) -> Any:
+    """The cost that a budget is about.
+
+    Raises:
+        UnsupportedModel: zeros cannot be left out of this network's file.
+    """
+    if target not in costs:
+        raise UnsupportedModel(
+            "The zeros of this network have to stay in its file, because XNNPACK would begin to run it with its sparse "
+            "kernels, cannot go on with them, and would put out wrong numbers; give target='params', let the file be "
+            "compressed for the download, and see amc_tf.analyze(model, method='magnitude') for what is in the way."
+        )
+    return costs[target]
 
 
 def pruning(

@@ -52,6 +52,25 @@ def batches(x: np.ndarray, y: np.ndarray, size: int, shift: int, seed: int) -> I
             yield augmented(x[chosen], rng, shift), y[chosen]
 
 
+def augmented_data(keras: Any, x: np.ndarray, y: np.ndarray, size: int, shift: int, seed: int) -> Any:
+    """The same batches as a data set of Keras, which says how long an epoch is.
+
+    Args:
+        keras: the module that the model belongs to.
+        x, y, size, shift, seed: see `batches`.
+    """
+    source = batches(x, y, size, shift, seed)
+
+    class Augmented(getattr(keras.utils, "PyDataset", None) or keras.utils.Sequence):
+        def __len__(self):
+            return len(x) // size
+
+        def __getitem__(self, _):
+            return next(source)
+
+    return Augmented()
+
+
 def train(
     keras: Any,
     network: str,

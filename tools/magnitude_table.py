@@ -1,0 +1,150 @@
+"""What pruning single weights brings on one network: accuracy, and bytes with and without the zeros in the file.
+
+python tools/magnitude_table.py --network resnet56_cifar10 --keep 0.4 --episodes 100 --finetune-epochs 2
+
+The search chooses keep ratios of kernels on reward images; beside its choice stand the same ratio everywhere and one
+threshold for all kernels, made and scored in the same way on the reporting images, which nothing was chosen by (but on
+MobileNetV1, whose sample has no third part: those are its reward images). Prints Markdown. A run that was stopped goes
+on where it was when the same command is given again.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+BATCH, SHIFT = 128, 4  # of the fine-tuning: images a step, pixels of augmentation
+
+
+@click.command(help=__doc__)
+@click.option("--network", default="resnet56_cifar10", show_default=True)
+@click.option("--keep", "budgets", multiple=True, type=float, default=(0.5, 0.2), show_default=True,
+              help="Share of the params that is kept.")  # fmt: skip
+@click.option("--episodes", default=100, show_default=True, help="Networks that the search may try.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--reward-size", default=5000, show_default=True)
+@click.option("--calibration-size", default=256, show_default=True)
+@click.option("--min-keep", type=float, help="Least keep ratio of a kernel; default: the paper's.")
+@click.option("--finetune-epochs", default=0, show_default=True, help="Train the search's choice so long.")
+@click.option("--run-dir", type=click.Path(path_type=Path), default=Path("runs/magnitude"), show_default=True)
+def main(network, budgets, episodes, seed, reward_size, calibration_size, min_keep, finetune_epochs, run_dir):
+    import keras
+
+    import models
+    from amc_tf.files import write
+    from amc_tf.methods import without_zeros
+    from amc_tf.result import packed
+    from amc_tf.tflite.convert import convert
+    from amc_tf.tflite.score import Scorer
+    from models import datasets
+
+    model, data = models.load(network, keras), datasets.load(models.TRAINED[network][2])
+    (x, y), reporting = (data.test, data.test) if network == "mobilenet_v1_imagenet" else data.halves()
+    base = convert(model)
+    with Scorer() as scorer:
+        bench = Bench(model, data.sample("train", calibration_size)[0], reporting, base, min_keep, scorer)
+        print(f"| {network} | kept | before fine-tune | after | file | gzip | gzip with zeros |")
+        print("|---|---|---|---|---|---|---|")
+        print(row("base", 1, bench.base, "", base, base, packed))
+        for budget in budgets:
+            folder = run_dir / f"{network}-{budget:g}-{episodes}-{reward_size}-{seed}"
+
+            def stored(name: str, make: Callable[[], dict], folder: Path = folder) -> dict:
+                path = folder / f"{name}.json"
+                if not path.exists():
+                    write(json.dumps(make()).encode(), path)
+                return json.loads(path.read_text())
+
+            result = bench.search((x[:reward_size], y[:reward_size]), budget, episodes, seed, folder)
+            plans = {
+                "uniform": bench.uniform(budget),
+                "one threshold": bench.threshold(budget),
+                "search": bench.pruning.widths(result.plan),
+            }
+            for name, widths in plans.items():
+                dense = bench.evaluator.tflite(widths)
+                accuracy = stored(name, lambda d=dense: {"accuracy": bench.accuracy(d)})["accuracy"]
+                after = ""
+                if name == "search" and finetune_epochs:
+                    tuned = stored(
+                        f"{name}-{finetune_epochs}-epochs",
+                        lambda r=result: {"accuracy": bench.tuned(r, data.train, finetune_epochs)},
+                    )
+                    after = f"{tuned['accuracy']:.2%}"
+                kept = bench.params(widths) / bench.params(bench.pruning.full)
+                print(row(name, kept, accuracy, after, without_zeros(dense), dense, packed), flush=True)
+
+
+class Bench:
+    """One network, its evaluator and the images that are reported on.
+
+    Attributes:
+        base: accuracy of the whole network on the reporting images.
+    """
+
+    def __init__(
+        self, model: Any, calibration: Any, reporting: tuple, base: bytes, min_keep: float | None, scorer: Any
+    ):
+        from amc_tf.cost import nonzero
+        from amc_tf.data import Split
+        from amc_tf.pruning.magnitude import MagnitudePruning
+        from amc_tf.search.evaluate import Evaluator
+
+        self._model, self._calibration, self._reporting, self._min_keep = model, calibration, reporting, min_keep
+        self.pruning = MagnitudePruning(model, min_keep=min_keep)
+        self.params = nonzero.params(self.pruning)
+        images, scored = Split((calibration,), None), Split((reporting[0],), reporting[1])
+        self.evaluator = Evaluator(self.pruning, self.params, images, scored, base, scorer)
+        self.base = self.evaluator.sample.accuracy
+
+    def accuracy(self, tflite: bytes) -> float:
+        """On the reporting images."""
+        return self.evaluator.accuracy(tflite, self.evaluator.sample)
+
+    def uniform(self, budget: float) -> tuple[int, ...]:
+        """The plan that keeps the same ratio of every kernel."""
+        from amc_tf.search.budget import uniform
+
+        return uniform(self.pruning.units, self.params, budget * self.params(self.pruning.full))
+
+    def threshold(self, budget: float) -> tuple[int, ...]:
+        """The plan of one threshold for all kernels, without bounds."""
+        return self.pruning.thresholded(self.params, budget * self.params(self.pruning.full), bounded=False)
+
+    def search(self, reward: tuple, budget: float, episodes: int, seed: int, folder: Path) -> Any:
+        """What compress() finds."""
+        import amc_tf
+
+        return amc_tf.compress(
+            self._model, method="magnitude", target="params", budget=budget, train_data=self._calibration,
+            reward_data=reward, validation_data=self._reporting, episodes=episodes, seed=seed, min_keep=self._min_keep,
+            calibration_size=len(self._calibration), run_dir=folder,
+        )  # fmt: skip
+
+    def tuned(self, result: Any, train: tuple, epochs: int) -> float:
+        """Accuracy on the reporting images after a fine-tuning."""
+        import keras
+
+        import amc_tf
+        from amc_tf.tflite.convert import convert
+        from models.train import augmented_data
+
+        images = augmented_data(keras, *train, BATCH, SHIFT, 0)
+        model = amc_tf.finetune(result.model, images, plan=result.plan, epochs=epochs, verbose=2)
+        model.save(result.run_dir / f"tuned-{epochs}-epochs.keras")
+        return self.accuracy(convert(model))
+
+
+def row(name: str, kept: float, before: float, after: str, file: bytes, dense: bytes, packed: Callable) -> str:
+    """A line of the table; bytes in kB."""
+    sizes = (len(file), packed(file), packed(dense))
+    return f"| {name} | {kept:.1%} | {before:.2%} | {after} | " + " | ".join(f"{n / 1e3:,.0f} kB" for n in sizes) + " |"
+
+
+if __name__ == "__main__":
+    main()
