@@ -83,7 +83,9 @@ def test_the_outputs_are_the_same_to_the_bit(dense, kernels):
 
 
 def test_a_kernel_is_unpacked_once_and_a_small_one_stays_dense(dense):
-    assert operators(sparse.encoded(dense)) - operators(dense) == Counter(DENSIFY=6)  # of 7 kernels and a depthwise one
+    encoded = sparse.encoded(dense)
+    assert operators(encoded) - operators(dense) == Counter(DENSIFY=6)  # of 7 kernels and a depthwise one
+    assert len(unpack(encoded).operatorCodes) == len(unpack(dense).operatorCodes) + 1
 
 
 def test_the_encoding_is_the_converters():
