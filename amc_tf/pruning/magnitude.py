@@ -21,7 +21,9 @@ KERNELS = {
     **dict.fromkeys(("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"), "kernel"),
     **dict.fromkeys(("SeparableConv1D", "SeparableConv2D"), "pointwise_kernel"),
 }
+_WEIGHTS = {"kernel", "bias", "depthwise_kernel", "pointwise_kernel"}  # with others a kernel is not all that multiplies
 MIN_KEEP, MIN_KEEP_DENSE = 0.2, 0.02  # the paper removes at most 0.8 of a convolution and 0.98 of a dense layer
+_ONE = 1 - 1e-9  # weight, as floating point has it
 _STEPS = 100  # widths of a unit are hundredths of its weights: finer than any accuracy tells apart
 
 
@@ -82,7 +84,7 @@ class MagnitudePruning(Pruning):
         """
         if not is_ratio(keep):
             raise ValueError(f"The keep ratio of {unit.name!r} is {keep!r}; a number in (0, 1] is expected.")
-        if keep * unit.size < 1:
+        if keep * unit.size < _ONE:
             raise ValueError(below_one(f"The keep ratio of {unit.name!r} is {keep!r}", unit.name, unit.size))
         return self._mask(self.units.index(unit), round(keep * unit.size))
 
@@ -132,9 +134,14 @@ def kernels(graph: Graph) -> dict[str, int]:
     found = {}
     for node in graph.nodes:
         names = [weight.name for weight in node.weights]
-        if KERNELS.get(node.kind) in names:
+        if KERNELS.get(node.kind) in names and set(names) <= _WEIGHTS and not _by_channel(node):
             found[node.layer] = names.index(KERNELS[node.kind])
     return found
+
+
+def _by_channel(node: Node) -> bool:
+    """Whether it is a convolution of as many groups as channels: a depthwise one by another name."""
+    return (node.settings.get("groups") or 1) > 1 and node.weights[0].shape[-2] == 1
 
 
 def masks(graph: Graph, plan: Plan) -> dict[str, tuple[int, np.ndarray]]:
@@ -181,7 +188,7 @@ def zeroed(graph: Graph, plan: Plan, weights: Mapping) -> dict[str, tuple[np.nda
 def _unit(node: Node, graph: Graph, kernel: np.ndarray, min_keep: float | None) -> Unit:
     size = int(np.count_nonzero(kernel))
     share = min_keep or (MIN_KEEP_DENSE if node.kind == "Dense" else MIN_KEEP)
-    if min_keep is not None and size and min_keep * size < 1:
+    if min_keep is not None and size > 1 and min_keep * size < _ONE:
         raise ValueError(below_one(f"min_keep is {min_keep!r}", node.layer, size))
     least = max(1, math.ceil(share * size - 1e-9))
     steps = (round(size * step / _STEPS) for step in range(1, _STEPS))
@@ -191,5 +198,6 @@ def _unit(node: Node, graph: Graph, kernel: np.ndarray, min_keep: float | None) 
 
 def below_one(said: str, layer: str, size: int) -> str:
     """The sentence for a keep ratio that keeps less than one weight."""
-    least = math.ceil(1e4 / size) / 1e4 if size < 1e4 else 1 / size
+    digits = 3 + len(str(size))  # that is four that count
+    least = math.ceil(10**digits / size) / 10**digits  # rounded up, or it would be refused as well
     return f"{said}, less than one of the {size} weights of {layer!r}; give {least:.4g} or more, or freeze that layer."

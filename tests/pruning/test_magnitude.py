@@ -1,0 +1,417 @@
+"""MagnitudePruning: its units, their widths, the weights that a keep ratio leaves, and what one threshold leaves."""
+
+import keras as keras_3
+import numpy as np
+import pytest
+import tf_keras
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from amc_tf.errors import UnsupportedModel
+from amc_tf.graph import keras_graph
+from amc_tf.pruning import magnitude
+from amc_tf.pruning.magnitude import MagnitudePruning, masks, zeroed
+from amc_tf.pruning.plan import WEIGHTS, Plan
+from amc_tf.tflite import agreement
+from amc_tf.tflite.candidate import Candidates
+from amc_tf.tflite.convert import convert
+from amc_tf.tflite.flatbuffer import unpack
+from tests import toys
+from tests.graph.cases import case, difference
+from tests.toys import outputs
+
+UNITS = {  # the toy -> its units, in the network's order
+    "conv1d": "conv1 conv2 head",
+    "conv2d_transpose": "conv up1 up2 head",
+    "conv3d": "conv1 conv2 head",
+    "conv3d_transpose": "conv up head",
+    "dense_on_sequences": "dense1 dense2 head",
+    "depthwise": "conv after head",  # "tripling" is a depthwise one
+    "grouped": "conv grouped after head",
+    "grouped_by_channel": "conv after head",  # the grouped ones are depthwise ones by another name
+    "nested_twice": "outer/encoder/conv1 outer/encoder/conv2 outer/conv head",
+    "recurrent": "conv held dense head",
+    "separable1d": "conv separable head",
+    "shared_layer": "conv shared twice head",  # "twice" is called twice and has one kernel
+    "shared_nested_model": "encoder/conv1 encoder/conv2 head",
+}
+
+
+def dense(keras, *kernels: np.ndarray):
+    """Dense layers "dense0", "dense1", ... with these kernels."""
+    x = image = keras.Input((kernels[0].shape[0],))
+    for number, kernel in enumerate(kernels):
+        x = keras.layers.Dense(kernel.shape[1], use_bias=False, name=f"dense{number}")(x)
+    model = keras.Model(image, x)
+    model.set_weights(list(kernels))
+    return model
+
+
+def half(pruning: MagnitudePruning) -> Plan:
+    return pruning.plan([unit.size // 2 for unit in pruning.units])
+
+
+def kept(model, layer: str) -> int:
+    """How many weights of a layer's kernel are not zero."""
+    graph, weights = keras_graph.read(model)
+    return np.count_nonzero(weights[layer][magnitude.kernels(graph)[layer]])
+
+
+# ------------------------------------------------------------------------------------------------------------- units
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_a_unit_is_one_kernel(keras_module, name: str) -> None:
+    pruning = MagnitudePruning(case(keras_module.__name__, name).model)
+    assert [unit.name for unit in pruning.units] == UNITS[name].split()
+    for unit in pruning.units:
+        kernel = pruning.kernels[unit.name]
+        assert kernel.ndim > 1 and unit.size == kernel.size == unit.widths[-1]
+        assert unit.filters == kernel.shape[-1] and pruning.mask(unit, 1.0).shape == (kernel.size,)
+
+
+def test_the_kernel_of_a_separable_convolution_is_the_pointwise_one(keras_module) -> None:
+    pruning = MagnitudePruning(case(keras_module.__name__, "separable2d").model)
+    assert [pruning.kernels[unit.name].shape for unit in pruning.units[:2]] == [(1, 1, 3, 6), (1, 1, 12, 7)]
+    smaller = pruning.apply(half(pruning))
+    spatial, pointwise, _ = smaller.get_layer("separable1").get_weights()
+    assert np.count_nonzero(pointwise) == 9 and spatial.all()
+
+
+def test_kernels_that_are_not_all_of_what_a_layer_multiplies_with_are_left_alone() -> None:
+    """Zeros in them are none in what is multiplied: low-rank matrices are added."""
+    pruning = MagnitudePruning(case("keras", "lora").model)
+    extra = {node.layer for node in pruning.graph.nodes if any("lora" in weight.name for weight in node.weights)}
+    assert extra and not extra & {unit.name for unit in pruning.units}
+
+
+def test_units_tell_the_layer_that_has_the_kernel(keras_module) -> None:
+    pruning = MagnitudePruning(case(keras_module.__name__, "conv2d").model)
+    _, second, _, head = pruning.units
+    assert (second.filters, second.inputs, second.height, second.width) == (6, 8, 6, 6)
+    assert (second.stride, second.kernel) == (2, 3)
+    assert (head.filters, head.inputs, head.height, head.stride, head.kernel) == (5, 7, 1, 1, 1)
+
+
+def test_the_papers_bounds(keras_module) -> None:
+    """At most 0.8 of a convolution goes, and 0.98 of a Dense layer."""
+    rng = np.random.default_rng(0)
+    layers = keras_module.layers
+    image = keras_module.Input((4, 4, 10))
+    x = layers.SeparableConv2D(50, 1, name="separable")(layers.Conv2D(10, 1, name="conv")(image))
+    x = layers.Dense(20, name="dense")(layers.GlobalAveragePooling2D()(x))
+    model = keras_module.Model(image, x)
+    model.set_weights([rng.normal(size=array.shape) for array in model.get_weights()])
+    least = {unit.name: (unit.widths[0], unit.size) for unit in MagnitudePruning(model).units}
+    assert least == {"conv": (20, 100), "separable": (100, 500), "dense": (20, 1000)}
+    assert MagnitudePruning(model).low == 0.02
+    pruning = MagnitudePruning(model, min_keep=0.35)
+    assert [unit.widths[0] for unit in pruning.units] == [35, 175, 350] and pruning.low == 0.35
+
+
+def test_widths_are_hundredths_of_the_weights() -> None:
+    (unit,) = MagnitudePruning(dense(keras_3, np.ones((60, 50))), min_keep=0.5).units
+    assert unit.widths == tuple(range(1500, 3001, 30))
+    (small,) = MagnitudePruning(dense(keras_3, np.ones((3, 2)))).units
+    assert small.widths == (1, 2, 3, 4, 5, 6)
+
+
+def test_zeros_that_were_there_are_gone_already(keras_module) -> None:
+    kernel = np.arange(1.0, 21).reshape(4, 5)
+    kernel[:, [0, 3]] = 0
+    pruning = MagnitudePruning(dense(keras_module, kernel))
+    (unit,) = pruning.units
+    assert unit.size == 12 and unit.widths == tuple(range(1, 13))
+    assert (pruning.plan([12])["dense0"] == (kernel != 0).reshape(-1)).all()
+    assert kept(pruning.apply(pruning.plan([5])), "dense0") == 5
+    assert pruning.mask(unit, 0.5).sum() == 6
+
+
+def test_kernels_of_one_weight_or_none_are_no_units() -> None:
+    one, none = np.array([[3.0], [0.0]]), np.zeros((1, 4))
+    pruning = MagnitudePruning(dense(keras_3, one, none, np.ones((4, 2))), min_keep=0.5)  # of one, half is none
+    assert [unit.name for unit in pruning.units] == ["dense2"]
+
+
+# ------------------------------------------------------------------------------------------------------------- masks
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(-4, 4), min_size=2, max_size=30).filter(lambda values: np.count_nonzero(values) > 1))
+def test_the_largest_stay(values: list[int]) -> None:
+    """Exactly as many as the width says; of equal ones the first."""
+    kernel = np.array(values, np.float32)[:, None]
+    pruning = MagnitudePruning(dense(keras_3, kernel))
+    (unit,) = pruning.units
+    order = sorted(range(len(values)), key=lambda place: (-abs(values[place]), place))
+    for width in unit.widths:
+        assert np.flatnonzero(pruning.plan([width])["dense0"]).tolist() == sorted(order[:width])
+
+
+def test_of_many_equal_weights_the_first_stay() -> None:
+    """On every machine: the sort is a stable one."""
+    kernel = np.where(np.arange(1000) % 2, -1.0, 0.5).reshape(100, 10)
+    mask = MagnitudePruning(dense(keras_3, kernel)).plan([250])["dense0"]
+    assert np.flatnonzero(mask).tolist() == list(range(1, 500, 2))
+
+
+@pytest.mark.parametrize(("keep", "width"), [(1.0, 1000), (0.5, 500), (0.5074, 507), (0.001, 1), (0.0026, 3)])
+def test_a_given_keep_ratio_is_kept_to_the_weight(keep: float, width: int) -> None:
+    """Widths and bounds are those of a search."""
+    kernel = np.random.default_rng(0).normal(size=(50, 20))
+    pruning = MagnitudePruning(dense(keras_3, kernel))
+    mask = pruning.mask(pruning.units[0], keep)
+    assert mask.sum() == width
+    assert np.abs(kernel.reshape(-1)[~mask]).max(initial=0) < np.abs(kernel.reshape(-1)[mask]).min()
+
+
+@pytest.mark.parametrize("size", [3, 49, 1000, 10007, 30000])
+def test_a_ratio_of_one_weight_is_kept_and_one_below_refused(size: int) -> None:
+    pruning = MagnitudePruning(dense(keras_3, np.ones((size, 1))))
+    (unit,) = pruning.units
+    assert pruning.mask(unit, 1 / size).sum() == 1
+    with pytest.raises(ValueError, match=f"less than one of the {size} weights of 'dense0'; give") as raised:
+        pruning.mask(unit, 0.999 / size)
+    assert pruning.mask(unit, instead(raised.value)).sum() == 1
+
+
+def instead(error: ValueError) -> float:
+    """What a sentence says that may be given instead."""
+    return float(str(error).split("give ")[1].split(" or more")[0])
+
+
+@pytest.mark.parametrize("keep", [0, -0.1, 1.1, float("nan"), "half", None])
+def test_no_keep_ratio(keep) -> None:
+    pruning = MagnitudePruning(case("keras", "dense").model)
+    with pytest.raises(ValueError, match=r"keep ratio of 'dense1' is .* in \(0, 1\]"):
+        pruning.mask(pruning.units[0], keep)
+
+
+# ---------------------------------------------------------------------------------------------------------- applying
+
+APPLIED = ["conv2d", "nested_twice", "separable2d", "shared_layer", "conv1d_transpose", "batchnorm"]
+
+
+@pytest.mark.parametrize("name", APPLIED)
+def test_applied_plans_have_the_zeros_and_agree_with_masked_ones(keras_module, name: str) -> None:
+    this = case(keras_module.__name__, name)
+    before = [array.copy() for array in this.model.get_weights()]
+    pruning = MagnitudePruning(this.model)
+    plan = half(pruning)
+    assert plan.of == WEIGHTS and pruning.widths(plan) == tuple(unit.size // 2 for unit in pruning.units)
+    pruned = pruning.apply(plan)
+    assert {unit.name: kept(pruned, unit.name) for unit in pruning.units} == {
+        unit.name: unit.size // 2 for unit in pruning.units
+    }
+    assert difference(outputs(pruned, this.inputs), outputs(plan.masked(this.model), this.inputs)) == 0
+    assert difference(outputs(pruned, this.inputs), outputs(this.model, this.inputs)) > 0.01
+    assert type(pruned).__module__.split(".")[0] == keras_module.__name__
+    assert all(map(np.array_equal, this.model.get_weights(), before))
+
+
+def test_the_whole_plan_is_the_model(keras_module) -> None:
+    this = case(keras_module.__name__, "residual")
+    pruning = MagnitudePruning(this.model)
+    whole = pruning.apply(pruning.plan(pruning.full))
+    assert all(map(np.array_equal, whole.get_weights(), this.model.get_weights()))
+
+
+def test_other_weights_may_be_applied(keras_module) -> None:
+    this = case(keras_module.__name__, "dense")
+    pruning = MagnitudePruning(this.model)
+    plan = half(pruning)
+    doubled = {layer: tuple(2 * array for array in arrays) for layer, arrays in this.weights.items()}
+    sliced = pruning.sliced(plan, doubled)
+    mask = plan["dense1"].reshape(7, 9)
+    assert np.array_equal(sliced["dense1"][0], np.where(mask, 2 * this.weights["dense1"][0], 0))
+    assert np.array_equal(sliced["dense1"][1], 2 * this.weights["dense1"][1])
+    assert np.array_equal(pruning.apply(plan, sliced).get_layer("dense1").get_weights()[0], sliced["dense1"][0])
+
+
+def test_frozen_layers_are_left_alone(keras_module) -> None:
+    pruning = MagnitudePruning(case(keras_module.__name__, "conv2d").model, frozen=["conv2", "head"])
+    assert [unit.name for unit in pruning.units] == ["conv1", "conv3"]
+    smaller = pruning.apply(half(pruning))
+    assert [kept(smaller, name) for name in ("conv1", "conv2", "conv3", "head")] == [108, 144, 189, 35]
+
+
+def test_masks_say_where(keras_module) -> None:
+    this = case(keras_module.__name__, "separable2d")
+    pruning = MagnitudePruning(this.model)
+    plan = half(pruning)
+    found = masks(this.graph, plan)
+    assert {layer: (index, mask.shape) for layer, (index, mask) in found.items()} == {
+        "separable1": (1, (1, 1, 3, 6)),
+        "separable2": (1, (1, 1, 12, 7)),
+        "separable3": (1, (1, 1, 7, 5)),
+        "head": (0, (5, 5)),
+    }
+    assert all((mask.reshape(-1) == plan[layer]).all() for layer, (_, mask) in found.items())
+
+
+def test_a_plan_need_not_name_every_kernel() -> None:
+    this = case("keras", "dense")
+    plan = Plan({"dense2": np.arange(54) < 9}, of=WEIGHTS)
+    assert list(masks(this.graph, plan)) == ["dense2"]
+    new = zeroed(this.graph, plan, this.weights)
+    assert new["dense1"] is this.weights["dense1"] and np.count_nonzero(new["dense2"][0]) == 9
+    assert this.weights["dense2"][0].all()
+
+
+@pytest.mark.parametrize(
+    ("plan", "says"),
+    [
+        (Plan({"dense1": [True] * 9}), "plan is of channels, where one of weights is expected"),
+        (Plan({"nowhere": [True] * 9}, WEIGHTS), "mask of 9 for unit 'nowhere', but the model has no such kernel"),
+        (Plan({"dense1": [True] * 9}, WEIGHTS), "mask of 9 for unit 'dense1', but the model has a kernel of 63 weights"),
+    ],
+)
+def test_a_plan_of_another_network_or_method_is_refused(plan: Plan, says: str) -> None:
+    this = case("keras", "dense")
+    for use in (lambda: masks(this.graph, plan), lambda: zeroed(this.graph, plan, this.weights)):
+        with pytest.raises(ValueError, match=says):
+            use()
+
+
+def test_depthwise_kernels_are_no_units_of_a_plan() -> None:
+    with pytest.raises(ValueError, match="'tripling', but the model has no such kernel"):
+        masks(case("keras", "depthwise").graph, Plan({"tripling": [True] * 162}, WEIGHTS))
+
+
+# ---------------------------------------------------------------------------------------------------------- refusing
+
+
+@pytest.mark.parametrize("min_keep", [0, -0.5, 1.01, "half", float("nan"), True])
+def test_bad_min_keep(min_keep) -> None:
+    with pytest.raises(ValueError, match=r"min_keep is .* in \(0, 1\]"):
+        MagnitudePruning(case("keras", "dense").model, min_keep=min_keep)
+
+
+@pytest.mark.parametrize("size", [7, 49, 9999, 30000])
+def test_a_min_keep_below_one_weight_says_which_is_not(size: int) -> None:
+    model = dense(keras_3, np.ones((size, 1)))
+    with pytest.raises(ValueError, match=f"min_keep is .*less than one of the {size} weights of 'dense0'") as raised:
+        MagnitudePruning(model, min_keep=0.999 / size)
+    for least in (instead(raised.value), 1 / size):
+        assert MagnitudePruning(model, min_keep=least).units[0].widths[0] in (1, 2)
+
+
+def test_the_papers_bound_keeps_one_weight_at_least() -> None:
+    assert MagnitudePruning(dense(keras_3, np.ones((2, 3)))).units[0].widths[0] == 1
+
+
+def test_unknown_frozen_layer_is_told_a_near_one(keras_module) -> None:
+    model = case(keras_module.__name__, "functional_in_functional").model
+    with pytest.raises(ValueError, match="'conv2'.*did you mean 'encoder/conv2'"):
+        MagnitudePruning(model, frozen=["conv2"])
+
+
+def test_a_model_in_which_nothing_can_go_says_why(keras_module) -> None:
+    layers = keras_module.layers
+    image = keras_module.Input((8, 8, 3))
+    x = layers.GlobalAveragePooling2D()(layers.DepthwiseConv2D(3)(image))
+    with pytest.raises(UnsupportedModel, match="of 0 convolution and Dense layers.*cannot make it smaller"):
+        MagnitudePruning(keras_module.Model(image, x))
+    model = case(keras_module.__name__, "dense").model
+    with pytest.raises(UnsupportedModel, match="of 3 convolution and Dense layers 0 are not frozen"):
+        MagnitudePruning(model, frozen=["dense1", "dense2", "head"])
+    with pytest.raises(UnsupportedModel, match="3 are not frozen, with min_keep=1.0"):
+        MagnitudePruning(model, min_keep=1.0)
+
+
+# --------------------------------------------------------------------------------------------------- one threshold
+
+
+def by_force(pruning: MagnitudePruning, cost, limit: float, bounded: bool) -> tuple[int, ...]:
+    """The same, by trying every threshold."""
+    kernels = [np.abs(pruning.kernels[unit.name]) for unit in pruning.units]
+    plans = []
+    for threshold in sorted({value for kernel in kernels for value in kernel[kernel > 0].tolist()}):
+        left = [int((kernel >= threshold).sum()) for kernel in kernels]
+        if bounded:
+            pairs = zip(left, pruning.units, strict=True)
+            plans.append(tuple(min(unit.widths, key=lambda w, n=n: (abs(w - n), w)) for n, unit in pairs))
+        else:
+            plans.append(tuple(max(1, n) for n in left))
+    return next((plan for plan in plans if cost(plan) <= limit), plans[-1])
+
+
+@pytest.fixture(scope="module")
+def of_three() -> list[MagnitudePruning]:
+    """Kernels of unlike size and scale, with zeros; in the second network many weights are equal."""
+    rng = np.random.default_rng(0)
+    scales = [((6, 40), 0.3), ((40, 7), 1.0), ((7, 3), 2.0)]
+    kernels = [rng.normal(0, scale, shape).astype(np.float32) for shape, scale in scales]
+    kernels[1][:, 2] = 0
+    models = dense(keras_3, *kernels), dense(keras_3, *(np.round(2 * kernel) / 2 for kernel in kernels))
+    return [MagnitudePruning(model, min_keep=0.1) for model in models]
+
+
+@pytest.mark.parametrize("bounded", [True, False])
+@pytest.mark.parametrize("network", [0, 1])
+def test_one_threshold_for_all(of_three, network: int, bounded: bool) -> None:
+    pruning = of_three[network]
+    rng, found = np.random.default_rng(1), set()
+    for _ in range(12):
+        prices = rng.uniform(0, 2, 3)
+        cost = lambda widths, prices=prices: float(prices @ np.array(widths))  # noqa: E731
+        limit = rng.uniform(0, 1) * cost(pruning.full)
+        widths = pruning.thresholded(cost, limit, bounded)
+        assert widths == by_force(pruning, cost, limit, bounded)
+        assert all(type(width) is int for width in widths)
+        found.add(widths)
+    assert len(found) > 3
+    assert any(min(w / u.size for w, u in zip(plan, pruning.units, strict=True)) < 0.1 for plan in found) != bounded
+
+
+def test_one_threshold_where_all_or_nothing_fits(of_three) -> None:
+    pruning = of_three[0]
+    assert pruning.thresholded(sum, sum(pruning.full)) == pruning.full
+    assert pruning.thresholded(sum, 0) == tuple(unit.widths[0] for unit in pruning.units)
+    assert pruning.thresholded(sum, 0, bounded=False) == (1, 1, 1)
+    least = np.abs(pruning.kernels["dense2"]).max()  # nothing is larger
+    assert by_force(pruning, sum, 3, False) == (1, 1, 1) and least > 3
+
+
+def test_a_threshold_is_what_its_plan_keeps(of_three) -> None:
+    """Where it is not bounded: all that it keeps is larger than all that it drops, whatever kernel it is of."""
+    pruning = of_three[0]
+    plan = pruning.plan(pruning.thresholded(sum, 0.5 * sum(pruning.full), bounded=False))
+    stay = np.concatenate([np.abs(pruning.kernels[name]).reshape(-1)[mask] for name, mask in plan.items()])
+    go = np.concatenate([np.abs(pruning.kernels[name]).reshape(-1)[~mask] for name, mask in plan.items()])
+    assert stay.min() > go.max() and len(stay) == sum(pruning.full) // 2
+
+
+# -------------------------------------------------------------------------------------------------------- candidates
+
+# In the Keras whose file is the harder one to read, as in tests/tflite/test_candidate.py.
+TIED = {
+    "batchnorm": tf_keras,
+    "conv2d_transpose": keras_3,
+    "conv3d": keras_3,
+    "dense_after_flatten": tf_keras,
+    "separable2d": keras_3,
+    "shared_on_two_branches": tf_keras,
+}
+
+
+def kernels_in(tflite: bytes) -> list:
+    """(shape, weights that are not zero) of every constant of more than one axis; of those alike once."""
+    file = unpack(tflite)
+    constants = ((t, file.buffers[t.buffer].data) for t in file.subgraphs[0].tensors if t.type == 0)
+    found = [(tuple(t.shape), np.count_nonzero(data.view(np.float32))) for t, data in constants if data is not None]
+    return sorted({(shape, count) for shape, count in found if len(shape) > 1})
+
+
+@pytest.mark.parametrize("name", TIED)
+def test_candidates_are_the_converters(name: str) -> None:
+    model = toys.TOYS[name].build(TIED[name])
+    pruning, inputs = MagnitudePruning(model), toys.structured(model, toys.random_inputs(model))
+    candidates = Candidates(pruning)
+    assert not candidates.shapes.places  # nothing becomes narrower
+    plan = half(pruning)
+    pruned = pruning.apply(plan)
+    candidate = candidates(plan, pruning.sliced(plan))
+    assert kernels_in(candidate) == kernels_in(convert(pruned)) != kernels_in(convert(model))
+    assert agreement.max_difference(pruned, candidate, inputs) <= 1e-4
+    assert agreement.max_difference(model, candidate, inputs) > 1e-2
