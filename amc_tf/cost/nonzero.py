@@ -6,8 +6,8 @@ from functools import partial
 import numpy as np
 
 from amc_tf.cost.counts import BYTES
+from amc_tf.pruning import magnitude
 from amc_tf.pruning.magnitude import MagnitudePruning
-from amc_tf.pruning.unit import Unit
 from amc_tf.tflite.sparse import kernel_bytes
 
 
@@ -35,7 +35,8 @@ class Sum:
 def params(pruning: MagnitudePruning) -> Sum:
     """Number of weights, as `model.count_params()`, less the zeros in the kernels."""
     total = sum(array.size for arrays in pruning.weights.values() for array in arrays)
-    return Sum(pruning.full, [float] * len(pruning.full), "params", total - _held(pruning))
+    zeros = sum(kernel.size - np.count_nonzero(kernel) for kernel in _kernels(pruning).values())
+    return Sum(pruning.full, [float] * len(pruning.full), "params", total - zeros - sum(pruning.full))
 
 
 def size(pruning: MagnitudePruning, base_bytes: int) -> Sum:
@@ -45,18 +46,22 @@ def size(pruning: MagnitudePruning, base_bytes: int) -> Sum:
         pruning: of the network.
         base_bytes: size of the file that the whole network converts to.
     """
-    prices = [_price(pruning, unit) for unit in pruning.units]
-    return Sum(pruning.full, prices, "bytes", base_bytes - BYTES * _held(pruning))
+    kernels, kinds = _kernels(pruning), {node.layer: node.kind for node in pruning.graph.nodes}
+    prices = {layer: _price(kernel, kinds[layer]) for layer, kernel in kernels.items()}
+    units = {unit.name for unit in pruning.units}
+    fixed = sum(price(np.count_nonzero(kernels[layer])) for layer, price in prices.items() if layer not in units)
+    dense = BYTES * sum(kernel.size for kernel in kernels.values())
+    return Sum(pruning.full, [prices[unit.name] for unit in pruning.units], "bytes", base_bytes - dense + fixed)
 
 
-def _price(pruning: MagnitudePruning, unit: Unit) -> Callable[[int], float]:
+def _price(kernel: np.ndarray, kind: str) -> Callable[[int], float]:
     """How many weights of a kernel are kept -> its bytes."""
-    kernel, kind = pruning.kernels[unit.name], pruning.kinds[unit.name]
     if kind.startswith("Conv3D"):  # its operator takes no sparse kernel
         return lambda kept: BYTES * kernel.size
     inputs = kernel.shape[-1 if kind.endswith("Transpose") else -2]  # the last axis in the file
     return partial(kernel_bytes, (kernel.size // inputs, inputs))
 
 
-def _held(pruning: MagnitudePruning) -> int:
-    return sum(pruning.kernels[unit.name].size for unit in pruning.units)
+def _kernels(pruning: MagnitudePruning) -> dict[str, np.ndarray]:
+    """All kernels that zeros may be in, those that are no unit too: layer path -> array."""
+    return {layer: pruning.weights[layer][index] for layer, index in magnitude.kernels(pruning.graph).items()}

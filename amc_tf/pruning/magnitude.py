@@ -38,7 +38,7 @@ class MagnitudePruning(Pruning):
         frozen: layer paths to leave alone.
 
     Attributes:
-        kernels, kinds: unit name -> the weight, and the kind of its layer.
+        kernels: layer path -> the weight, of every layer that is not frozen.
 
     Raises:
         TypeError, ValueError: an argument is of the wrong kind or out of range, or keeps less than one weight.
@@ -53,7 +53,6 @@ class MagnitudePruning(Pruning):
         super().__init__(model, frozen)
         places = {layer: index for layer, index in kernels(self.graph).items() if layer not in frozen}
         self.kernels = {layer: self.weights[layer][index] for layer, index in places.items()}
-        self.kinds = {node.layer: node.kind for node in self.graph.nodes if node.layer in places}
         calls = {node.layer: node for node in reversed(self.graph.nodes)}  # the first call of each
         made = [_unit(calls[layer], self.graph, kernel, min_keep) for layer, kernel in self.kernels.items()]
         self.units: tuple[Unit, ...] = tuple(unit for unit in made if len(unit.widths) > 1)

@@ -263,7 +263,7 @@ def test_a_plan_need_not_name_every_kernel() -> None:
     [
         (Plan({"dense1": [True] * 9}), "plan is of channels, where one of weights is expected"),
         (Plan({"nowhere": [True] * 9}, WEIGHTS), "mask of 9 for unit 'nowhere', but the model has no such kernel"),
-        (Plan({"dense1": [True] * 9}, WEIGHTS), "mask of 9 for unit 'dense1', but the model has a kernel of 63 weights"),
+        (Plan({"dense1": [True] * 9}, WEIGHTS), "mask of 9 for unit 'dense1', but the model has a kernel of 63"),
     ],
 )
 def test_a_plan_of_another_network_or_method_is_refused(plan: Plan, says: str) -> None:
