@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amc_tf.pruning.plan import Plan
+from amc_tf.pruning.plan import CHANNELS, WEIGHTS, Plan
 from tests.graph.cases import case
 
 MASKS = st.dictionaries(
@@ -79,6 +79,21 @@ def test_the_digest_is_the_same_in_every_process_and_version() -> None:
     assert done.stdout.startswith("43775f1d651abe6a")
 
 
+def test_a_plan_of_weights_is_another_than_the_same_of_channels() -> None:
+    mask = {"conv1": [True, False, True]}
+    assert Plan(mask).of == CHANNELS and Plan(mask, WEIGHTS).of == WEIGHTS
+    assert Plan(mask) == Plan(mask, CHANNELS) != Plan(mask, WEIGHTS) == Plan(mask, WEIGHTS)
+    assert "1 units of weights" in repr(Plan(mask, WEIGHTS)) and "of channels" in repr(Plan(mask))
+    assert Plan(mask, WEIGHTS).digest.startswith("b635fc1a1c547945")  # it names files and caches
+    with pytest.raises(ValueError, match="plan is of 'rows'; expected one of 'channels', 'weights'"):
+        Plan(mask, "rows")
+
+
+def test_the_size_of_a_kernel_is_part_of_the_digest() -> None:
+    """Its bits are packed, and the last byte may end in some that are none."""
+    assert Plan({"a": [True, False]}, WEIGHTS).digest != Plan({"a": [True, False, False]}, WEIGHTS).digest
+
+
 def test_a_plan_is_not_equal_to_other_things() -> None:
     assert Plan({}) != {} and Plan({}) == Plan({})
 
@@ -86,18 +101,62 @@ def test_a_plan_is_not_equal_to_other_things() -> None:
 # ------------------------------------------------------------------------------------------------------------- files
 
 
-@given(masks=MASKS)
-def test_saved_and_loaded(tmp_path_factory, masks) -> None:
+@given(masks=MASKS, of=st.sampled_from([CHANNELS, WEIGHTS]))
+def test_saved_and_loaded(tmp_path_factory, masks, of: str) -> None:
     path = tmp_path_factory.getbasetemp() / "plan.json"
-    plan = Plan(masks)
+    plan = Plan(masks, of)
     plan.save(path)
-    assert Plan.load(path) == plan and Plan.load(str(path)).digest == plan.digest
+    loaded = Plan.load(path)
+    assert loaded == plan and loaded.of == of and Plan.load(str(path)).digest == plan.digest
+    assert all(np.array_equal(loaded[name], plan[name]) for name in plan)
 
 
 def test_the_file_is_readable_json(tmp_path) -> None:
     Plan({"conv1": [True, False, True]}).save(tmp_path / "plan.json")
     stored = json.loads((tmp_path / "plan.json").read_text())
     assert stored["version"] == 1 and stored["units"] == {"conv1": {"size": 3, "kept": [0, 2]}}
+
+
+def test_a_file_of_the_first_version_is_of_channels(tmp_path) -> None:
+    stored = {
+        "version": 1,
+        "digest": "43775f1d651abe6a639e4ce5f95a9a68ff641a908eef41d96ff2a3ac622a8e6f",
+        "units": {"b": {"size": 1, "kept": [0]}, "conv1": {"size": 3, "kept": [0, 2]}},
+    }
+    (tmp_path / "plan.json").write_text(json.dumps(stored))
+    plan = Plan.load(tmp_path / "plan.json")
+    assert plan.of == CHANNELS and plan == Plan({"conv1": [True, False, True], "b": [True]})
+
+
+def test_a_million_weights_take_a_bit_each(tmp_path) -> None:
+    mask = np.random.default_rng(0).random(10**6) < 0.2
+    Plan({"dense": mask}, WEIGHTS).save(tmp_path / "plan.json")
+    assert (tmp_path / "plan.json").stat().st_size < 10**6 / 8 * 4 / 3 + 500
+    assert np.array_equal(Plan.load(tmp_path / "plan.json")["dense"], mask)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"bits": "p', '"bits": "q'),  # another weight stays
+        ('"bits": "p', '"bits": "!'),  # no base64
+        ('"bits": "p', '"bits": "pp'),  # of another length
+        ('"bits": "', '"bits": "", "was": "'),
+        ('"size": 19', '"size": 20'),
+        ('"size": 19', '"size": -1'),
+        ('"size": 19', '"size": 1.5'),
+        ('"size": 19', '"size": "x"'),
+        ('"version": 2', '"version": 1'),
+    ],
+)
+def test_damaged_plans_of_weights_are_refused(tmp_path, old: str, new: str) -> None:
+    path = tmp_path / "plan.json"
+    Plan({"dense": [True, False, True, False, False, True] + [True, True, False] * 4 + [False]}, WEIGHTS).save(path)
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+    with pytest.raises(ValueError, match="plan.json (is not a plan|holds another plan than its digest)"):
+        Plan.load(path)
 
 
 @pytest.mark.parametrize(
@@ -162,6 +221,12 @@ def test_a_plan_of_another_network_is_refused(masks, says: str) -> None:
         Plan(masks).masked(this.model)
 
 
+def test_a_plan_of_weights_says_nothing_of_channels() -> None:
+    this = case("keras", "dense")
+    with pytest.raises(ValueError, match="plan is of weights, where one of channels is expected"):
+        Plan({"dense1": [True] * 9}, WEIGHTS).kept(this.groups)
+
+
 def test_a_frozen_unit_may_be_named_when_it_stays_whole() -> None:
     assert Plan({"head": [True] * 5}).kept(case("keras", "conv2d").groups).all()
 
@@ -172,3 +237,13 @@ def test_masked_keeps_the_shape_and_kills_the_channels(keras_module) -> None:
     kernel, bias = masked.get_layer("conv1").get_weights()
     assert kernel.shape == (3, 3, 3, 6) and not kernel[..., 2].any() and bias[2] == 0
     assert kernel[..., [0, 1, 3, 4, 5]].all() and not masked.get_layer("conv2").get_weights()[0][:, :, 2].any()
+
+
+def test_masked_by_weights_has_zeros_alone(keras_module) -> None:
+    this = case(keras_module.__name__, "batchnorm")
+    mask = np.arange(162) % 3 > 0
+    masked = Plan({"conv1": mask}, WEIGHTS).masked(this.model)
+    kernel, bias = masked.get_layer("conv1").get_weights()
+    assert np.array_equal(kernel, np.where(mask.reshape(3, 3, 3, 6), this.weights["conv1"][0], 0))
+    rest = zip(masked.get_weights(), this.model.get_weights(), strict=True)
+    assert sum(not np.array_equal(new, old) for new, old in rest) == 1
