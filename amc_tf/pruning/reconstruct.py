@@ -64,7 +64,6 @@ class Moments:
         rows, lost = self.patches[:, kept], self.patches[:, ~kept] @ kernel[~kept]
         return rows.T @ _solved(rows @ rows.T, self.ridge, lost)  # the same by the matrix inversion lemma
 
-
     def refitted(self, kernel: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """What to add to the kept weights of a kernel where each output has kept others.
 
@@ -158,7 +157,7 @@ class Reconstruction:
         """The same for a plan of weights."""
         weights = {layer: list(arrays) for layer, arrays in sliced.items()}
         places = masks(self._pruning.graph, plan)
-        for layer in self.layers:
+        for layer in (layer for layer in self.layers if layer in places):
             index, mask = places[layer]
             kernel = self._pruning.weights[layer][index]
             if not (kernel[~mask] != 0).any():

@@ -10,7 +10,8 @@ import tensorflow as tf
 from amc_tf.graph import keras_graph
 from amc_tf.pruning import reconstruct
 from amc_tf.pruning.channel import ChannelPruning
-from amc_tf.pruning.plan import Plan
+from amc_tf.pruning.magnitude import MagnitudePruning, masks
+from amc_tf.pruning.plan import WEIGHTS, Plan
 from amc_tf.pruning.reconstruct import Moments, Reconstruction
 from tests import toys
 from tests.graph.cases import case, difference
@@ -579,3 +580,177 @@ def test_half_precision_weights(keras_module) -> None:
     whole = toys.outputs(model, inputs)
     wrong, right = (difference(whole, toys.outputs(pruning.apply(plan, these), inputs)) for these in (sliced, weights))
     assert right < 0.5 * wrong
+
+
+# ------------------------------------------------------------------------------------------------ plans of weights
+
+
+def by_weights(model, keep: float = 0.5, **settings) -> tuple[MagnitudePruning, Plan]:
+    pruning = MagnitudePruning(model, **settings)
+    return pruning, pruning.plan([max(1, round(keep * unit.size)) for unit in pruning.units])
+
+
+@pytest.mark.parametrize("few", [True, False])
+def test_each_output_is_refitted_by_least_squares(few: bool) -> None:
+    """Columns that go together and are of unlike size, as those of a network; and one that never changes."""
+    rng = np.random.default_rng(0)
+    count, columns = (40, 60) if few else (400, 60)
+    patches = rng.normal(size=(count, columns)) @ (np.eye(columns) + 0.2 * rng.normal(size=(columns, columns)))
+    patches = patches * np.geomspace(0.3, 3, columns) / np.sqrt(count)
+    patches[:, 7] = 0
+    kernel, mask = rng.normal(size=(columns, 9)), rng.random((columns, 9)) < 0.5
+    mask[:, 3], mask[:, 4] = True, False  # all of an output stay, or none
+    ridge = 0.01 * np.square(patches).sum() / columns
+    moments = Moments(np.zeros(columns), None if few else patches.T @ patches, patches if few else None, ridge)
+    found = moments.refitted(kernel, mask)
+    assert found.shape == kernel.shape and not found[~mask].any()
+
+    def loss(added: np.ndarray) -> np.ndarray:
+        off = patches @ (np.where(mask, 0, kernel) - added)
+        return np.square(off).sum(axis=0) + ridge * np.square(added).sum(axis=0)
+
+    best = np.zeros_like(kernel)
+    for output, kept in enumerate(mask.T):
+        system = np.concatenate([patches[:, kept], np.sqrt(ridge) * np.eye(kept.sum())])
+        lost = np.concatenate([patches[:, ~kept] @ kernel[~kept, output], np.zeros(kept.sum())])
+        best[kept, output] = np.linalg.lstsq(system, lost, rcond=None)[0]
+    assert (loss(best) <= loss(found) + 1e-12).all()
+    cut = mask.any(axis=0) & ~mask.all(axis=0)
+    assert (loss(found) - loss(best))[cut].max() < 0.01 * (loss(np.zeros_like(kernel)) - loss(best))[cut].min()
+    assert np.allclose(found, best, atol=0.02 * np.abs(best).max()) and np.abs(best).max() > 0.5
+    assert not found[:, ~cut].any()
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("count", [40, 3])  # 640 and 48 patches for 72 columns
+def test_reconstructed_weights_are_the_least_squares_solution(keras_module, monkeypatch, bias: bool, count: int) -> None:
+    layers = keras_module.layers
+    image = keras_module.Input((8, 8, 8))
+    x = layers.Conv2D(5, 3, strides=2, padding="same", activation="relu", use_bias=bias, name="reads")(image)
+    model = toys.randomized(ends(keras_module, image, x))
+    monkeypatch.setattr(reconstruct, "PATCHES", 10**6)
+    inputs = [array * np.linspace(0.5, 2, 8, dtype="float32") + 1 for array in examples(model, count)]
+    pruning, plan = by_weights(model, frozen=["head"])
+    sliced = pruning.sliced(plan)
+    made = Reconstruction(pruning, inputs)(plan, sliced)["reads"]
+
+    patches = tf.image.extract_patches(inputs[0], (1, 3, 3, 1), (1, 2, 2, 1), (1, 1, 1, 1), "SAME")
+    rows = np.asarray(patches, np.float64).reshape(-1, 72)
+    whole, mean = rows, rows.mean(axis=0) * bias
+    rows = rows - mean
+    ridge = len(rows) * (1e-3 + 0.1 * 72 / len(rows)) * np.mean(np.square(rows))
+    kernel, mask = pruning.weights["reads"][0].reshape(72, 5), plan["reads"].reshape(72, 5)
+    added = np.zeros_like(kernel)
+    for output, kept in enumerate(mask.T):
+        system = np.concatenate([rows[:, kept], np.sqrt(ridge) * np.eye(kept.sum())])
+        lost = np.concatenate([rows[:, ~kept] @ kernel[~kept, output], np.zeros(kept.sum())])
+        added[kept, output] = np.linalg.lstsq(system, lost, rcond=None)[0]
+    assert np.abs(added).max() > 0.05
+    assert np.allclose(made[0].reshape(72, 5), np.where(mask, kernel + added, 0), atol=2e-3)
+    assert np.count_nonzero(made[0]) == plan["reads"].sum() and not made[0].reshape(-1)[~plan["reads"]].any()
+    outputs = [whole @ weights[0].reshape(72, 5) + (weights[1] if bias else 0) for weights in
+               (pruning.weights["reads"], sliced["reads"], made)]  # fmt: skip
+    wrong, right = (np.square(output - outputs[0]).sum() for output in outputs[1:])
+    assert right < (0.7 if bias else 0.9) * wrong
+    if bias:
+        constant = mean @ (np.where(mask, 0, kernel) - added)
+        assert np.abs(constant).max() > 0.1
+        assert np.allclose(made[1], pruning.weights["reads"][1] + constant, atol=5e-3)
+        assert np.allclose(outputs[2].mean(axis=0), outputs[0].mean(axis=0), atol=1e-4)
+
+
+def test_the_constant_goes_into_the_norm_behind(keras_module) -> None:
+    layers = keras_module.layers
+    between = layers.Conv2D(6, 1, use_bias=False, name="reads"), layers.BatchNormalization(name="norm")
+    model = toys.randomized(_chain(keras_module, *between, first=layers.ReLU()))
+    pruning, plan = by_weights(model, frozen=["head"])
+    inputs, sliced = examples(model), pruning.sliced(plan)
+    made = Reconstruction(pruning, inputs)(plan, sliced)
+    (index,) = [i for i, (a, b) in enumerate(zip(made["norm"], sliced["norm"], strict=True)) if (a != b).any()]
+    assert pruning.graph.weights["norm"][index].name == "moving_mean"
+    read = np.maximum(inputs[0], 0).reshape(-1, 3).mean(axis=0)
+    lost = read @ (pruning.weights["reads"][0] - made["reads"][0]).reshape(3, 6)
+    assert np.abs(lost).max() > 0.02
+    assert np.allclose(sliced["norm"][index] - made["norm"][index], lost, atol=5e-3)  # of half of the places
+
+
+@pytest.mark.parametrize("toy_name", TELLING)
+def test_toys_with_reconstructed_weights_are_nearer_to_the_whole_ones(toy_name: str) -> None:
+    model = case("keras", toy_name).model
+    pruning, plan = by_weights(model)
+    sliced, fresh = pruning.sliced(plan), examples(model, 32, seed=5)
+    whole = toys.outputs(model, fresh)
+    reconstruction = Reconstruction(pruning, examples(model, 64))
+    weights = reconstruction(plan, sliced)
+    assert list(weights) == list(sliced) and reconstruction.layers
+    for layer, arrays in weights.items():
+        assert [(a.shape, a.dtype) for a in arrays] == [(a.shape, a.dtype) for a in sliced[layer]]
+    for layer, (index, mask) in masks(pruning.graph, plan).items():
+        assert np.array_equal(weights[layer][index] != 0, mask)
+    outputs = [toys.outputs(pruning.apply(plan, these), fresh) for these in (sliced, weights)]
+    wrong, right = (sum(np.square(a - b).sum() for a, b in zip(made, whole, strict=True)) for made in outputs)
+    assert right < 0.9 * wrong
+
+
+def test_where_no_weight_goes_none_changes(keras_module) -> None:
+    """Be the plan whole or of other kernels, and zeros that were there stay."""
+    model = toys.randomized(two_convolutions_normed(keras_module))
+    kernel = model.get_layer("conv2").get_weights()[0]
+    kernel[:, 1] = 0
+    model.get_layer("conv2").set_weights([kernel])
+    pruning, half = by_weights(model)
+    made = Reconstruction(pruning, examples(model))
+    for plan, changed in (
+        (pruning.plan(pruning.full), set()),
+        (Plan({}, WEIGHTS), set()),
+        (Plan({"conv2": half["conv2"]}, WEIGHTS), {"conv2", "norm2"}),
+    ):
+        weights = made(plan, pruning.sliced(plan))
+        assert set(weights) == set(pruning.weights)
+        same = {name: all(map(np.array_equal, weights[name], pruning.weights[name])) for name in weights}
+        assert {name for name in same if not same[name]} == changed
+        assert not weights["conv2"][0][:, 1].any()
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda layers: layers.Conv2D(9, 3, groups=3, name="reads"),
+        lambda layers: layers.Conv2DTranspose(6, 3, name="reads"),
+        lambda layers: layers.SeparableConv2D(6, 3, name="reads"),
+    ],
+)
+def test_kernels_of_other_layers_stay_as_they_are(keras_module, build) -> None:
+    model = toys.randomized(_chain(keras_module, build(keras_module.layers)))
+    pruning, plan = by_weights(model)
+    made, sliced = Reconstruction(pruning, examples(model)), pruning.sliced(plan)
+    assert made.layers == ("conv", "head") and "reads" in plan
+    weights = made(plan, sliced)
+    assert all(map(np.array_equal, weights["reads"], sliced["reads"]))
+    assert not np.array_equal(weights["head"][0], sliced["head"][0])
+
+
+@pytest.mark.parametrize("value", [0.0, 1234.567])
+def test_weights_of_channels_that_never_change(value: float) -> None:
+    model = toys.randomized(conv3x3(keras))
+    kernel, bias = model.get_layer("conv").get_weights()
+    model.get_layer("conv").set_weights([0 * kernel, value * np.linspace(0.5, 1, 9)])
+    pruning, plan = by_weights(model)
+    (reads,) = (unit.name for unit in pruning.units if unit.name != "head")
+    plan, made = Plan({reads: plan[reads]}, WEIGHTS), Reconstruction(pruning, examples(model))
+    wrong, right = errors(model, plan, pruning, made)
+    assert right <= 1e-6 * value and (wrong > 1 or not value)  # a constant makes up for constants
+
+
+def test_reconstructing_weights_changes_nothing_else() -> None:
+    model = toys.randomized(nested(keras))
+    before = model.get_weights()
+    pruning, plan = by_weights(model)
+    sliced = pruning.sliced(plan)
+    copies = {layer: [array.copy() for array in arrays] for layer, arrays in sliced.items()}
+    made = Reconstruction(pruning, examples(model))
+    first = made(plan, sliced)
+    assert all(map(np.array_equal, model.get_weights(), before))
+    assert all(np.array_equal(a, b) for layer in sliced for a, b in zip(sliced[layer], copies[layer], strict=True))
+    with ThreadPoolExecutor(2) as threads:
+        assert all(_same(first, again) for again in threads.map(lambda _: made(plan, sliced), range(4)))
