@@ -183,8 +183,8 @@ def compress(
         )  # fmt: skip
         run_dir = Path(run_dir) if run_dir is not None else Path("runs") / run_name(model.name, asked_for)
         journal = stack.enter_context(Journal(run_dir, asked_for))  # before minutes of work: is it this search's?
-        thresholded = getattr(pruning, "thresholded", None)
-        schedule = Schedule.of(pruning.units, episodes, table, paper, journal.trials, thresholded is not None)
+        thresholds = pruning.thresholds()
+        schedule = Schedule.of(pruning.units, episodes, table, paper, journal.trials, len(thresholds))
         scorer = stack.enter_context(Scorer())
         earns = choose(reward, budget)
         reported, scored_on = _reported(reward_split, train_data, reward_data, validation_data)
@@ -218,7 +218,7 @@ def compress(
             search = Search(
                 pruning.units, cost, evaluator, agent, journal,
                 **measured, limit=limit, reward=reward, schedule=schedule, table=table, seed=seed,
-                threshold=thresholded, guarantee=guarantee,
+                thresholds=thresholds, guarantee=guarantee,
                 digest=lambda widths: pruning.plan(widths).digest,
                 on_episode_end=_both(progress.update, on_episode_end),
             ).run()  # fmt: skip

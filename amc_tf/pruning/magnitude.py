@@ -3,6 +3,7 @@
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ KERNELS = {
 _WEIGHTS = {"kernel", "bias", "depthwise_kernel", "pointwise_kernel"}  # with others a kernel is not all that multiplies
 MIN_KEEP, MIN_KEEP_DENSE = 0.2, 0.02  # the paper removes at most 0.8 of a convolution and 0.98 of a dense layer
 _ONE = 1 - 1e-9  # weight, as floating point has it
+LEVELLINGS = (0.0, 0.25, 0.5, 0.75)  # of the plans that a search begins with; the best lies between, and costs no more
 _STEPS = 100  # widths of a unit are hundredths of its weights: finer than any accuracy tells apart
 
 
@@ -95,17 +97,24 @@ class MagnitudePruning(Pruning):
         """A new model of the same shape, with these weights where given, else the model's own with zeros."""
         return keras_graph.rebuild(self.model, weights=self.sliced(plan) if sliced is None else dict(sliced))
 
+    def thresholds(self) -> tuple[Callable[[Callable, float], tuple[int, ...]], ...]:
+        return tuple(partial(self.thresholded, levelling=levelling) for levelling in LEVELLINGS)
+
     def thresholded(
-        self, cost: Callable[[np.ndarray], float], limit: float, bounded: bool = True
+        self, cost: Callable[[np.ndarray], float], limit: float, levelling: float = 0.0, bounded: bool = True
     ) -> tuple[int, ...]:
         """The widths that one threshold for all kernels leaves: the largest plan of that kind that fits.
 
         Args:
             cost: widths (units,) -> cost; non-decreasing in each.
             limit: what the plan may cost; where not even the highest threshold fits, that one's widths are returned.
+            levelling: weights are compared after division by this power of their kernel's root mean square: 0 spares
+                kernels of large weights, 1 treats kernels about alike.
             bounded: whether to take the nearest of each unit's allowed widths; else whatever is left, one at least.
         """
-        sizes = [np.sort(np.abs(self.kernels[unit.name].reshape(-1)))[::-1][: unit.size] for unit in self.units]
+        kernels = [np.abs(self.kernels[unit.name].reshape(-1)) for unit in self.units]
+        levelled = [kernel / np.sqrt(np.mean(np.square(kernel))) ** levelling for kernel in kernels]
+        sizes = [np.sort(kernel)[::-1][: unit.size] for kernel, unit in zip(levelled, self.units, strict=True)]
         every = np.sort(np.concatenate(sizes))[::-1]
 
         def widths(kept: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Pruning: what the methods of pruning a model have in common."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -76,6 +76,10 @@ class Pruning(ABC):
     def widths(self, plan: Plan) -> tuple[int, ...]:
         """How much of each unit a plan keeps."""
         return tuple(int(plan[unit.name].sum()) for unit in self.units)
+
+    def thresholds(self) -> tuple[Callable[[Callable, float], tuple[int, ...]], ...]:
+        """Plans that a search should begin with: each (cost, what a plan may cost) -> widths."""
+        return ()
 
     @abstractmethod
     def sliced(self, plan: Plan, weights: Mapping | None = None) -> dict[str, tuple[np.ndarray, ...]]:

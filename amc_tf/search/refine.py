@@ -21,7 +21,7 @@ Cost = Callable[[np.ndarray], float]
 
 _PARENTS, _ROUNDS, _CHILDREN = 8, 4, 30  # plans that exchanges start from; how often; how many each time
 _NOISE, _PRIOR = 0.15, 0.6  # standard deviations of a reward and of a coefficient, of that of all rewards
-_STEPS = 6  # an exchange moves a unit by at most a third of its widths, in steps of a sixth
+_STEPS = (6, 24)  # an exchange moves a unit by at most a third of its widths, in steps of a sixth; or a quarter of that
 
 
 def refined(
@@ -75,7 +75,8 @@ def exchanged(
         rng: Where the chance comes from.
     """
     found = np.array(widths)
-    steps = [max(1, len(unit.widths) // _STEPS) for unit in units]
+    parts = _STEPS[rng.integers(len(_STEPS))]
+    steps = [max(1, len(unit.widths) // parts) for unit in units]
     moved = rng.permutation(len(units))[: rng.integers(1, most + 1)]
     for i in moved:
         found[i] = _moved(units[i], found[i], int(rng.integers(-2, 3)) * steps[i])

@@ -21,13 +21,13 @@ class Schedule:
     """Who decides each trial.
 
     Trial 0 is the unpruned network and trial 1 the uniform plan. As in the paper all others are the agent's; or, where
-    `paper` is False, there follow the plan of one threshold, where there is one, the points of a sensitivity table and
-    the greedy plan that the table leads to; then the agent and the refinement take turns, and the last third is the
+    `paper` is False, there follow the plans of one threshold, where there are such, the points of a sensitivity table
+    and the greedy plan that the table leads to; then the agent and the refinement take turns, and the last third is the
     refinement's.
 
     Attributes:
         episodes: Trials after the uniform plan.
-        threshold: Whether there is a plan of one threshold for all units.
+        thresholds: How many plans of one threshold for all units there are.
         points: (unit's index, width) of the networks that the table is measured on; empty where it is known already or
             would take too much of the episodes.
         greedy: Whether there is a greedy plan.
@@ -38,7 +38,7 @@ class Schedule:
     points: tuple[tuple[int, int], ...] = ()
     greedy: bool = False
     paper: bool = False
-    threshold: bool = False
+    thresholds: int = 0
 
     @classmethod
     def of(
@@ -48,7 +48,7 @@ class Schedule:
         table: Sensitivity | None = None,
         paper: bool = False,
         trials: Sequence[Trial] = (),
-        threshold: bool = False,
+        thresholds: int = 0,
     ) -> "Schedule":
         """The schedule of a search.
 
@@ -58,18 +58,18 @@ class Schedule:
             table: What is known of the units' sensitivity.
             paper: Whether all are to be the agent's.
             trials: Of the search so far: one that is given more episodes does not change its mind about the table.
-            threshold: Whether there is a plan of one threshold for all units.
+            thresholds: How many plans of one threshold for all units there are.
         """
         if paper:
             return cls(episodes, paper=True)
-        threshold = threshold and episodes > 0
+        thresholds = min(thresholds, episodes)
         if table is not None:
-            return cls(episodes, greedy=episodes > threshold, threshold=threshold)
+            return cls(episodes, greedy=episodes > thresholds, thresholds=thresholds)
         wanted = points(units)
         affordable = 0 < len(wanted) <= _TABLE_SHARE * episodes
-        if wanted and len(trials) > UNIFORM + 1 + threshold:
-            affordable = trials[UNIFORM + 1 + threshold].kind == "sensitivity"
-        return cls(episodes, wanted if affordable else (), affordable, threshold=threshold)
+        if wanted and len(trials) > UNIFORM + 1 + thresholds:
+            affordable = trials[UNIFORM + 1 + thresholds].kind == "sensitivity"
+        return cls(episodes, wanted if affordable else (), affordable, thresholds=thresholds)
 
     def kind(self, number: int) -> str:
         """Who decides the trial of that number: one of outcome.KINDS."""
@@ -96,7 +96,7 @@ class Schedule:
     @property
     def table(self) -> int:
         """Number of the trial that measures the first point of the table, if any does."""
-        return UNIFORM + 1 + self.threshold
+        return UNIFORM + 1 + self.thresholds
 
     @property
     def taught(self) -> int:

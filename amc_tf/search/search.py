@@ -20,7 +20,7 @@ from amc_tf.search.lessons import Lessons
 from amc_tf.search.outcome import Outcome, Proposal, Trial
 from amc_tf.search.refine import refined
 from amc_tf.search.rewards import Reward, choose, negative_error
-from amc_tf.search.schedule import Schedule
+from amc_tf.search.schedule import UNIFORM, Schedule
 from amc_tf.search.sensitivity import Sensitivity, tabled
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Search:
             device will say; the next proposal's limit is divided by it. None where `cost` is exact.
         reward: See rewards.choose.
         schedule: Who decides which trial; a number of episodes stands for the paper's schedule.
-        threshold: (cost, what a plan may cost) -> widths: the plan of one threshold, where the schedule has one.
+        thresholds: (cost, what a plan may cost) -> widths: plans of one threshold, as many as the schedule has.
         guarantee: How far the accuracy may fall: the cheapest plan that holds it is best then, and what the refinement
             looks for. Only without a limit.
         table: What is known of the units' sensitivity, for the greedy plan; None to measure it as the schedule says.
@@ -88,7 +88,7 @@ class Search:
         correction: Callable[[Sequence[Trial]], float] | None = None,
         reward: str | Reward | None = None,
         schedule: Schedule | int = 400,
-        threshold: Callable[[Callable, float], tuple[int, ...]] | None = None,
+        thresholds: Sequence[Callable[[Callable, float], tuple[int, ...]]] = (),
         guarantee: Guarantee | None = None,
         table: Sensitivity | None = None,
         seed: int = 0,
@@ -101,7 +101,7 @@ class Search:
         self.in_flight, self.measure = in_flight, measure
         self.limit, self.on_episode_end = limit, on_episode_end
         self.schedule = schedule if isinstance(schedule, Schedule) else Schedule(schedule, paper=True)
-        self._table, self._seed, self._threshold, self._guarantee = table, seed, threshold, guarantee
+        self._table, self._seed, self._thresholds, self._guarantee = table, seed, thresholds, guarantee
         self._correction = correction
         self.interrupted = False
         self._environment = Environment(units, cost, None if limit is None else Budget(units, cost, limit, floor))
@@ -255,7 +255,7 @@ class Search:
             if table is not None:  # else a unit's points all failed
                 return greedy(self.units, self.cost, self._affordable(number), table)
         if kind == "threshold":
-            return self._threshold(self.cost, self._affordable(number))
+            return self._thresholds[number - UNIFORM - 1](self.cost, self._affordable(number))
         return full if kind == "base" else uniform(self.units, self.cost, self._affordable(number))
 
     def _refined(self, number: int, known: Sequence[Trial]) -> list[float]:
@@ -267,10 +267,12 @@ class Search:
         avoid = () if before is None else (before.widths,)
         worth = attrgetter("reward")
         if self._guarantee is not None:
-            best, complete = self._best(known), [trial for trial in known if trial.state == "complete"]
-            least, now = self._least(), self._base if best is None else best.outcome.cost
-            limit, worth = max(least, self._guarantee.cheaper(now, rng)), accuracy
-            known = self._guarantee.alike(complete, limit)
+            best, made = self._best(known), [t for t in known if t.kind not in ("base", "sensitivity")]
+            wanted = self._guarantee.cheaper(self._base if best is None else best.outcome.cost, rng)
+            share = 1.0 if self._correction is None else self._correction(known)
+            limit, worth = max(self._least(), wanted / share), accuracy
+            alike = self._guarantee.alike([t for t in made if t.state == "complete"], wanted)
+            known = [*alike, *(t for t in made if t.state == "failed")]  # which need not be tried again
         widths = refined(self.units, self.cost, limit, known, rng, wide, avoid, worth)
         return [width / unit.size for width, unit in zip(widths, self.units, strict=True)]
 
