@@ -21,7 +21,8 @@ from amc_tf.latency import Latency, missed
 from amc_tf.methods import IMPORTANCE, ROUND_TO, Method
 from amc_tf.pruning.importance import Importance
 from amc_tf.pruning.pruning import Pruning
-from amc_tf.report.progress import SearchProgress, TableProgress, preparing
+from amc_tf.report.progress import SearchProgress, TableProgress, preparing, say
+from amc_tf.report.zeros import told
 from amc_tf.request import fingerprint, named, run_name
 from amc_tf.result import Figures, Result, packed
 from amc_tf.search.agent import DdpgAgent
@@ -37,6 +38,7 @@ from amc_tf.search.search import Search
 from amc_tf.search.sensitivity import Sensitivity, tabled
 from amc_tf.stages import Training, staged
 from amc_tf.tflite import agreement, convert
+from amc_tf.tflite.obstacles import obstacles, processor_obstacle, zeros_missing
 from amc_tf.tflite.score import Scorer
 
 UNITS = {"latency": "us", "macs": "MACs", "params": "params", "size": "bytes"}  # what each target counts
@@ -163,6 +165,9 @@ def compress(
 
     base_tflite = convert.convert(model)
     costs = way.costs(pruning, base_tflite)
+    in_the_way = _obstacles(way, base_tflite, model, verbose)
+    if in_the_way == () and device is None and processor_obstacle() is None:
+        device = "host"  # where zeros are worth time, it is told how much
     timed, priced = target == "latency" or device is not None, target == "latency"
     counted = None if priced else methods.cost_of(costs, target)
     if budget is not None and not priced:
@@ -226,7 +231,8 @@ def compress(
         for widths in _finalists(search, latency if priced else None, earns, evaluator, guarantee):
             plan = pruning.plan(widths)
             compressed = pruning.apply(plan, evaluator.weights(plan))
-            tflite = way.finished(convert.convert(compressed))
+            dense = convert.convert(compressed)
+            tflite = way.finished(dense)
             comparison = latency.stopwatch.compare(tflite) if timed else None
             if not priced or latency.holds(comparison, limit):
                 break
@@ -238,7 +244,8 @@ def compress(
         if finetune_epochs:
             training = Training(model, train_data, finetune_epochs, seed, verbose)
             compressed = training.tuned(compressed, plan, run_dir)
-            tflite = way.finished(convert.convert(compressed))
+            dense = convert.convert(compressed)
+            tflite = way.finished(dense)
             untrained, reached = reached, figures(widths, evaluator.accuracy(tflite, sample), tflite, us)
         found = table
         if schedule.points and len(search.trials) >= schedule.table + len(schedule.points):
@@ -254,6 +261,7 @@ def compress(
             base=figures(pruning.full, sample.accuracy, base_tflite, base_us),
             compressed=reached,
             untrained=untrained,
+            obstacles=in_the_way if in_the_way != () else tuple(filter(None, [zeros_missing(dense)])),
             uniform=_uniform(search, widths, figures, way, evaluator, sample, latency),
             method=method,
             max_drop=max_drop,
@@ -282,6 +290,15 @@ def _check(target, method, metric, on_episode_end, run_dir) -> str:
     if run_dir is not None and not isinstance(run_dir, (str, os.PathLike)):
         raise TypeError(f"run_dir is {run_dir!r}; the path of a folder is expected.")
     return target
+
+
+def _obstacles(way: Method, tflite: bytes, model: Any, verbose: bool) -> tuple[str, ...] | None:
+    """What keeps zeros from making the network faster, which is told at once; None for a method that leaves none."""
+    if not way.zeros:
+        return None
+    found = obstacles(tflite, keras_graph.layers(model))
+    say(told(found, processor_obstacle()), verbose)
+    return found
 
 
 def _whole(name: str, value, least: int) -> int:

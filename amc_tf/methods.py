@@ -25,12 +25,14 @@ class Method:
         targets: what a budget may be about.
         costs: (pruning, the base network's .tflite) -> its exact costs by target, each widths -> number.
         finished: a pruned network's .tflite as the converter makes it -> the file that ships.
+        zeros: whether what is dropped stays behind as zeros, which runtimes multiply by but for some networks.
     """
 
     name: str
     targets: tuple[str, ...]
     costs: Callable[[Any, bytes], dict[str, Any]]
     finished: Callable[[bytes], bytes]
+    zeros: bool
 
 
 def _of_channels(pruning: ChannelPruning, base: bytes) -> dict[str, Any]:
@@ -55,8 +57,8 @@ def without_zeros(tflite: bytes) -> bytes:
 METHODS = {
     method.name: method
     for method in (
-        Method("channel", ("latency", "macs", "params", "size"), _of_channels, bytes),
-        Method("magnitude", ("params", "size"), _of_weights, without_zeros),
+        Method("channel", ("latency", "macs", "params", "size"), _of_channels, bytes, False),
+        Method("magnitude", ("params", "size"), _of_weights, without_zeros, True),
     )
 }
 

@@ -59,6 +59,8 @@ class Result:
         method: "channel" or "magnitude".
         max_drop: as it was asked for, in points, or None.
         untrained: the compressed network before it was fine-tuned; None where it was not.
+        obstacles: what keeps zeros among single weights from making the network faster, a sentence each; empty where
+            nothing does, None for whole channels, which leave no zeros.
     """
 
     model: Any
@@ -81,6 +83,7 @@ class Result:
     method: str = "channel"
     max_drop: float | None = None
     untrained: Figures | None = None
+    obstacles: tuple[str, ...] | None = None
 
     def summary(self) -> dict[str, Any]:
         """The figures as plain types, as they stand in result.json."""
@@ -101,6 +104,7 @@ class Result:
             "scored_on": self.scored_on,
             "scored_by": self.scored_by,
             "latency": self.latency,
+            "obstacles": None if self.obstacles is None else list(self.obstacles),
         }
 
     def save(self, base_tflite: bytes, tflite: bytes) -> None:

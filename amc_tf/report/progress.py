@@ -3,13 +3,14 @@
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from amc_tf.report.zeros import told
 from amc_tf.result import Result
 from amc_tf.search.outcome import Trial
 
@@ -114,6 +115,12 @@ def preparing(what: str, verbose: bool = True, console: Console | None = None) -
         yield
 
 
+def say(sentences: Sequence[str], verbose: bool = True, console: Console | None = None) -> None:
+    """Prints sentences on stderr, one a line."""
+    for sentence in sentences if verbose else ():
+        (console or Console(file=sys.stderr)).print(sentence, soft_wrap=True, highlight=False)
+
+
 def print_result(result: Result, console: Console | None = None) -> None:
     """Prints the before/after table and where the files are."""
     console = console or Console()
@@ -125,6 +132,8 @@ def print_result(result: Result, console: Console | None = None) -> None:
     if result.untrained is not None:
         when = f"compressed: after fine-tuning, {result.untrained.accuracy:.2%} before it as all others are"
     console.print(f"{result.scored_by} on {result.scored_on}, {when}", highlight=False)
+    for sentence in told(result.obstacles):
+        console.print(sentence, soft_wrap=True, highlight=False)
     if result.latency is not None:
         device = result.latency["device"]
         where = ", ".join(f"{name} {device[name]}" for name in TOLD if name in device)

@@ -75,6 +75,25 @@ def enough_zeros(kernels: Iterable[tuple[int, int]]) -> bool:
     return bool(3 * (counts[0] - counts[1]) > 2 * counts[0])
 
 
+def zeros_missing(tflite: bytes | str | Path) -> str | None:
+    """What there is to say where a network without obstacles has too few zeros for sparse kernels; None: it has enough.
+
+    Args:
+        tflite: the pruned network with dense kernels.
+
+    Raises:
+        ConversionError: there is no such file, or it is no .tflite.
+    """
+    kernels = [(values.size, int(np.count_nonzero(values))) for values in _Network(tflite, ()).pointwise()]
+    if enough_zeros(kernels):
+        return None
+    size, kept = np.sum(kernels, axis=0)
+    return (
+        f"Only {1 - kept / size:.1%} of the weights of the 1x1 convolutions are zero, and XNNPACK takes its sparse "
+        f"kernels where more than 2/3 are."
+    )
+
+
 def processor_obstacle() -> str | None:
     """Why no network runs with sparse kernels on this computer, None where there is no reason."""
     if platform.machine().lower() in ("x86_64", "amd64", "i686", "x86") and _has_avx():
@@ -105,6 +124,12 @@ class _Network:
     def begins(self) -> Iterator[Any]:
         """The convolutions where XNNPACK can go over to channels first."""
         return (operator for name, operator in self._operators if name == "CONV_2D" and not self._first(operator))
+
+    def pointwise(self) -> Iterator[np.ndarray]:
+        """The kernels of the 1x1 convolutions."""
+        for name, operator in self._operators:
+            if name == "CONV_2D" and self._shape(operator.inputs[1])[1:3] == (1, 1):
+                yield self._file.buffers[self._graph.tensors[operator.inputs[1]].buffer].data.view(np.float32)
 
     def obstacles(self) -> Iterator[str]:
         convolutions = [operator for name, operator in self._operators if name == "CONV_2D"]
