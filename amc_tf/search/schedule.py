@@ -66,7 +66,7 @@ class Schedule:
         if table is not None:
             return cls(episodes, greedy=episodes > thresholds, thresholds=thresholds)
         wanted = points(units)
-        affordable = 0 < len(wanted) <= _TABLE_SHARE * episodes
+        affordable = 0 < len(wanted) <= min(_TABLE_SHARE * episodes, episodes - thresholds - 1)
         if wanted and len(trials) > UNIFORM + 1 + thresholds:
             affordable = trials[UNIFORM + 1 + thresholds].kind == "sensitivity"
         return cls(episodes, wanted if affordable else (), affordable, thresholds=thresholds)

@@ -322,12 +322,13 @@ def test_a_model_in_which_nothing_can_go_says_why(keras_module) -> None:
 # --------------------------------------------------------------------------------------------------- one threshold
 
 
-def by_force(pruning: MagnitudePruning, cost, limit: float, bounded: bool) -> tuple[int, ...]:
+def by_force(pruning: MagnitudePruning, cost, limit: float, levelling: float, bounded: bool) -> tuple[int, ...]:
     """The same, by trying every threshold."""
     kernels = [np.abs(pruning.kernels[unit.name]) for unit in pruning.units]
+    kernels = [kernel / (kernel**2).mean() ** (levelling / 2) for kernel in kernels]
     plans = []
     for threshold in sorted({value for kernel in kernels for value in kernel[kernel > 0].tolist()}):
-        left = [int((kernel >= threshold).sum()) for kernel in kernels]
+        left = [int((kernel >= threshold * (1 - 1e-6)).sum()) for kernel in kernels]
         if bounded:
             pairs = zip(left, pruning.units, strict=True)
             plans.append(tuple(min(unit.widths, key=lambda w, n=n: (abs(w - n), w)) for n, unit in pairs))
@@ -348,20 +349,22 @@ def of_three() -> list[MagnitudePruning]:
 
 
 @pytest.mark.parametrize("bounded", [True, False])
-@pytest.mark.parametrize("network", [0, 1])
-def test_one_threshold_for_all(of_three, network: int, bounded: bool) -> None:
+@pytest.mark.parametrize("network, levelling", [(0, 0.0), (1, 0.0), (0, 0.5), (0, 1.0)])
+def test_one_threshold_for_all(of_three, network: int, levelling: float, bounded: bool) -> None:
     pruning = of_three[network]
     rng, found = np.random.default_rng(1), set()
     for _ in range(12):
         prices = rng.uniform(0, 2, 3)
         cost = lambda widths, prices=prices: float(prices @ np.array(widths))  # noqa: E731
         limit = rng.uniform(0, 1) * cost(pruning.full)
-        widths = pruning.thresholded(cost, limit, bounded)
-        assert widths == by_force(pruning, cost, limit, bounded)
+        widths = pruning.thresholded(cost, limit, levelling, bounded)
+        assert widths == by_force(pruning, cost, limit, levelling, bounded)
         assert all(type(width) is int for width in widths)
         found.add(widths)
     assert len(found) > 3
-    assert any(min(w / u.size for w, u in zip(plan, pruning.units, strict=True)) < 0.1 for plan in found) != bounded
+    if levelling == 0:
+        least = min(min(w / u.size for w, u in zip(plan, pruning.units, strict=True)) for plan in found)
+        assert (least < 0.1) != bounded
 
 
 def test_one_threshold_where_all_or_nothing_fits(of_three) -> None:
@@ -369,8 +372,6 @@ def test_one_threshold_where_all_or_nothing_fits(of_three) -> None:
     assert pruning.thresholded(sum, sum(pruning.full)) == pruning.full
     assert pruning.thresholded(sum, 0) == tuple(unit.widths[0] for unit in pruning.units)
     assert pruning.thresholded(sum, 0, bounded=False) == (1, 1, 1)
-    least = np.abs(pruning.kernels["dense2"]).max()  # nothing is larger
-    assert by_force(pruning, sum, 3, False) == (1, 1, 1) and least > 3
 
 
 def test_a_threshold_is_what_its_plan_keeps(of_three) -> None:
@@ -380,6 +381,18 @@ def test_a_threshold_is_what_its_plan_keeps(of_three) -> None:
     stay = np.concatenate([np.abs(pruning.kernels[name]).reshape(-1)[mask] for name, mask in plan.items()])
     go = np.concatenate([np.abs(pruning.kernels[name]).reshape(-1)[~mask] for name, mask in plan.items()])
     assert stay.min() > go.max() and len(stay) == sum(pruning.full) // 2
+
+
+def test_the_plans_a_search_begins_with_are_levelled_more_and_more(of_three) -> None:
+    """So that more and more of the kernel of small weights stays, and less of that of large ones."""
+    pruning = of_three[0]
+    plans = [threshold(sum, 0.5 * sum(pruning.full)) for threshold in pruning.thresholds()]
+    assert plans[0] == pruning.thresholded(sum, 0.5 * sum(pruning.full)) and len(plans) == 4
+    small, _, large = zip(*plans, strict=True)
+    assert list(small) == sorted(set(small)) and list(large) == sorted(large, reverse=True)
+    assert all(0.45 < sum(plan) / sum(pruning.full) <= 0.5 for plan in plans)
+    alike = pruning.thresholded(sum, 0.5 * sum(pruning.full), levelling=1.0)
+    assert np.ptp(np.divide(alike, pruning.full)) < 0.2
 
 
 # -------------------------------------------------------------------------------------------------------- candidates

@@ -28,19 +28,23 @@ def blocks(schedule: Schedule) -> list[str]:
 
 schedules = st.one_of(
     st.builds(
-        lambda channels, episodes, table, paper: Schedule.of(
-            units(*channels), episodes, TABLE if table else None, paper
+        lambda channels, episodes, table, paper, thresholds: Schedule.of(
+            units(*channels), episodes, TABLE if table else None, paper, thresholds=thresholds
         ),
         st.lists(st.sampled_from([8, 16, 64]), min_size=1, max_size=5),
         st.integers(0, 500),
         st.booleans(),
         st.booleans(),
+        st.integers(0, 4),
     ),
     st.builds(
-        lambda chosen, more, greedy: Schedule(len(chosen) + greedy + more, tuple(chosen), greedy),
+        lambda chosen, more, greedy, thresholds: Schedule(
+            len(chosen) + greedy + thresholds + more, tuple(chosen), greedy, thresholds=thresholds
+        ),
         st.lists(st.tuples(st.just(0), st.integers(1, 9)), max_size=9),
         st.integers(0, 60),
         st.booleans(),
+        st.integers(0, 4),
     ),
 )
 
@@ -104,6 +108,33 @@ def test_few_episodes(episodes: int, expected: list[str], table: Sensitivity | N
     assert Schedule.of(UNITS, episodes, paper=True).total == schedule.total == 2 + episodes
 
 
+def test_the_plans_of_one_threshold_come_before_the_table() -> None:
+    schedule = Schedule.of(UNITS, ENOUGH, thresholds=3)
+    assert kinds(schedule)[:18] == ["base", "uniform", *["threshold"] * 3, *["sensitivity"] * 12, "greedy"]
+    assert schedule.table == 5 and Schedule.of(UNITS, ENOUGH).table == 2
+    assert schedule.total == ENOUGH + 2
+    plain = Schedule.of(UNITS, ENOUGH - 3)  # so many trials less to take turns in, else the same
+    assert (schedule.warmup, schedule.acting) == (plain.warmup + 3, plain.acting + 3)
+
+
+def test_the_papers_schedule_has_no_threshold() -> None:
+    assert Schedule.of(UNITS, ENOUGH, paper=True, thresholds=3) == Schedule(ENOUGH, paper=True)
+
+
+@pytest.mark.parametrize("table", [None, TABLE])
+@pytest.mark.parametrize("episodes", range(4))
+def test_few_episodes_and_thresholds(episodes: int, table: Sensitivity | None) -> None:
+    expected = ["threshold", "threshold", "agent" if table is None else "greedy"]
+    assert kinds(Schedule.of(UNITS, episodes, table, thresholds=2)) == ["base", "uniform", *expected[:episodes]]
+
+
+def test_there_is_room_for_the_table_behind_the_thresholds() -> None:
+    one = [FakeUnit("a", 16, (8, 16))]
+    for episodes in range(12):
+        schedule = Schedule.of(one, episodes, thresholds=4)
+        assert Counter(kinds(schedule))["greedy"] == schedule.greedy == (episodes > 5)
+
+
 @given(schedules)
 def test_the_kinds_add_up_and_come_in_order(schedule: Schedule) -> None:
     found = kinds(schedule)
@@ -112,7 +143,8 @@ def test_the_kinds_add_up_and_come_in_order(schedule: Schedule) -> None:
     assert (count["base"], count["uniform"]) == (1, 1)
     assert count["sensitivity"] == len(schedule.points)
     assert count["greedy"] == schedule.greedy
-    given_first = [kind for kind in KINDS[:4] if count[kind]]
+    assert count["threshold"] == schedule.thresholds
+    given_first = [kind for kind in KINDS[:5] if count[kind]]
     assert blocks(schedule)[: len(given_first)] == given_first
     assert not {"agent", "refined"} & set(found[: sum(count[kind] for kind in given_first)])
 
@@ -148,3 +180,8 @@ def test_a_search_that_is_given_more_episodes_does_not_change_its_mind_about_the
     assert Schedule.of(UNITS, 4, trials=begun(measured)).points == measured.points
     assert not Schedule.of(UNITS, ENOUGH, trials=begun(plain)).points
     assert Schedule.of(UNITS, ENOUGH, trials=begun(plain, 2)) == measured
+    more, few = Schedule.of(UNITS, ENOUGH, thresholds=2), Schedule(20, thresholds=2)
+    for count in (2, 3, 4):  # the plans of one threshold say nothing of the table
+        assert Schedule.of(UNITS, ENOUGH, trials=begun(few, count), thresholds=2) == more
+    assert Schedule.of(UNITS, 4, trials=begun(more), thresholds=2).points == measured.points
+    assert not Schedule.of(UNITS, ENOUGH, trials=begun(few), thresholds=2).points

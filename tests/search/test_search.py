@@ -135,7 +135,8 @@ def test_the_refinement_knows_what_the_agent_would_and_has_chance_of_its_own(
 ) -> None:
     asked = []
 
-    def refined(units, cost, limit, trials, rng, wide, avoid) -> tuple[int, ...]:
+    def refined(units, cost, limit, trials, rng, wide, avoid, worth) -> tuple[int, ...]:
+        assert [worth(t) for t in trials] == [t.reward for t in trials]
         asked.append((limit, len(trials), wide, rng.random()))
         return uniform(units, cost, limit)
 
@@ -178,6 +179,66 @@ def test_uniform_and_greedy_are_taught_whatever_the_bounds_want_and_points_never
         assert taught[number].tolist() == list(done.trials[number].keep_ratios.values())
 
 
+WITH_THRESHOLDS = Schedule(15, POINTS, greedy=True, thresholds=2)
+LEVELS = [(16, 56, 16, 16), (24, 40, 24, 24)]  # what two thresholds leave
+THRESHOLDS = [lambda cost, limit, widths=widths: widths for widths in LEVELS]
+
+
+@pytest.mark.parametrize("limit, correction", [(0.5 * BASE, None), (0.5 * BASE, 1.25), (None, None)])
+def test_plans_of_one_threshold_are_tried_third_and_taught(
+    journal: Journal, in_flight: int, limit: float | None, correction: float | None
+) -> None:
+    """They may cost what the uniform plan may."""
+    asked, beats, agent = [], {}, FakeAgent()
+
+    def watched(threshold: Callable) -> Callable:
+        return lambda cost, affordable: asked.append((cost, affordable)) or threshold(cost, affordable)
+
+    def evaluate(widths: tuple[int, ...], beat: float | None) -> Outcome:
+        beats.setdefault(widths, beat)
+        return EVALUATE(widths)
+
+    arguments = {} if correction is None else {"correction": lambda trials: correction}
+    done = search(
+        journal, agent, evaluate=evaluate, limit=limit, thresholds=[watched(one) for one in THRESHOLDS],
+        schedule=WITH_THRESHOLDS, in_flight=in_flight, **arguments,
+    ).run()  # fmt: skip
+    assert [line["kind"] for line in lines(journal.run_dir)][:5] == [
+        "base", "uniform", "threshold", "threshold", "sensitivity",
+    ]  # fmt: skip
+    assert [t.kind for t in done.trials] == [WITH_THRESHOLDS.kind(number) for number in range(17)]
+    assert [t.widths for t in done.trials[2:4]] == LEVELS and [beats[widths] for widths in LEVELS] == [None, None]
+    assert [t.widths for t in done.trials[4:9]] == [alone(UNITS, *point) for point in POINTS]
+    assert asked == 2 * [(COST, 0.5 * BASE / (correction or 1))]
+    taught = {episode + 1: (states, actions, reward) for episode, states, actions, reward in agent.lessons}
+    assert list(taught)[:4] == [1, 2, 3, 9] and done.trials[9].kind == "greedy"
+    for number in (2, 3):
+        states, actions, reward = taught[number]
+        assert actions.tolist() == list(done.trials[number].keep_ratios.values())
+        assert reward == done.trials[number].reward
+        np.testing.assert_allclose(states[1:, -1], actions[:-1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("number", [2, 3, 12])
+def test_a_search_with_thresholds_goes_on_as_it_would_have(tmp_path: Path, in_flight: int, number: int) -> None:
+    def run(folder: Path, evaluate: Callable) -> bool:
+        arguments = {"thresholds": THRESHOLDS, "schedule": WITH_THRESHOLDS, "in_flight": in_flight}
+        with Journal(folder, HEADER) as journal:
+            return search(journal, evaluate=evaluate, **arguments).run().interrupted
+
+    def interrupted(widths: tuple[int, ...], beat: float | None) -> Outcome:
+        if list(widths) == undisturbed[number]["widths"]:
+            raise KeyboardInterrupt
+        return EVALUATE(widths)
+
+    assert not run(tmp_path / "undisturbed", EVALUATE)
+    undisturbed = lines(tmp_path / "undisturbed")
+    assert run(tmp_path / "stopped", interrupted) and len(lines(tmp_path / "stopped")) == number
+    (tmp_path / "stopped" / "agent.npz").unlink(missing_ok=True)  # all is taught anew
+    assert not run(tmp_path / "stopped", EVALUATE)
+    assert lines(tmp_path / "stopped") == undisturbed
+
+
 def test_the_greedy_plan_waits_for_every_point(journal: Journal) -> None:
     one = search(journal, schedule=EVERY_KIND, in_flight=2)
     while one.schedule.kind(len(one.trials) + len(one.pending)) != "greedy":
@@ -194,7 +255,7 @@ def test_the_greedy_plan_waits_for_every_point(journal: Journal) -> None:
 
 def test_a_refined_plan_is_told_what_is_being_tried(journal: Journal, in_flight: int, monkeypatch) -> None:
     def watched(*arguments):
-        avoided.append(arguments[-1])
+        avoided.append(arguments[6])
         return refined(*arguments)
 
     avoided: list = []
