@@ -1,6 +1,7 @@
 """What pruning single weights brings on one network: accuracy, and bytes with and without the zeros in the file.
 
-python tools/magnitude_table.py --network resnet56_cifar10 --keep 0.4 --episodes 100 --finetune-epochs 2
+python tools/magnitude_table.py --network resnet56_cifar10 --keep 0.4 --episodes 60 --finetune-epochs 2
+python tools/magnitude_table.py --network resnet56_cifar10 --max-drop 0.5 --episodes 60
 
 The search chooses keep ratios of kernels on reward images; beside its choice stand the same ratio everywhere and one
 threshold for all kernels, made and scored in the same way on the reporting images, which nothing was chosen by (but on
@@ -25,6 +26,7 @@ BATCH, SHIFT = 128, 4  # of the fine-tuning: images a step, pixels of augmentati
 @click.option("--network", default="resnet56_cifar10", show_default=True)
 @click.option("--keep", "budgets", multiple=True, type=float, default=(0.5, 0.2), show_default=True,
               help="Share of the params that is kept.")  # fmt: skip
+@click.option("--max-drop", type=float, help="Instead: points that the accuracy on the reward images may fall.")
 @click.option("--episodes", default=100, show_default=True, help="Networks that the search may try.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--reward-size", default=5000, show_default=True)
@@ -32,7 +34,9 @@ BATCH, SHIFT = 128, 4  # of the fine-tuning: images a step, pixels of augmentati
 @click.option("--min-keep", type=float, help="Least keep ratio of a kernel; default: the paper's.")
 @click.option("--finetune-epochs", default=0, show_default=True, help="Train the search's choice so long.")
 @click.option("--run-dir", type=click.Path(path_type=Path), default=Path("runs/magnitude"), show_default=True)
-def main(network, budgets, episodes, seed, reward_size, calibration_size, min_keep, finetune_epochs, run_dir):
+def main(
+    network, budgets, max_drop, episodes, seed, reward_size, calibration_size, min_keep, finetune_epochs, run_dir
+):
     import keras
 
     import models
@@ -51,8 +55,9 @@ def main(network, budgets, episodes, seed, reward_size, calibration_size, min_ke
         print(f"| {network} | kept | before fine-tune | after | file | gzip | gzip with zeros |")
         print("|---|---|---|---|---|---|---|")
         print(row("base", 1, bench.base, "", base, base, packed))
-        for budget in budgets:
-            folder = run_dir / f"{network}-{budget:g}-{episodes}-{reward_size}-{seed}"
+        for budget in budgets if max_drop is None else (None,):
+            asked = f"drop{max_drop:g}" if budget is None else f"{budget:g}"
+            folder = run_dir / f"{network}-{asked}-{episodes}-{reward_size}-{seed}"
 
             def stored(name: str, make: Callable[[], dict], folder: Path = folder) -> dict:
                 path = folder / f"{name}.json"
@@ -60,12 +65,10 @@ def main(network, budgets, episodes, seed, reward_size, calibration_size, min_ke
                     write(json.dumps(make()).encode(), path)
                 return json.loads(path.read_text())
 
-            result = bench.search((x[:reward_size], y[:reward_size]), budget, episodes, seed, folder)
-            plans = {
-                "uniform": bench.uniform(budget),
-                "one threshold": bench.threshold(budget),
-                "search": bench.pruning.widths(result.plan),
-            }
+            result = bench.search((x[:reward_size], y[:reward_size]), budget, max_drop, episodes, seed, folder)
+            found = bench.pruning.widths(result.plan)
+            limit = bench.params(found) if budget is None else budget * bench.params(bench.pruning.full)
+            plans = {"uniform": bench.uniform(limit), "one threshold": bench.threshold(limit), "search": found}
             for name, widths in plans.items():
                 dense = bench.evaluator.tflite(widths)
                 accuracy = stored(name, lambda d=dense: {"accuracy": bench.accuracy(d)})["accuracy"]
@@ -78,6 +81,9 @@ def main(network, budgets, episodes, seed, reward_size, calibration_size, min_ke
                     after = f"{tuned['accuracy']:.2%}"
                 kept = bench.params(widths) / bench.params(bench.pruning.full)
                 print(row(name, kept, accuracy, after, without_zeros(dense), dense, packed), flush=True)
+            if budget is None:
+                taken = next(t.outcome for t in result.trials if t.widths == found and t.outcome is not None)
+                print(f"drop on the reward images: {taken.base_accuracy - taken.accuracy:.2%}, of {max_drop:g} % allowed")
 
 
 class Bench:
@@ -106,24 +112,26 @@ class Bench:
         """On the reporting images."""
         return self.evaluator.accuracy(tflite, self.evaluator.sample)
 
-    def uniform(self, budget: float) -> tuple[int, ...]:
+    def uniform(self, limit: float) -> tuple[int, ...]:
         """The plan that keeps the same ratio of every kernel."""
         from amc_tf.search.budget import uniform
 
-        return uniform(self.pruning.units, self.params, budget * self.params(self.pruning.full))
+        return uniform(self.pruning.units, self.params, limit)
 
-    def threshold(self, budget: float) -> tuple[int, ...]:
+    def threshold(self, limit: float) -> tuple[int, ...]:
         """The plan of one threshold for all kernels, without bounds."""
-        return self.pruning.thresholded(self.params, budget * self.params(self.pruning.full), bounded=False)
+        return self.pruning.thresholded(self.params, limit, bounded=False)
 
-    def search(self, reward: tuple, budget: float, episodes: int, seed: int, folder: Path) -> Any:
+    def search(
+        self, reward: tuple, budget: float | None, max_drop: float | None, episodes: int, seed: int, folder: Path
+    ) -> Any:
         """What compress() finds."""
         import amc_tf
 
         return amc_tf.compress(
-            self._model, method="magnitude", target="params", budget=budget, train_data=self._calibration,
-            reward_data=reward, validation_data=self._reporting, episodes=episodes, seed=seed, min_keep=self._min_keep,
-            calibration_size=len(self._calibration), run_dir=folder,
+            self._model, method="magnitude", target="params", budget=budget, max_drop=max_drop,
+            train_data=self._calibration, calibration_size=len(self._calibration), reward_data=reward,
+            validation_data=self._reporting, episodes=episodes, seed=seed, min_keep=self._min_keep, run_dir=folder,
         )  # fmt: skip
 
     def tuned(self, result: Any, train: tuple, epochs: int) -> float:
