@@ -18,14 +18,14 @@ from amc_tf.search.schedule import Schedule
 from amc_tf.search.search import Search
 from tests.search.fakes import FakeAgent, chain_cost, units
 
-UNITS = units(64, 96, 64, 32, 48, 80, step=4)
-COST = chain_cost(6)
+UNITS = units(64, 96, 64, 32, step=4)
+COST = chain_cost(4)
 FULL = tuple(one.size for one in UNITS)
 BASE = COST(FULL)
 HEADER = header("0123", 0, {"max_drop": 2.0})
 GUARANTEE = Guarantee(0.02)
 LEAST = 0.9 - 0.02
-SENSITIVE = np.array([0.2, 0.01, 0.05, 0.3, 0.02, 0.1])  # what a unit costs of the accuracy when all of it goes
+SENSITIVE = np.array([0.2, 0.01, 0.05, 0.3])  # what a unit costs of the accuracy when all of it goes
 SCHEDULE = Schedule(36)
 
 

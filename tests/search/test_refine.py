@@ -75,6 +75,17 @@ def test_an_exchange_from_above_the_limit_comes_down_to_it() -> None:
         assert 0.9 * LIMIT < COST(exchanged(SOME, COST, LIMIT, FULL, 3, rng(seed))) <= LIMIT
 
 
+def test_the_caller_says_what_a_plan_is_worth() -> None:
+    """Where the rewards say that narrow is good, and the accuracies that it is not."""
+    accuracy = additive(0)
+    trials = [replace(one, reward=-sum(one.widths) / 1000) for one in made(accuracy, chance(40, limit=None))]
+    worths = {"reward": lambda t: t.reward, "accuracy": lambda t: t.outcome.accuracy - 1}
+    found = {name: [refined(SOME, COST, None, trials, rng(seed), worth=worth) for seed in range(8)]
+             for name, worth in worths.items()}  # fmt: skip
+    assert found["reward"] == [refined(SOME, COST, None, trials, rng(seed)) for seed in range(8)]
+    assert max(map(sum, found["reward"])) < min(map(sum, found["accuracy"]))
+
+
 def test_where_nothing_can_be_narrowed_the_narrowest_is_proposed() -> None:
     narrowest = tuple(u.widths[0] for u in SOME)
     assert exchanged(SOME, COST, 0.9 * COST(narrowest), FULL, 3, rng()) == narrowest
