@@ -96,7 +96,8 @@ def compress(
             device object. Default: for target "latency" the connected phone, else this computer with a warning; for the
             others nothing is measured.
         method: "channel", whole channels go and the network becomes smaller and faster; or "magnitude", single weights
-            become zero and the file becomes smaller (targets "params", which counts what is not zero, and "size").
+            become zero and the file becomes smaller: targets "params", which counts what is not zero, "size" and, for a
+            network that XNNPACK has sparse kernels for (`analyze` says), "latency".
         metric: (labels, predictions) -> number, the larger the better; default: accuracy.
         reward: "negative_error", "negative_error_log_cost" or a function Outcome -> number; default: the first under a
             budget, the second without.
@@ -169,11 +170,13 @@ def compress(
     if in_the_way == () and device is None and processor_obstacle() is None:
         device = "host"  # where zeros are worth time, it is told how much
     timed, priced = target == "latency" or device is not None, target == "latency"
+    if priced:
+        methods.check_faster(way, in_the_way)
     counted = None if priced else methods.cost_of(costs, target)
     if budget is not None and not priced:
         _limit(pruning, counted, budget, target)  # raises where it cannot be reached, before minutes of work
     with contextlib.ExitStack() as stack:
-        latency = stack.enter_context(Latency(device, pruning, base_tflite)) if timed else None
+        latency = stack.enter_context(Latency(device, pruning, base_tflite, way.finished)) if timed else None
         cost = latency if priced else counted
         asked_for = header(
             digest(pruning.graph, pruning.weights),

@@ -1,6 +1,7 @@
 """Latency: one search's way to a device: the device itself, the table of prices, the stopwatch, the finalists."""
 
 import contextlib
+import hashlib
 import json
 import logging
 import math
@@ -10,17 +11,21 @@ from typing import Any
 
 from amc_tf.cost.latency import LatencyTable, key, load_or_measure
 from amc_tf.cost.stopwatch import Stopwatch
+from amc_tf.cost.zeros import SparsePrices, measure
 from amc_tf.devices.choose import choose
 from amc_tf.devices.interleave import Comparison
 from amc_tf.errors import BudgetError, ConversionError, DeviceError, RunDirError
 from amc_tf.files import write
-from amc_tf.pruning.channel import ChannelPruning
+from amc_tf.graph.graph import digest
+from amc_tf.pruning.plan import WEIGHTS
+from amc_tf.pruning.pruning import Pruning
 from amc_tf.search.budget import narrowed
 from amc_tf.search.evaluate import Evaluator
 from amc_tf.search.measured import FINAL_ROUNDS, Measured, correction, finalists, nearby
 from amc_tf.search.metrics import BadPredictions
 from amc_tf.search.outcome import Outcome, Trial
 from amc_tf.search.rewards import Reward
+from amc_tf.tflite.obstacles import processor_obstacle
 
 _LOG = logging.getLogger(__name__)
 
@@ -35,6 +40,7 @@ class Latency:
         device: see compress().
         pruning: of the network.
         base: its .tflite.
+        finished: a candidate's .tflite -> the file that would ship, which is what is measured.
 
     Attributes:
         identity: of the device; a search belongs to one.
@@ -48,12 +54,13 @@ class Latency:
 
     unit = LatencyTable.unit
 
-    def __init__(self, device: Any, pruning: ChannelPruning, base: bytes):
+    def __init__(self, device: Any, pruning: Pruning, base: bytes, finished: Callable[[bytes], bytes] = bytes):
         self.full = pruning.full
+        self._finished = finished
         self._pruning, self._base = pruning, base
         self.device, self._opened = choose(device)
         self.identity = dict(self.device.identity)
-        self.table: LatencyTable | None = None
+        self.table: LatencyTable | SparsePrices | None = None
         self.stopwatch: Stopwatch | None = None
         self.shares: list[float] = []
         self._key: str | None = None
@@ -85,16 +92,23 @@ class Latency:
         if evaluator is None:
             self.stopwatch = Stopwatch(self.device, self._base)
             return
-        shapes = evaluator.shapes
-        self._key = key(self.device, shapes, self._pruning.units)
+        zeros = self._pruning.of == WEIGHTS
+        self._key = self._own_key() if zeros else key(self.device, evaluator.shapes, self._pruning.units)
         stored = self._stored(run_dir)
         if trials and not stored:
             raise RunDirError(
                 f"{run_dir / _FILE} is missing, damaged or of another network, and without the prices in it the search "
                 f"there cannot go on as it began: choose another run_dir."
             )
-        self.stopwatch = Stopwatch(self.device, self._base, evaluator.tflite, stored.get("base_us"))
-        self.table = stored.get("table") or load_or_measure(self.device, shapes, self._pruning.units, on_progress)
+        made = (lambda widths: self._finished(evaluator.tflite(widths))) if zeros else evaluator.tflite
+        self.stopwatch = Stopwatch(self.device, self._base, made, stored.get("base_us"))
+        self.table = stored.get("table")
+        if self.table is None and zeros:
+            if self.device.name == "host" and (why := processor_obstacle()):
+                raise DeviceError(f"Zeros make no network faster here: {why}")
+            self.table = measure(self._pruning, self.stopwatch.candidates, on_progress)
+        elif self.table is None:
+            self.table = load_or_measure(self.device, evaluator.shapes, self._pruning.units, on_progress)
         self.table.fit(self.stopwatch.base_us)
         self.shares = stored.get("shares", [])
 
@@ -197,13 +211,20 @@ class Latency:
     def __exit__(self, *_) -> None:
         self.close()
 
+    def _own_key(self) -> str:
+        """What the prices of zeros belong to: the device and the weights themselves."""
+        whose = [dict(self.device.identity), digest(self._pruning.graph, self._pruning.weights)]
+        whose.append([[unit.name, *unit.widths] for unit in self._pruning.units])
+        return hashlib.sha256(json.dumps(whose, sort_keys=True).encode()).hexdigest()[:16]
+
     def _stored(self, run_dir: Path) -> dict[str, Any]:
         """What an earlier start of the search left, if it is of the same device and network."""
         with contextlib.suppress(OSError, LookupError, TypeError, ValueError):
             stored = json.loads((run_dir / _FILE).read_text())
             numbers = [float(number) for number in (stored["base_us"], *stored["shares"])]
             if stored["key"] == self._key and all(math.isfinite(number) and number > 0 for number in numbers):
-                table = LatencyTable.from_dict(stored["table"])
+                prices = SparsePrices if self._pruning.of == WEIGHTS else LatencyTable
+                table = prices.from_dict(stored["table"])
                 return {"base_us": numbers[0], "shares": numbers[1:], "table": table}
         return {}
 

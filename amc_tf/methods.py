@@ -58,7 +58,7 @@ METHODS = {
     method.name: method
     for method in (
         Method("channel", ("latency", "macs", "params", "size"), _of_channels, bytes, False),
-        Method("magnitude", ("params", "size"), _of_weights, without_zeros, True),
+        Method("magnitude", ("params", "size", "latency"), _of_weights, without_zeros, True),
     )
 }
 
@@ -93,6 +93,15 @@ def cost_of(costs: Mapping[str, Any], target: str) -> Any:
             "compressed for the download, and see amc_tf.analyze(model, method='magnitude') for what is in the way."
         )
     return costs[target]
+
+
+def check_faster(way: Method, in_the_way: Sequence[str] | None) -> None:
+    """Raises UnsupportedModel where zeros make the network no faster, so that a latency cannot be a target."""
+    if way.zeros and in_the_way:
+        raise UnsupportedModel(
+            f"target is 'latency', but zeros make this network no faster, because XNNPACK has no sparse kernels for it "
+            f"({in_the_way[0].rstrip('.')}); give target='params' or 'size', or method 'channel'."
+        )
 
 
 def pruning(
