@@ -623,7 +623,7 @@ def test_each_output_is_refitted_by_least_squares(few: bool) -> None:
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("count", [40, 3])  # 640 and 48 patches for 72 columns
-def test_reconstructed_weights_are_the_least_squares_solution(keras_module, monkeypatch, bias: bool, count: int) -> None:
+def test_reconstructed_weights_are_the_least_squares(keras_module, monkeypatch, bias: bool, count: int) -> None:
     layers = keras_module.layers
     image = keras_module.Input((8, 8, 8))
     x = layers.Conv2D(5, 3, strides=2, padding="same", activation="relu", use_bias=bias, name="reads")(image)

@@ -233,7 +233,7 @@ def test_a_foretold_cost_is_corrected(journal: Journal, monkeypatch: pytest.Monk
         correction=lambda trials: 1.33,
         schedule=Schedule(20),
     ).run()
-    assert len(asked) > 8 and 0.65 < min(asked) and max(asked) < 1
+    assert len(asked) > 8 and min(asked) > 0.65 and max(asked) < 1
 
 
 def test_the_refinement_learns_from_plans_of_that_cost_and_repeats_no_failure(

@@ -125,7 +125,9 @@ def test_the_papers_schedule_has_no_threshold() -> None:
 @pytest.mark.parametrize("episodes", range(4))
 def test_few_episodes_and_thresholds(episodes: int, table: Sensitivity | None) -> None:
     expected = ["threshold", "threshold", "agent" if table is None else "greedy"]
-    assert kinds(Schedule.of(UNITS, episodes, table, thresholds=2)) == ["base", "uniform", *expected[:episodes]]
+    schedule = Schedule.of(UNITS, episodes, table, thresholds=2)
+    assert kinds(schedule) == ["base", "uniform", *expected[:episodes]]
+    assert schedule.thresholds == min(episodes, 2) and schedule.greedy == ("greedy" in kinds(schedule))
 
 
 def test_there_is_room_for_the_table_behind_the_thresholds() -> None:
