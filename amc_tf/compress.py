@@ -1,9 +1,7 @@
 """compress(): the whole way from a trained Keras model to the .tflite that ships."""
 
 import contextlib
-import os
 import time
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from amc_tf import data, methods
+from amc_tf import data, methods, request
 from amc_tf.cost import counts
 from amc_tf.data import Split
 from amc_tf.errors import ConversionError, DeviceError, RunDirError
@@ -35,14 +33,12 @@ from amc_tf.search.outcome import Trial
 from amc_tf.search.rewards import Reward, choose
 from amc_tf.search.schedule import Schedule
 from amc_tf.search.search import Search
-from amc_tf.search.sensitivity import Sensitivity, tabled
+from amc_tf.search.sensitivity import tabled
 from amc_tf.stages import Training, staged
 from amc_tf.tflite import agreement, convert
 from amc_tf.tflite.obstacles import obstacles, processor_obstacle, zeros_missing
 from amc_tf.tflite.score import Scorer
 
-UNITS = {"latency": "us", "macs": "MACs", "params": "params", "size": "bytes"}  # what each target counts
-_GENERATED = 1024  # examples made up for a caller who gives none
 _AGREEMENT = 8  # real examples that the .tflite is compared on
 
 
@@ -137,26 +133,23 @@ def compress(
     if stages:
         return staged(compress, locals())
     started = time.monotonic()
-    finetune_epochs = _whole("finetune_epochs", finetune_epochs, 0)
-    target = _check(target, method, metric, on_episode_end, run_dir)
-    episodes, seed = _whole("episodes", episodes, 1), _whole("seed", seed, 0)
-    calibration_size = _whole("calibration_size", calibration_size, 1)
-    reward_size = _whole("reward_size", reward_size, 1)
-    round_to = _whole("round_to", round_to, 1)
-    guarantee = _guarantee(max_drop, budget)
+    finetune_epochs = request.whole("finetune_epochs", finetune_epochs, 0)
+    target = request.check(target, method, metric, on_episode_end, run_dir)
+    episodes, seed = request.whole("episodes", episodes, 1), request.whole("seed", seed, 0)
+    calibration_size = request.whole("calibration_size", calibration_size, 1)
+    reward_size = request.whole("reward_size", reward_size, 1)
+    round_to = request.whole("round_to", round_to, 1)
+    guarantee = request.guarantee(max_drop, budget)
     budget, min_keep = (x.item() if isinstance(x, np.generic) else x for x in (budget, min_keep))  # for the journal
-    for name, switch in (("reconstruct", reconstruct), ("paper", paper)):
-        if not isinstance(switch, (bool, np.bool_)):
-            raise TypeError(f"{name} is {switch!r}; True or False is expected.")
-    reconstruct, paper = bool(reconstruct), bool(paper)  # for the journal
-    table = _table(sensitivity, paper)
+    reconstruct, paper = request.switch("reconstruct", reconstruct), request.switch("paper", paper)
+    table = request.table(sensitivity, paper)
     choose(reward, None)  # a wrong reward or budget is said now, not after the first measurement
     if budget is not None:
-        parse_budget(budget, 1.0, UNITS[target], target)
+        parse_budget(budget, 1.0, request.UNITS[target], target)
     way = methods.chosen(method, target)
     options = {"round_to": round_to, "min_keep": min_keep, "importance": importance, "frozen": frozen}
     pruning = methods.pruning(method, model, **options)
-    calibration, reward_split = _splits(model, train_data, reward_data, calibration_size, reward_size, seed)
+    calibration, reward_split = data.splits(model, train_data, reward_data, calibration_size, reward_size, seed)
     if finetune_epochs and calibration.labels is None:
         raise ValueError(f"finetune_epochs is {finetune_epochs}, but train_data has no labels to train by; give both.")
     for unit in pruning.units if table is not None else ():
@@ -195,7 +188,7 @@ def compress(
         schedule = Schedule.of(pruning.units, episodes, table, paper, journal.trials, len(thresholds))
         scorer = stack.enter_context(Scorer())
         earns = choose(reward, budget)
-        reported, scored_on = _reported(reward_split, train_data, reward_data, validation_data)
+        reported, scored_on = data.reported(reward_split, train_data, reward_data, validation_data)
         with preparing(f"converting {model.name} at some widths, to make candidates of", verbose):
             evaluator = Evaluator(
                 pruning, cost, calibration, reward_split, base_tflite, scorer, metric, earns, reconstruct
@@ -282,19 +275,6 @@ def compress(
     return result
 
 
-def _check(target, method, metric, on_episode_end, run_dir) -> str:
-    target = "macs" if target == "flops" else target
-    if target not in UNITS:
-        raise ValueError(f"target is {target!r}; expected one of {', '.join(UNITS)} or 'flops'.")
-    methods.chosen(method, target)
-    for name, value in (("metric", metric), ("on_episode_end", on_episode_end)):
-        if value is not None and not callable(value):
-            raise TypeError(f"{name} is {value!r}; a function or None is expected.")
-    if run_dir is not None and not isinstance(run_dir, (str, os.PathLike)):
-        raise TypeError(f"run_dir is {run_dir!r}; the path of a folder is expected.")
-    return target
-
-
 def _obstacles(way: Method, tflite: bytes, model: Any, verbose: bool) -> tuple[str, ...] | None:
     """What keeps zeros from making the network faster, which is told at once; None for a method that leaves none."""
     if not way.zeros:
@@ -302,33 +282,6 @@ def _obstacles(way: Method, tflite: bytes, model: Any, verbose: bool) -> tuple[s
     found = obstacles(tflite, keras_graph.layers(model))
     say(told(found, processor_obstacle()), verbose)
     return found
-
-
-def _whole(name: str, value, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(f"{name} is {value!r}; a whole number of {least} or more is expected.")
-    return int(value)
-
-
-def _splits(model, train_data, reward_data, calibration_size, reward_size, seed) -> tuple[Split, Split]:
-    """What candidates are calibrated on and what candidates are scored on; they share no example."""
-    if train_data is None and reward_data is None:
-        warnings.warn(
-            "No data was given: candidates are scored by their agreement with the original model on random noise, "
-            "which says little about real images; give train_data.",
-            stacklevel=3,
-        )
-        return data.divide(data.generated(model, _GENERATED, seed), _GENERATED // 2, _GENERATED // 2)
-    if train_data is None:
-        raise ValueError(
-            "reward_data was given without train_data, but candidates need reconstruction and BatchNorm recalibration "
-            "on examples that the score never sees; give train_data too (labels are not needed)."
-        )
-    wanted = calibration_size + (reward_size if reward_data is None else 0)
-    train = data.load(train_data, model, "train_data", limit=wanted, seed=seed)
-    if reward_data is None:
-        return data.divide(train, calibration_size, reward_size)
-    return train, data.load(reward_data, model, "reward_data")
 
 
 def _finalists(
@@ -354,15 +307,6 @@ def _finalists(
     raise RunDirError(f"All trials in {search.journal.path} failed; the reasons stand there.")
 
 
-def _reported(reward_split: Split, train_data: Any, reward_data: Any, validation: Split | None) -> tuple[Split, str]:
-    """What the accuracies in the result are of, and whose argument it was."""
-    if validation is not None:
-        return validation, "validation_data"
-    if train_data is None:
-        return reward_split, "generated noise"
-    return reward_split, "train_data" if reward_data is None else "reward_data"
-
-
 def _limit(pruning: Pruning, cost: Any, budget: float | str, target: str) -> float:
     """What a plan may cost.
 
@@ -372,26 +316,6 @@ def _limit(pruning: Pruning, cost: Any, budget: float | str, target: str) -> flo
     limit = parse_budget(budget, cost(cost.full), cost.unit, target)
     Budget(pruning.units, cost, limit)
     return limit
-
-
-def _table(sensitivity: Any, paper: bool) -> Sensitivity | None:
-    if sensitivity is None:
-        return None
-    if not isinstance(sensitivity, (str, os.PathLike)):
-        raise TypeError(f"sensitivity is {sensitivity!r}; the path of an earlier sensitivity.json is expected.")
-    if paper:
-        raise ValueError("paper=True searches without a sensitivity table; leave out one of the two.")
-    return Sensitivity.load(sensitivity)
-
-
-def _guarantee(max_drop: float | None, budget: Any) -> Guarantee | None:
-    if max_drop is None:
-        return None
-    if isinstance(max_drop, bool) or not isinstance(max_drop, (int, float)) or not 0 <= max_drop < 100:
-        raise ValueError(f"max_drop is {max_drop!r}; points of accuracy are expected, such as 0.5.")
-    if budget is not None:
-        raise ValueError(f"max_drop is {max_drop!r} and budget {budget!r}; give one of the two, the other as None.")
-    return Guarantee(max_drop / 100)
 
 
 def _uniform(

@@ -1,5 +1,6 @@
 """The caller's data, in whatever form it comes, as arrays checked against the model."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import numpy as np
 
 FORMS = "(x, y) arrays, x alone, a tf.data.Dataset or a keras PyDataset"
+
+_GENERATED = 1024  # examples made up for a caller who gives none
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,38 @@ def divide(split: Split, first: int, second: int) -> tuple[Split, Split]:
         )
     cut = min(first, max(1, len(split) // 2))
     return split.take(np.arange(cut)), split.take(np.arange(cut, min(len(split), cut + second)))
+
+
+def splits(
+    model: Any, train_data: Any, reward_data: Any, calibration_size: int, reward_size: int, seed: int
+) -> tuple[Split, Split]:
+    """What candidates are calibrated on and what candidates are scored on; they share no example."""
+    if train_data is None and reward_data is None:
+        warnings.warn(
+            "No data was given: candidates are scored by their agreement with the original model on random noise, "
+            "which says little about real images; give train_data.",
+            stacklevel=3,
+        )
+        return divide(generated(model, _GENERATED, seed), _GENERATED // 2, _GENERATED // 2)
+    if train_data is None:
+        raise ValueError(
+            "reward_data was given without train_data, but candidates need reconstruction and BatchNorm recalibration "
+            "on examples that the score never sees; give train_data too (labels are not needed)."
+        )
+    wanted = calibration_size + (reward_size if reward_data is None else 0)
+    train = load(train_data, model, "train_data", limit=wanted, seed=seed)
+    if reward_data is None:
+        return divide(train, calibration_size, reward_size)
+    return train, load(reward_data, model, "reward_data")
+
+
+def reported(reward_split: Split, train_data: Any, reward_data: Any, validation: Split | None) -> tuple[Split, str]:
+    """What the accuracies in the result are of, and whose argument it was."""
+    if validation is not None:
+        return validation, "validation_data"
+    if train_data is None:
+        return reward_split, "generated noise"
+    return reward_split, "train_data" if reward_data is None else "reward_data"
 
 
 def _pair(data: Any, name: str) -> tuple[Any, Any]:

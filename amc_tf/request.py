@@ -1,12 +1,18 @@
 """What was asked for, as it stands in a journal: the same call must be known again, another one told apart."""
 
 import hashlib
+import os
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from amc_tf import methods
 from amc_tf.data import Split
+from amc_tf.search.guarantee import Guarantee
+from amc_tf.search.sensitivity import Sensitivity
+
+UNITS = {"latency": "us", "macs": "MACs", "params": "params", "size": "bytes"}  # what each target counts
 
 
 def named(argument) -> Any:
@@ -35,3 +41,53 @@ def run_name(model_name: str, asked_for: Mapping) -> str:
     lasting = {name: value for name, value in asked_for["arguments"].items() if name != "episodes"}
     key = repr((asked_for["model"], asked_for["seed"], sorted(lasting.items(), key=lambda item: item[0])))
     return f"{model_name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+
+
+def check(target: Any, method: Any, metric: Any, on_episode_end: Any, run_dir: Any) -> str:
+    """The target by the name that it has here; TypeError or ValueError where one of the arguments is none."""
+    target = "macs" if target == "flops" else target
+    if target not in UNITS:
+        raise ValueError(f"target is {target!r}; expected one of {', '.join(UNITS)} or 'flops'.")
+    methods.chosen(method, target)
+    for name, value in (("metric", metric), ("on_episode_end", on_episode_end)):
+        if value is not None and not callable(value):
+            raise TypeError(f"{name} is {value!r}; a function or None is expected.")
+    if run_dir is not None and not isinstance(run_dir, (str, os.PathLike)):
+        raise TypeError(f"run_dir is {run_dir!r}; the path of a folder is expected.")
+    return target
+
+
+def whole(name: str, value: Any, least: int) -> int:
+    """A whole number as an int; ValueError where it is none or less than `least`."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(f"{name} is {value!r}; a whole number of {least} or more is expected.")
+    return int(value)
+
+
+def switch(name: str, value: Any) -> bool:
+    """A bool; TypeError where it is none."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} is {value!r}; True or False is expected.")
+    return bool(value)  # for the journal
+
+
+def guarantee(max_drop: Any, budget: Any) -> Guarantee | None:
+    """How far the accuracy may fall; ValueError where that is no number of points, or there is a budget."""
+    if max_drop is None:
+        return None
+    if isinstance(max_drop, bool) or not isinstance(max_drop, (int, float)) or not 0 <= max_drop < 100:
+        raise ValueError(f"max_drop is {max_drop!r}; points of accuracy are expected, such as 0.5.")
+    if budget is not None:
+        raise ValueError(f"max_drop is {max_drop!r} and budget {budget!r}; give one of the two, the other as None.")
+    return Guarantee(max_drop / 100)
+
+
+def table(sensitivity: Any, paper: bool) -> Sensitivity | None:
+    """The sensitivity table in a file, where one is given; TypeError, ValueError or RunDirError where it is none."""
+    if sensitivity is None:
+        return None
+    if not isinstance(sensitivity, (str, os.PathLike)):
+        raise TypeError(f"sensitivity is {sensitivity!r}; the path of an earlier sensitivity.json is expected.")
+    if paper:
+        raise ValueError("paper=True searches without a sensitivity table; leave out one of the two.")
+    return Sensitivity.load(sensitivity)
