@@ -295,7 +295,7 @@ def _finalists(
     candidates = [t for t in search.trials if t.state == "complete" and t.kind not in ("base", "sensitivity")]
     if guarantee is not None and candidates:
         holding = guarantee.holding(candidates)
-        if not holding:
+        if not holding and (latency is not None or search.best is None or search.best.kind == "base"):
             raise unheld(guarantee, candidates)
         candidates, reward = holding, cheap
     if latency is not None and candidates:

@@ -69,13 +69,13 @@ def chosen(name: str, target: str | None = None) -> Method:
     Raises:
         ValueError: there is none, or the target is none that it makes smaller.
     """
-    if name not in METHODS:
+    if not isinstance(name, str) or name not in METHODS:
         raise ValueError(f"method is {name!r}; expected one of {', '.join(map(repr, METHODS))}.")
     method = METHODS[name]
     if target is not None and target not in method.targets:
         raise ValueError(
-            f"target is {target!r}, which method {name!r} does not lower: zeros among the weights are multiplied like "
-            f"all others; give target {' or '.join(map(repr, method.targets))}, or method 'channel'."
+            f"target is {target!r}, which method {name!r} does not lower: zeros among the weights count like all others "
+            f"there; give target {' or '.join(map(repr, method.targets))}, or method 'channel'."
         )
     return method
 

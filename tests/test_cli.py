@@ -58,6 +58,19 @@ def test_analyze_shows_groups_and_reach(folder):
     assert json.loads(amc("analyze", "small.keras", "--json", cwd=folder).stdout)["model"] == "small"
 
 
+def test_single_weights_on_the_command_line(folder):
+    done = amc("analyze", "small.keras", "--method", "magnitude", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "weights" in done.stdout and "not the network faster" in done.stdout and "target=size" in done.stdout
+    done = amc("compress", "small.keras", "--method", "magnitude", "--target", "size", "--budget", "none",
+               "--max-drop", 20, "--data", "data.npz", "--episodes", 2, "--calibration-size", 32, "--reward-size", 64,
+               "--json", "--run-dir", "weights", cwd=folder)  # fmt: skip
+    summary = json.loads(done.stdout)
+    assert summary["method"] == "magnitude" and summary["max_drop"] == 20
+    assert summary["compressed"]["size_bytes"] == (folder / "weights" / "model.tflite").stat().st_size
+    assert "not the network faster" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [

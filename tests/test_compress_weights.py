@@ -126,7 +126,7 @@ def test_a_budget_in_bytes_is_of_the_file_that_ships(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"target": "macs"}, "multiplied like all others"),
+        ({"target": "macs"}, "count like all others"),
         ({"round_to": 4}, "round_to"),
         ({"importance": "magnitude_out"}, "importance"),
         ({"min_keep": 1e-6}, "less than one of the"),

@@ -68,7 +68,7 @@ def cheap(outcome: Outcome) -> float:
 
 def unheld(guarantee: Guarantee, trials: Sequence[Trial]) -> BudgetError:
     """What there is to say where none of these complete trials holds the accuracy."""
-    best = max(trials, key=lambda trial: trial.outcome.accuracy).outcome
+    best = max(trials, key=lambda trial: (trial.outcome.examples is None, trial.outcome.accuracy)).outcome
     return BudgetError(
         f"None of {len(trials)} smaller networks keeps the accuracy within {guarantee.max_drop * 100:g} points of the "
         f"original's {best.base_accuracy:.2%}; the best has {best.accuracy:.2%}: give a larger max_drop or more "
