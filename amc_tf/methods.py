@@ -74,8 +74,8 @@ def chosen(name: str, target: str | None = None) -> Method:
     method = METHODS[name]
     if target is not None and target not in method.targets:
         raise ValueError(
-            f"target is {target!r}, which method {name!r} does not lower: zeros among the weights count like all others "
-            f"there; give target {' or '.join(map(repr, method.targets))}, or method 'channel'."
+            f"target is {target!r}, which method {name!r} does not lower: zeros among the weights count like all "
+            f"others there; give target {' or '.join(map(repr, method.targets))}, or method 'channel'."
         )
     return method
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -470,9 +471,9 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_said_in_one_sentence(keras_module, case) -> None:
+def test_bad_input_is_said_in_one_sentence(case) -> None:
     data, options, error, said = BAD[case]
     x, y = points()
     with pytest.raises(error, match=said) as raised:
-        finetune(tiny(keras_module), data(x, y) if data else (x, y), **QUICK | options)
+        finetune(tiny(keras), data(x, y) if data else (x, y), **QUICK | options)
     assert "\n" not in str(raised.value)

@@ -25,7 +25,7 @@ def test_no_such_method(model, name) -> None:
             ask()
 
 
-def test_zeros_are_multiplied_like_all_others() -> None:
+def test_zeros_count_like_all_others_among_macs() -> None:
     says = "target is 'macs', which method 'magnitude' does not lower.*give target 'params' or 'size'.*or method"
     with pytest.raises(ValueError, match=says):
         chosen("magnitude", "macs")
