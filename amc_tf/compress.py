@@ -237,7 +237,7 @@ def compress(
         base_us, us = (latency.stopwatch.base_us, latency.us(comparison)) if timed else (None, None)
         figures = partial(_figures, costs, counts.macs(pruning.groups, ()))
         reached, untrained = figures(widths, evaluator.accuracy(tflite, sample), tflite, us), None
-        if finetune_epochs:
+        if finetune_epochs and not search.interrupted:  # who stops a search does not ask for hours of training
             training = Training(model, train_data, finetune_epochs, seed, verbose)
             compressed = training.tuned(compressed, plan, run_dir)
             dense = convert.convert(compressed)

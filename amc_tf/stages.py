@@ -82,6 +82,7 @@ def staged(compress: Callable[..., Result], arguments: Mapping[str, Any]) -> Res
         The last stage's Result, beside the network that it all began with.
 
     Raises:
+        KeyboardInterrupt: a stage before the last was stopped; the same call goes on there.
         TypeError, ValueError: the stages do not fall, or there is nothing that could be done between them.
     """
     asked = dict(arguments)
@@ -94,6 +95,8 @@ def staged(compress: Callable[..., Result], arguments: Mapping[str, Any]) -> Res
         limit = share if base is None else share * getattr(base, field)
         where = folder if last else folder / f"stage-{number}"
         result = compress(model, **{**asked, "budget": limit, "run_dir": where})
+        if result.interrupted and not last:  # the next stage would begin with a network that was not trained
+            raise KeyboardInterrupt
         model, base = result.model, base or result.base
     result = replace(result, base=base, budget=budget)
     result.save((folder / "stage-1" / "base.tflite").read_bytes(), result.tflite.read_bytes())
