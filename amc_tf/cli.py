@@ -52,14 +52,14 @@ def _surgery_options(command):
 @click.argument("model", type=click.Path(exists=True, path_type=Path))
 @click.option("--target", type=click.Choice(["latency", "macs", "flops", "params", "size"]), default="latency",
               show_default=True, help="What the budget is about.")
-@click.option("--budget", default="0.5", show_default=True,
-              help="What may be kept: 0.5, 50%, '30 ms', '280 MMAC', '2 MB'; 'none' weighs accuracy and cost.")
+@click.option("--budget", help="What may be kept: 0.5 (the default, but for --max-drop), 50%, '30 ms', '280 MMAC', "
+                               "'2 MB'; 'none' weighs accuracy and cost.")  # fmt: skip
 @click.option("--device", metavar="DEVICE",
               help="Where latency is measured: adb, adb:SERIAL or host; default: the connected phone, else the host.")
 @click.option("--data", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="An .npz with x and y (also x_train, y_train; x_reward, y_reward; x_test, y_test).")
 @click.option("--max-drop", type=float, metavar="POINTS",
-              help="With --budget none: how far the accuracy may fall; the cheapest network that holds it is taken.")
+              help="Instead of a budget: how far the accuracy may fall; the cheapest network that holds it is taken.")
 @click.option("--episodes", default=400, show_default=True, help="How many networks are tried.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--importance", default="magnitude_in", show_default=True, help="Which channels go first.")
@@ -86,7 +86,7 @@ def compress(model, which, data, budget, as_json, quiet, **arguments) -> None:
     with _one_sentence():
         result = run(
             _load(model, which),
-            budget=_budget(budget),
+            budget=_budget(budget or ("0.5" if arguments["max_drop"] is None else "none")),
             verbose=not quiet,
             **arguments,
             **(_read(data) if data else {}),

@@ -24,7 +24,7 @@ from amc_tf.report.zeros import told
 from amc_tf.request import fingerprint, named, run_name
 from amc_tf.result import Figures, Result, packed
 from amc_tf.search.agent import DdpgAgent
-from amc_tf.search.budget import Budget, parse_budget, uniform
+from amc_tf.search.budget import Budget, narrowed, parse_budget, too_large, uniform
 from amc_tf.search.evaluate import Evaluator, Sample
 from amc_tf.search.guarantee import Guarantee, cheap, unheld
 from amc_tf.search.journal import Journal, header
@@ -39,6 +39,7 @@ from amc_tf.tflite import agreement, convert
 from amc_tf.tflite.obstacles import obstacles, processor_obstacle, zeros_missing
 from amc_tf.tflite.score import Scorer
 
+_NARROWER = (0.99, 0.97, 0.9, 0.8)  # of the best plan's bytes, where its file turned out larger than its limit
 _AGREEMENT = 8  # real examples that the .tflite is compared on
 
 
@@ -130,7 +131,7 @@ def compress(
         RunDirError: the run directory cannot be written, or holds a search of another model or other arguments.
         AgentError: the agent's process failed.
     """
-    if stages:
+    if not isinstance(stages, (list, tuple)) or stages:
         return staged(compress, locals())
     started = time.monotonic()
     finetune_epochs = request.whole("finetune_epochs", finetune_epochs, 0)
@@ -140,7 +141,8 @@ def compress(
     reward_size = request.whole("reward_size", reward_size, 1)
     round_to = request.whole("round_to", round_to, 1)
     guarantee = request.guarantee(max_drop, budget)
-    budget, min_keep = (x.item() if isinstance(x, np.generic) else x for x in (budget, min_keep))  # for the journal
+    plain = (x.item() if isinstance(x, np.generic) else x for x in (budget, min_keep, max_drop))
+    budget, min_keep, max_drop = plain  # for the journal
     reconstruct, paper = request.switch("reconstruct", reconstruct), request.switch("paper", paper)
     table = request.table(sensitivity, paper)
     choose(reward, None)  # a wrong reward or budget is said now, not after the first measurement
@@ -152,6 +154,9 @@ def compress(
     calibration, reward_split = data.splits(model, train_data, reward_data, calibration_size, reward_size, seed)
     if finetune_epochs and calibration.labels is None:
         raise ValueError(f"finetune_epochs is {finetune_epochs}, but train_data has no labels to train by; give both.")
+    training = Training(model, train_data, finetune_epochs, seed, verbose) if finetune_epochs else None
+    if training is not None:
+        training.check(way.zeros)  # now: what cannot be trained must not be found out after the search
     for unit in pruning.units if table is not None else ():
         table.curve(unit)  # raises where it has none
     if validation_data is not None:
@@ -230,18 +235,21 @@ def compress(
             dense = convert.convert(compressed)
             tflite = way.finished(dense)
             comparison = latency.stopwatch.compare(tflite) if timed else None
-            if not priced or latency.holds(comparison, limit):
+            fits = target != "size" or limit is None or len(tflite) <= limit
+            if latency.holds(comparison, limit) if priced else fits:
                 break
         else:
-            raise missed(limit)
+            raise missed(limit) if priced else too_large(limit)
         base_us, us = (latency.stopwatch.base_us, latency.us(comparison)) if timed else (None, None)
         figures = partial(_figures, costs, counts.macs(pruning.groups, ()))
         reached, untrained = figures(widths, evaluator.accuracy(tflite, sample), tflite, us), None
-        if finetune_epochs and not search.interrupted:  # who stops a search does not ask for hours of training
-            training = Training(model, train_data, finetune_epochs, seed, verbose)
+        if training is not None and not search.interrupted:  # who stops a search does not ask for hours of training
             compressed = training.tuned(compressed, plan, run_dir)
             dense = convert.convert(compressed)
             tflite = way.finished(dense)
+            if timed:
+                comparison = latency.stopwatch.compare(tflite)
+                us = latency.us(comparison)
             untrained, reached = reached, figures(widths, evaluator.accuracy(tflite, sample), tflite, us)
         found = table
         if schedule.points and len(search.trials) >= schedule.table + len(schedule.points):
@@ -292,16 +300,21 @@ def _finalists(
     Raises:
         BudgetError: no network but the original holds the accuracy.
     """
-    candidates = [t for t in search.trials if t.state == "complete" and t.kind not in ("base", "sensitivity")]
+    full = tuple(unit.size for unit in search.units)
+    made = [t for t in search.trials if t.state == "complete" and t.widths != full]
+    candidates = [t for t in made if t.kind != "sensitivity"]
     if guarantee is not None and candidates:
         holding = guarantee.holding(candidates)
-        if not holding and (latency is not None or search.best is None or search.best.kind == "base"):
+        if not holding and (latency is not None or search.best is None or search.best.widths == full):
             raise unheld(guarantee, candidates)
         candidates, reward = holding, cheap
     if latency is not None and candidates:
         return latency.finalists(candidates, search.limit, reward, evaluator)
     if latency is None and search.best is not None:
-        return [search.best.widths]
+        best = search.best.widths
+        # A file is larger than was counted by what aligns its parts: it is narrowed until it holds its limit.
+        narrower = (narrowed(search.units, search.cost, best, search.cost(best) * part) for part in _NARROWER)
+        return (best, *narrower)
     if search.interrupted:
         raise KeyboardInterrupt
     raise RunDirError(f"All trials in {search.journal.path} failed; the reasons stand there.")

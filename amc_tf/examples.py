@@ -82,7 +82,10 @@ def _arrays(given: Any, model: Any, keras: Any, batch_size: int, seed: int | Non
                 f"The labels of {name} are of type {part.dtype}; numbers are expected: encode "
                 f"classes as 0, 1, 2 and so on."
             )
-    packed = tf.nest.pack_sequence_as(keras_graph.input_structure(model), list(inputs))
+    structure = keras_graph.input_structure(model)
+    if isinstance(structure, list):
+        structure = tuple(structure)  # a PyDataset of Keras 3 takes a list for an array
+    packed = tf.nest.pack_sequence_as(structure, list(inputs))
     batches = _batches(keras, packed, labels, len(inputs[0]), batch_size, seed)
     return Examples(batches, False, len(batches), labels)
 

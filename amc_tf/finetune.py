@@ -8,8 +8,9 @@ import numpy as np
 
 from amc_tf import settings
 from amc_tf.errors import AmcError
-from amc_tf.examples import examples
+from amc_tf.examples import Examples, examples
 from amc_tf.graph import keras_graph
+from amc_tf.graph.graph import Graph
 from amc_tf.pruning import zeros
 from amc_tf.pruning.magnitude import masks, zeroed
 from amc_tf.pruning.plan import Plan
@@ -67,13 +68,10 @@ def finetune(
     callbacks = _checked_callbacks(callbacks, keras)
     kept = {} if plan is None else masks(graph, _checked_plan(plan))
     copy = keras_graph.rebuild(model, weights=weights if plan is None else zeroed(graph, plan, weights))
-    given = examples(train_data, copy, keras, batch_size, seed, "train_data")
+    given, compiled = _ready(model, copy, graph, train_data, epochs, batch_size, learning_rate, seed)
     scored = None
     if validation_data is not None:
         scored = examples(validation_data, copy, keras, batch_size, None, "validation_data").data
-    compiled = settings.own(model, copy, learning_rate) or settings.default(
-        copy, graph, given.labels, given.steps, epochs, learning_rate
-    )
     trained, first = zeros.held(copy, kept) if kept else (copy, [])
     watch = _watch(keras)
     trained.compile(**compiled)
@@ -91,11 +89,41 @@ def finetune(
             f"smaller learning_rate{_rate(compiled['optimizer'])}, or look for wrong values in the data."
         )
     found = keras_graph.read(zeros.plain(trained) if kept else trained)[1]
-    new = keras_graph.rebuild(model, weights=_exact(found, kept))
+    if not all(np.isfinite(array).all() for arrays in found.values() for array in arrays if array.dtype.kind == "f"):
+        raise AmcError(
+            f"The weights became infinite or no numbers within {epochs} epochs, so there is nothing to return; give a "
+            f"smaller learning_rate{_rate(compiled['optimizer'])}, or look for wrong values in the data."
+        )
+    # An average over steps holds a little of what a step does before its zeros are put back.
+    averaged = bool(getattr(compiled["optimizer"], "use_ema", False))
+    new = keras_graph.rebuild(model, weights=_exact(found, kept, averaged))
     again = settings.own(model, new)
     if again:
         new.compile(**again)
     return new
+
+
+def check(model: Any, train_data: Any, epochs: int, zeros_stay: bool, batch_size: int = 128) -> None:
+    """Raises what `finetune` would before it trains; for whoever has hours of work to do first.
+
+    Args:
+        model: the one that will be pruned.
+        train_data, epochs, batch_size: see finetune().
+        zeros_stay: whether there will be a plan of weights.
+    """
+    graph, _ = keras_graph.read(model)
+    _ready(model, keras_graph.rebuild(model), graph, train_data, epochs, batch_size, None, 0)
+    if zeros_stay:
+        zeros.check(model)
+
+
+def _ready(
+    model: Any, copy: Any, graph: Graph, train_data: Any, epochs: int, batch_size: int, rate: float | None, seed: int
+) -> tuple[Examples, dict[str, Any]]:
+    """The data for `fit`, and the arguments of compile()."""
+    given = examples(train_data, copy, keras_graph.keras_of(model), batch_size, seed, "train_data")
+    own = settings.own(model, copy, rate)
+    return given, own or settings.default(copy, graph, given.labels, given.steps, epochs, rate)
 
 
 def _check_numbers(epochs: Any, batch_size: Any, learning_rate: Any) -> None:
@@ -156,13 +184,13 @@ def _rate(optimizer: Any) -> str:
         return ""
 
 
-def _exact(weights: Mapping[str, tuple], kept: zeros.Masks) -> dict[str, tuple]:
-    """The trained weights, after a look at every zero that had to stay."""
+def _exact(weights: Mapping[str, tuple], kept: zeros.Masks, averaged: bool) -> dict[str, tuple]:
+    """The trained weights, after a look at every zero that had to stay, but where they are averages."""
     new = dict(weights)
     for layer, (index, mask) in kept.items():
         arrays = list(new[layer])
         back = int(np.count_nonzero(arrays[index][~mask]))
-        if back:
+        if back and not averaged:
             raise RuntimeError(
                 f"{back} dropped weights of {layer!r} are not zero after the training; a callback that sets weights "
                 f"did that, or it is a bug of amc_tf."

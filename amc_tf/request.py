@@ -75,11 +75,14 @@ def guarantee(max_drop: Any, budget: Any) -> Guarantee | None:
     """How far the accuracy may fall; ValueError where that is no number of points, or there is a budget."""
     if max_drop is None:
         return None
-    if isinstance(max_drop, bool) or not isinstance(max_drop, (int, float)) or not 0 <= max_drop < 100:
+    if isinstance(max_drop, bool) or not isinstance(max_drop, (int, float, np.number)) or not 0 <= max_drop < 100:
         raise ValueError(f"max_drop is {max_drop!r}; points of accuracy are expected, such as 0.5.")
     if budget is not None:
-        raise ValueError(f"max_drop is {max_drop!r} and budget {budget!r}; give one of the two, the other as None.")
-    return Guarantee(max_drop / 100)
+        raise ValueError(
+            f"max_drop is {max_drop!r} and budget {budget!r}; give one of the two: budget=None (--budget none) to have "
+            f"the cheapest network that holds the accuracy."
+        )
+    return Guarantee(float(max_drop) / 100)
 
 
 def table(sensitivity: Any, paper: bool) -> Sensitivity | None:

@@ -1,6 +1,7 @@
 """The whole way with single weights: zeros that survive it, and what is said of them."""
 
 import json
+import sys
 import zlib
 
 import numpy as np
@@ -148,3 +149,53 @@ def test_mistakes_are_refused_in_one_sentence(changes, says, tmp_path):
     with pytest.raises((ValueError, amc_tf.UnsupportedModel), match=says) as caught:
         run(small.network(keras), tmp_path / "run", **changes)
     assert "\n" not in str(caught.value)
+
+
+def optimizers(monkeypatch) -> list[str]:
+    """Names of the optimizers that later trainings use."""
+    import amc_tf.stages as stages
+
+    seen, train = [], stages.finetune
+    monkeypatch.setattr(stages, "finetune", lambda model, *a, **k: (
+        seen.append(type(getattr(model, "optimizer", None)).__name__), train(model, *a, **k))[1])  # fmt: skip
+    return seen
+
+
+def test_a_compiled_model_is_trained_by_its_own_settings_in_every_stage_also_after_a_stop(tmp_path, monkeypatch):
+    import keras
+
+    model = small.network(keras)
+    model.compile(keras.optimizers.Adam(0.003), "sparse_categorical_crossentropy")
+    arguments = {"stages": (0.7,), "finetune_epochs": 1, "episodes": 1}
+    seen = optimizers(monkeypatch)
+    whole = run(model, tmp_path / "whole", **arguments)
+    assert seen == ["Adam", "Adam"]
+    stopped = run(model, tmp_path / "run", **arguments)
+    for file in (tmp_path / "run").glob("finetuned-*.npz"):
+        file.write_bytes(file.read_bytes()[:100])  # damaged: as if it had been stopped in the last stage
+    again = run(model, tmp_path / "run", **arguments)
+    assert seen[2:] == ["Adam"] * 3
+    for other in (stopped, again):
+        pairs = zip(whole.model.get_weights(), other.model.get_weights(), strict=True)
+        assert all(np.array_equal(a, b) for a, b in pairs)
+    model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+    with pytest.raises(amc_tf.RunDirError, match="Stage 2 .* cannot go on, because stages before it"):
+        run(model, tmp_path / "run", **arguments)
+    assert seen[5:] == ["SGD"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"train_data": (small.images(96), np.full(96, 11))}, "11"),
+        ({"stages": "0.7"}, "that fall"),
+        ({"stages": (0.7,), "run_dir": 3}, "run_dir"),
+    ],
+    ids=["label", "no ratio", "no path"],
+)
+def test_what_cannot_be_trained_is_said_before_the_search(changes, says, tmp_path, monkeypatch):
+    import keras
+
+    monkeypatch.setattr(sys.modules["amc_tf.compress"], "Search", None)
+    with pytest.raises((ValueError, TypeError), match=says):
+        run(small.network(keras), **({"run_dir": tmp_path / "run", "finetune_epochs": 1} | changes))

@@ -477,3 +477,27 @@ def test_bad_input_is_said_in_one_sentence(case) -> None:
     with pytest.raises(error, match=said) as raised:
         finetune(tiny(keras), data(x, y) if data else (x, y), **QUICK | options)
     assert "\n" not in str(raised.value)
+
+
+def test_averaged_weights_have_their_zeros_too(keras_module) -> None:
+    model = tiny(keras_module)
+    model.compile(keras_module.optimizers.SGD(0.1, momentum=0.9, use_ema=True), "sparse_categorical_crossentropy")
+    plan = plan_for(model)
+    kept(finetune(model, points(), plan=plan, **QUICK), plan)
+
+
+def test_a_list_of_inputs(keras_module) -> None:
+    layers = keras_module.layers
+    inputs = [keras_module.Input((3,), name="a"), keras_module.Input((3,), name="b")]
+    model = keras_module.Model(inputs, layers.Dense(3, "softmax", name="head")(layers.Concatenate()(inputs)))
+    x, y = points()
+    plan = plan_for(model)
+    kept(finetune(model, ((x[:, :3], x[:, 3:]), y), plan=plan, **QUICK), plan)
+
+
+def test_weights_that_are_no_numbers_in_the_end_are_not_returned(keras_module) -> None:
+    model = tiny(keras_module)
+    model.compile(keras_module.optimizers.SGD(1e38), "mse")
+    x, y = points()
+    with pytest.raises(AmcError, match="learning_rate"):
+        finetune(model, (x, 1e6 * np.eye(3)[y]), **QUICK | {"epochs": 1, "batch_size": len(x)})

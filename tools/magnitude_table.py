@@ -57,7 +57,7 @@ def main(
         print(row("base", 1, bench.base, "", base, base, packed))
         for budget in budgets if max_drop is None else (None,):
             asked = f"drop{max_drop:g}" if budget is None else f"{budget:g}"
-            folder = run_dir / f"{network}-{asked}-{episodes}-{reward_size}-{seed}"
+            folder = run_dir / f"{network}-{asked}-{episodes}-{reward_size}-{calibration_size}-{min_keep}-{seed}"
 
             def stored(name: str, make: Callable[[], dict], folder: Path = folder) -> dict:
                 path = folder / f"{name}.json"

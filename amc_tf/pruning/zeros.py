@@ -40,6 +40,12 @@ def held(model: Any, masks: Masks) -> tuple[Any, list]:
     return model, []
 
 
+def check(model: Any) -> None:
+    """Raises UnsupportedModel where the zeros of a model cannot be held, see `held`."""
+    if keras_graph.keras_of(model).__name__ == "tf_keras":
+        _tfmot()
+
+
 def plain(trained: Any) -> Any:
     """What `held` returned, without the wrappers."""
     wrapped = keras_graph.keras_of(trained).__name__ == "tf_keras"

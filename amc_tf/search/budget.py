@@ -215,6 +215,13 @@ def narrowed(
     return tuple(map(int, found))
 
 
+def too_large(limit: float) -> BudgetError:
+    """What there is to say where no file holds a limit that its plan was counted to hold."""
+    return BudgetError(
+        f"No file that was made has at most {limit:,.0f} bytes, although fewer were counted; give a larger budget."
+    )
+
+
 def extremes(units: Sequence["Unit"]) -> tuple[np.ndarray, np.ndarray]:
     """The widths (units,) of the narrowest plan, and of the whole network."""
     return np.array([unit.widths[0] for unit in units]), np.array([unit.widths[-1] for unit in units])
