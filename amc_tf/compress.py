@@ -111,7 +111,8 @@ def compress(
         paper: whether to search with the paper's agent alone, without first plans, refinement and what else
             agent_process.py lists; for comparison.
         stages: keep ratios of the whole network before `budget`, falling: the network is pruned to the first,
-            fine-tuned, pruned further, and so on (the paper's 0.5, 0.35, 0.25 before 0.2); with finetune_epochs.
+            fine-tuned, pruned further, and so on (the paper's 0.5, 0.35, 0.25 before 0.2); with finetune_epochs. Each
+            is a search of its own, and min_keep is of what the one before left.
         finetune_epochs: times through train_data that the pruned network is trained, see `finetune`; zeros stay zero.
             Without validation_data the accuracy is then of examples that it was trained on.
         calibration_size, reward_size: how many examples of train_data to use; reward_data is used whole.

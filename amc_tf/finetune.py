@@ -62,7 +62,7 @@ def finetune(
         UnsupportedModel: the model cannot be read, or tensorflow-model-optimization is missing for one of tf_keras.
         AmcError: the loss became NaN or infinite.
     """
-    _check_numbers(epochs, batch_size, learning_rate)
+    _check_numbers(epochs, batch_size, learning_rate, seed)
     graph, weights = keras_graph.read(model)
     keras = keras_graph.keras_of(model)
     callbacks = _checked_callbacks(callbacks, keras)
@@ -126,12 +126,12 @@ def _ready(
     return given, own or settings.default(copy, graph, given.labels, given.steps, epochs, rate)
 
 
-def _check_numbers(epochs: Any, batch_size: Any, learning_rate: Any) -> None:
-    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+def _check_numbers(epochs: Any, batch_size: Any, learning_rate: Any, seed: Any) -> None:
+    for name, value, least in (("epochs", epochs, 1), ("batch_size", batch_size, 1), ("seed", seed, 0)):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-            raise TypeError(f"{name} is {value!r}; a whole number of at least 1 is expected.")
-        if value < 1:
-            raise ValueError(f"{name} is {value}; a whole number of at least 1 is expected.")
+            raise TypeError(f"{name} is {value!r}; a whole number of at least {least} is expected.")
+        if value < least:
+            raise ValueError(f"{name} is {value}; a whole number of at least {least} is expected.")
     if learning_rate is None:
         return
     if isinstance(learning_rate, bool) or not isinstance(learning_rate, (int, float, np.number)):
@@ -149,6 +149,8 @@ def _checked_plan(plan: Any) -> Plan:
 def _checked_callbacks(callbacks: Any, keras: Any) -> list:
     if isinstance(callbacks, keras.callbacks.Callback):
         return [callbacks]
+    if not isinstance(callbacks, (list, tuple)):
+        raise TypeError(f"callbacks is {callbacks!r}; a list of objects of {keras.__name__}.callbacks is expected.")
     for callback in callbacks:
         if not isinstance(callback, keras.callbacks.Callback):
             raise TypeError(

@@ -465,6 +465,8 @@ BAD = {
     "other size": (None, {"plan": Plan({"head": np.ones(5, bool)}, "weights")}, ValueError, "mask of 5 for .*'head'"),
     "other unit": (None, {"plan": Plan({"tail": np.ones(24, bool)}, "weights")}, ValueError, "has no such kernel"),
     "of channels": (None, {"plan": Plan({"hidden": np.ones(8, bool)})}, ValueError, "plan is of channels"),
+    "no list": (None, {"callbacks": None}, TypeError, "callbacks is None"),
+    "seed": (None, {"seed": -1}, ValueError, "seed is -1"),
     "no callback": (None, {"callbacks": [print]}, TypeError, "callbacks holds a builtins"),
     "validation too": (None, {"validation_data": (np.zeros((4, 5)), np.zeros(4, int))}, ValueError, "^validation_data"),
 }

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from amc_tf.files import write
+
 CHANNELS, WEIGHTS = "channels", "weights"
 VERSIONS = {CHANNELS: 1, WEIGHTS: 2}  # of the file
 
@@ -78,9 +80,12 @@ class Plan(Mapping):
         """Writes the plan as JSON: for every unit the size of its mask and what stays.
 
         That is the numbers of channels, or of a kernel's weights one bit each, packed and in base64.
+
+        Raises:
+            RunDirError: it cannot be written.
         """
         stored = {"version": VERSIONS[self.of], "digest": self.digest, "units": self._as_json()}
-        Path(path).write_text(json.dumps(stored, indent=1))
+        write(json.dumps(stored, indent=1).encode(), Path(path))
 
     @classmethod
     def load(cls, path) -> "Plan":

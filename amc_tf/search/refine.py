@@ -112,10 +112,10 @@ def _promise(
     Trials count the less the worse they are, since far from the best what units add no longer sums up; and the less,
     the fewer examples they were scored on.
     """
-    channels = np.array([unit.size for unit in units])
+    sizes = np.array([unit.size for unit in units])
 
     def columns(widths: np.ndarray) -> np.ndarray:
-        ratios = widths / channels
+        ratios = widths / sizes
         return np.hstack([ratios, np.log(ratios)])
 
     tried, rewards = np.array([trial.widths for trial in known]), np.array([worth(trial) for trial in known])

@@ -346,4 +346,3 @@ class Search:
         self._since = now
         del self._asked[trial.number]
         return trial
-
