@@ -9,7 +9,8 @@ from amc_tf.cost import counts
 from amc_tf.graph import keras_graph
 from amc_tf.methods import ROUND_TO
 from amc_tf.pruning.channel import ChannelPruning
-from amc_tf.pruning.magnitude import MagnitudePruning, kernels
+from amc_tf.pruning.kernels import kernels
+from amc_tf.pruning.magnitude import MagnitudePruning
 from amc_tf.search.budget import extremes
 from amc_tf.tflite.convert import convert
 from amc_tf.tflite.obstacles import obstacles

@@ -12,7 +12,7 @@ from amc_tf.examples import Examples, examples
 from amc_tf.graph import keras_graph
 from amc_tf.graph.graph import Graph
 from amc_tf.pruning import zeros
-from amc_tf.pruning.magnitude import masks, zeroed
+from amc_tf.pruning.kernels import masks, zeroed
 from amc_tf.pruning.plan import Plan
 
 

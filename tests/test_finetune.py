@@ -14,7 +14,8 @@ from amc_tf import settings
 from amc_tf.errors import AmcError, UnsupportedModel
 from amc_tf.finetune import finetune
 from amc_tf.graph import keras_graph
-from amc_tf.pruning import magnitude, zeros
+from amc_tf.pruning import kernels as kernels_of
+from amc_tf.pruning import zeros
 from amc_tf.pruning.plan import Plan
 from amc_tf.tflite.convert import convert
 from amc_tf.tflite.flatbuffer import unpack
@@ -29,7 +30,7 @@ def plan_for(model, only: tuple[str, ...] = ()) -> Plan:
     """Keeps two weights of five of every kernel, at random places, so that large ones are dropped too."""
     graph, weights = keras_graph.read(model)
     rng = np.random.default_rng(0)
-    names = {name: index for name, index in magnitude.kernels(graph).items() if not only or name in only}
+    names = {name: index for name, index in kernels_of.kernels(graph).items() if not only or name in only}
     sizes = {name: weights[name][index].size for name, index in names.items()}
     return Plan({name: rng.permutation(size) < 0.4 * size for name, size in sizes.items()}, "weights")
 
@@ -38,7 +39,7 @@ def kept(model, plan: Plan) -> dict[str, int]:
     """How many weights of each kernel are not zero, after a look that none of them was dropped."""
     graph, weights = keras_graph.read(model)
     counts = {}
-    for name, (index, mask) in magnitude.masks(graph, plan).items():
+    for name, (index, mask) in kernels_of.masks(graph, plan).items():
         assert not weights[name][index][~mask].any(), name
         counts[name] = int(np.count_nonzero(weights[name][index]))
     return counts
@@ -125,7 +126,7 @@ def test_zeros_stay_in_every_kind_of_layer_and_nesting(keras_module, name) -> No
     old, new = keras_graph.read(model)[1], keras_graph.read(trained)[1]
     before, after = keras_graph.layers(model), keras_graph.layers(trained)
     graph = keras_graph.read(model)[0]
-    for layer, (index, mask) in magnitude.masks(graph, plan).items():
+    for layer, (index, mask) in kernels_of.masks(graph, plan).items():
         moved = bool((old[layer][index][mask] != new[layer][index][mask]).any())
         variable = before[layer].weights[index]
         assert moved == any(variable is w for w in model.trainable_variables), layer
@@ -196,10 +197,10 @@ def test_wrapped_layers_pass_masks_on() -> None:
     model = tf_keras.Sequential([*words, layers.Dense(3)])
     x = np.array([[1, 2, 0, 0, 0], [3, 4, 5, 6, 7]])
     graph, weights = keras_graph.read(model)
-    kernels = magnitude.kernels(graph).items()
+    kernels = kernels_of.kernels(graph).items()
     whole = Plan({name: np.ones(weights[name][index].size, bool) for name, index in kernels}, "weights")
     expected = model(x).numpy()
-    trained, _ = zeros.held(model, magnitude.masks(graph, whole))
+    trained, _ = zeros.held(model, kernels_of.masks(graph, whole))
     np.testing.assert_allclose(trained(x).numpy(), expected, atol=1e-6)
 
 

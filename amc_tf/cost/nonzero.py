@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from amc_tf.cost.counts import BYTES
-from amc_tf.pruning import magnitude
+from amc_tf.pruning.kernels import kernels
 from amc_tf.pruning.magnitude import MagnitudePruning
 from amc_tf.tflite.sparse import kernel_bytes
 
@@ -46,11 +46,11 @@ def size(pruning: MagnitudePruning, base_bytes: int) -> Sum:
         pruning: of the network.
         base_bytes: size of the file that the whole network converts to.
     """
-    kernels, kinds = _kernels(pruning), {node.layer: node.kind for node in pruning.graph.nodes}
-    prices = {layer: _price(kernel, kinds[layer]) for layer, kernel in kernels.items()}
+    arrays, kinds = _kernels(pruning), {node.layer: node.kind for node in pruning.graph.nodes}
+    prices = {layer: _price(kernel, kinds[layer]) for layer, kernel in arrays.items()}
     units = {unit.name for unit in pruning.units}
-    fixed = sum(price(np.count_nonzero(kernels[layer])) for layer, price in prices.items() if layer not in units)
-    dense = BYTES * sum(kernel.size for kernel in kernels.values())
+    fixed = sum(price(np.count_nonzero(arrays[layer])) for layer, price in prices.items() if layer not in units)
+    dense = BYTES * sum(kernel.size for kernel in arrays.values())
     return Sum(pruning.full, [prices[unit.name] for unit in pruning.units], "bytes", base_bytes - dense + fixed)
 
 
@@ -64,4 +64,4 @@ def _price(kernel: np.ndarray, kind: str) -> Callable[[int], float]:
 
 def _kernels(pruning: MagnitudePruning) -> dict[str, np.ndarray]:
     """All kernels that zeros may be in, those that are no unit too: layer path -> array."""
-    return {layer: pruning.weights[layer][index] for layer, index in magnitude.kernels(pruning.graph).items()}
+    return {layer: pruning.weights[layer][index] for layer, index in kernels(pruning.graph).items()}

@@ -11,18 +11,12 @@ import numpy as np
 from amc_tf.errors import UnsupportedModel
 from amc_tf.graph import keras_graph
 from amc_tf.graph.graph import Graph, Node
+from amc_tf.pruning.kernels import WEIGHTS, kernels, zeroed
 from amc_tf.pruning.lengths import Lengths
-from amc_tf.pruning.plan import WEIGHTS, Plan
+from amc_tf.pruning.plan import Plan
 from amc_tf.pruning.pruning import Pruning, is_ratio
 from amc_tf.pruning.unit import Unit, seen_by
 
-# Kind of layer -> its weight whose single weights may go. Depthwise kernels hold next to nothing and are worth much.
-KERNELS = {
-    **dict.fromkeys(("Conv1D", "Conv2D", "Conv3D", "Dense"), "kernel"),
-    **dict.fromkeys(("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"), "kernel"),
-    **dict.fromkeys(("SeparableConv1D", "SeparableConv2D"), "pointwise_kernel"),
-}
-_WEIGHTS = {"kernel", "bias", "depthwise_kernel", "pointwise_kernel"}  # with others a kernel is not all that multiplies
 MIN_KEEP, MIN_KEEP_DENSE = 0.2, 0.02  # the paper removes at most 0.8 of a convolution and 0.98 of a dense layer
 _ONE = 1 - 1e-9  # weight, as floating point has it
 LEVELLINGS = (0.0, 0.25, 0.5, 0.75)  # of the plans that a search begins with; the best lies between, and costs no more
@@ -135,62 +129,6 @@ class MagnitudePruning(Pruning):
 
     def _length(self, index: int) -> int:
         return self.kernels[self.units[index].name].size
-
-
-def kernels(graph: Graph) -> dict[str, int]:
-    """Layer path -> index of the weight whose single weights may go, in the network's order."""
-    found = {}
-    for node in graph.nodes:
-        names = [weight.name for weight in node.weights]
-        if KERNELS.get(node.kind) in names and set(names) <= _WEIGHTS and not _by_channel(node):
-            found[node.layer] = names.index(KERNELS[node.kind])
-    return found
-
-
-def _by_channel(node: Node) -> bool:
-    """Whether it is a convolution of as many groups as channels: a depthwise one by another name."""
-    return (node.settings.get("groups") or 1) > 1 and node.weights[0].shape[-2] == 1
-
-
-def masks(graph: Graph, plan: Plan) -> dict[str, tuple[int, np.ndarray]]:
-    """Where a plan of weights says what stays: layer path -> (index of the weight, bool array of its shape).
-
-    Raises:
-        ValueError: the plan is of channels, names a unit that is no kernel of the network, or of another size.
-    """
-    if plan.of != WEIGHTS:
-        raise ValueError(f"The plan is of {plan.of}, where one of weights is expected; see Plan.of.")
-    known, weights = kernels(graph), graph.weights
-    found = {}
-    for name, mask in plan.items():
-        shape = weights[name][known[name]].shape if name in known else None
-        if shape is None or math.prod(shape) != mask.size:
-            there = "has no such kernel" if shape is None else f"has a kernel of {math.prod(shape)} weights there"
-            raise ValueError(
-                f"The plan has a mask of {mask.size} for unit {name!r}, but the model {there}; use a plan that was "
-                f"made for this very model."
-            )
-        found[name] = known[name], mask.reshape(shape)
-    return found
-
-
-def zeroed(graph: Graph, plan: Plan, weights: Mapping) -> dict[str, tuple[np.ndarray, ...]]:
-    """The weights with zeros where a plan drops them.
-
-    Args:
-        graph: of the network.
-        plan: of weights.
-        weights: layer path -> arrays; not changed.
-
-    Raises:
-        ValueError: as of `masks`.
-    """
-    new = dict(weights)
-    for layer, (index, mask) in masks(graph, plan).items():
-        arrays = list(new[layer])
-        arrays[index] = np.where(mask, arrays[index], arrays[index].dtype.type(0))
-        new[layer] = tuple(arrays)
-    return new
 
 
 def _unit(node: Node, graph: Graph, kernel: np.ndarray, min_keep: float | None) -> Unit:

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from amc_tf.files import write
+from amc_tf.pruning.kernels import WEIGHTS, zeroed
 
-CHANNELS, WEIGHTS = "channels", "weights"
+CHANNELS = "channels"
 VERSIONS = {CHANNELS: 1, WEIGHTS: 2}  # of the file
 
 
@@ -124,7 +125,6 @@ class Plan(Mapping):
         from amc_tf.graph import keras_graph
         from amc_tf.graph.groups import channel_groups
         from amc_tf.graph.rewrite import masked
-        from amc_tf.pruning.magnitude import zeroed
 
         graph, weights = keras_graph.read(model)
         if self.of == WEIGHTS:

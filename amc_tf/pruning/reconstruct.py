@@ -18,7 +18,7 @@ import numpy as np
 
 from amc_tf.graph import keras_graph, rewrite
 from amc_tf.graph.graph import Graph, Node
-from amc_tf.pruning.magnitude import masks
+from amc_tf.pruning.kernels import masks
 from amc_tf.pruning.patches import Reader, reader
 from amc_tf.pruning.plan import WEIGHTS, Plan
 from amc_tf.pruning.pruning import Pruning

@@ -21,7 +21,7 @@ def held(model: Any, masks: Masks) -> tuple[Any, list]:
 
     Args:
         model: functional or Sequential Keras model, of which the caller has no further use but `plain`; changed.
-        masks: as `pruning.magnitude.masks` gives them.
+        masks: as `pruning.kernels.masks` gives them.
 
     Returns:
         (the model to compile and train, callbacks that its `fit` has to have before all others).

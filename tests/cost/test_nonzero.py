@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from amc_tf.cost import nonzero
 from amc_tf.graph import keras_graph
-from amc_tf.pruning import magnitude
+from amc_tf.pruning import kernels as kernels_of
 from amc_tf.pruning.magnitude import MagnitudePruning
 from amc_tf.tflite.convert import convert
 from amc_tf.tflite.sparse import encoded
@@ -25,7 +25,7 @@ def thinned(pruning: MagnitudePruning, keep: float) -> list[int]:
 
 def zeros_in_kernels(pruning: MagnitudePruning, model) -> int:
     _, weights = keras_graph.read(model)
-    kernels = (weights[layer][index] for layer, index in magnitude.kernels(pruning.graph).items())
+    kernels = (weights[layer][index] for layer, index in kernels_of.kernels(pruning.graph).items())
     return sum(kernel.size - np.count_nonzero(kernel) for kernel in kernels)
 
 

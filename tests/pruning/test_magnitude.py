@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from amc_tf.errors import UnsupportedModel
 from amc_tf.graph import keras_graph
-from amc_tf.pruning import magnitude
-from amc_tf.pruning.magnitude import MagnitudePruning, masks, zeroed
+from amc_tf.pruning.kernels import kernels, masks, zeroed
+from amc_tf.pruning.magnitude import MagnitudePruning
 from amc_tf.pruning.plan import WEIGHTS, Plan
 from amc_tf.tflite import agreement
 from amc_tf.tflite.candidate import Candidates
@@ -54,7 +54,7 @@ def half(pruning: MagnitudePruning) -> Plan:
 def kept(model, layer: str) -> int:
     """How many weights of a layer's kernel are not zero."""
     graph, weights = keras_graph.read(model)
-    return np.count_nonzero(weights[layer][magnitude.kernels(graph)[layer]])
+    return np.count_nonzero(weights[layer][kernels(graph)[layer]])
 
 
 # ------------------------------------------------------------------------------------------------------------- units

@@ -10,7 +10,8 @@ import tensorflow as tf
 from amc_tf.graph import keras_graph
 from amc_tf.pruning import reconstruct
 from amc_tf.pruning.channel import ChannelPruning
-from amc_tf.pruning.magnitude import MagnitudePruning, masks
+from amc_tf.pruning.kernels import masks
+from amc_tf.pruning.magnitude import MagnitudePruning
 from amc_tf.pruning.plan import WEIGHTS, Plan
 from amc_tf.pruning.reconstruct import Moments, Reconstruction
 from tests import toys
