@@ -168,20 +168,17 @@ def test_a_compiled_model_is_trained_by_its_own_settings_in_every_stage_also_aft
     model.compile(keras.optimizers.Adam(0.003), "sparse_categorical_crossentropy")
     arguments = {"stages": (0.7,), "finetune_epochs": 1, "episodes": 1}
     seen = optimizers(monkeypatch)
-    whole = run(model, tmp_path / "whole", **arguments)
-    assert seen == ["Adam", "Adam"]
-    stopped = run(model, tmp_path / "run", **arguments)
+    whole = run(model, tmp_path / "run", **arguments)
     for file in (tmp_path / "run").glob("finetuned-*.npz"):
         file.write_bytes(file.read_bytes()[:100])  # damaged: as if it had been stopped in the last stage
     again = run(model, tmp_path / "run", **arguments)
-    assert seen[2:] == ["Adam"] * 3
-    for other in (stopped, again):
-        pairs = zip(whole.model.get_weights(), other.model.get_weights(), strict=True)
-        assert all(np.array_equal(a, b) for a, b in pairs)
+    assert seen == ["Adam"] * 3
+    pairs = zip(whole.model.get_weights(), again.model.get_weights(), strict=True)
+    assert all(np.array_equal(a, b) for a, b in pairs)
     model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
     with pytest.raises(amc_tf.RunDirError, match="Stage 2 .* cannot go on, because stages before it"):
         run(model, tmp_path / "run", **arguments)
-    assert seen[5:] == ["SGD"]
+    assert seen[3:] == ["SGD"]
 
 
 @pytest.mark.parametrize(

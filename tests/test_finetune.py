@@ -104,8 +104,7 @@ def nonzero(tflite: bytes) -> dict[tuple[int, ...], int]:
 
 
 TOYS = (
-    "conv1d_transpose separable2d shared_across_models partly_trainable_nested dict_outputs embedding_with_mask "
-    "mixed_precision"
+    "conv1d_transpose separable2d shared_across_models partly_trainable_nested embedding_with_mask mixed_precision"
 ).split()
 
 

