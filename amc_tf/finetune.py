@@ -1,12 +1,14 @@
 """finetune(): trains a pruned model on, so that it makes up for what was dropped; dropped weights stay zero."""
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from amc_tf import settings
+from amc_tf.distillation import TEMPERATURE, WEIGHT, Distillation
 from amc_tf.errors import AmcError
 from amc_tf.examples import Examples, examples
 from amc_tf.graph import keras_graph
@@ -26,6 +28,9 @@ def finetune(
     learning_rate: float | None = None,
     validation_data: Any = None,
     callbacks: Sequence[Any] = (),
+    teacher: Any = None,
+    temperature: float = TEMPERATURE,
+    distill_weight: float = WEIGHT,
     seed: int = 0,
     verbose: bool | int = True,
 ) -> Any:
@@ -39,6 +44,13 @@ def finetune(
     A model of Keras 3 keeps its zeros by constraints on its variables, one of tf_keras by
     tensorflow-model-optimization, with the plan's own masks.
 
+    With a teacher, for instance the model before it was pruned, the loss is (1 - w) times the model's own plus w times
+    how far its outputs are from the teacher's: for classes the Kullback-Leibler divergence of both, softened by a
+    temperature T, times T squared (arXiv 1503.02531); for other outputs the mean squared difference.
+
+    Where the loss becomes NaN or infinite, training ends with a warning, with the weights of the best epoch before: by
+    the loss on the validation data where there are some, else by that of the training.
+
     Args:
         model: functional or Sequential keras.Model (Keras 3) or tf_keras.Model, with the zeros in it or not; it is not
             changed. A train_step of its own is not used.
@@ -50,6 +62,10 @@ def finetune(
         learning_rate: the highest one; None for the compiled optimizer's own, else 0.01.
         validation_data: likewise, scored after each epoch; None for none.
         callbacks: Keras callbacks, passed to `fit`.
+        teacher: model of the same Keras with the same inputs and outputs, whose outputs are learnt from as well; None
+            for labels alone. It is not changed.
+        temperature: T, above 0.
+        distill_weight: w, 0 to 1.
         seed: of the order of arrays. Dropout and other layers with chance follow Keras's global seed, which stays as it
             is.
         verbose: as of Keras's `fit`.
@@ -60,13 +76,16 @@ def finetune(
     Raises:
         TypeError, ValueError: an argument is of the wrong kind, or does not fit the model.
         UnsupportedModel: the model cannot be read, or tensorflow-model-optimization is missing for one of tf_keras.
-        AmcError: the loss became NaN or infinite.
+        AmcError: the loss became NaN or infinite in the first epoch.
     """
+    distillation = None if teacher is None else Distillation(teacher, temperature, distill_weight)
     _check_numbers(epochs, batch_size, learning_rate, seed)
     graph, weights = keras_graph.read(model)
     keras = keras_graph.keras_of(model)
     callbacks = _checked_callbacks(callbacks, keras)
     kept = {} if plan is None else masks(graph, _checked_plan(plan))
+    if distillation is not None:
+        distillation.check(model)
     copy = keras_graph.rebuild(model, weights=weights if plan is None else zeroed(graph, plan, weights))
     given, compiled = _ready(model, copy, graph, train_data, epochs, batch_size, learning_rate, seed)
     scored = None
@@ -75,6 +94,8 @@ def finetune(
     trained, first = zeros.held(copy, kept) if kept else (copy, [])
     watch = _watch(keras)
     trained.compile(**compiled)
+    if distillation is not None:
+        distillation.teach(trained, compiled["loss"])
     trained.fit(
         given.data,
         epochs=epochs,
@@ -83,17 +104,8 @@ def finetune(
         callbacks=[*first, watch, *callbacks],
         verbose=int(verbose),
     )
-    if watch.epoch:
-        raise AmcError(
-            f"The loss became {watch.loss} in epoch {watch.epoch} of {epochs}, so there is nothing to return; give a "
-            f"smaller learning_rate{_rate(compiled['optimizer'])}, or look for wrong values in the data."
-        )
+    _recover(watch, trained, epochs, compiled["optimizer"])
     found = keras_graph.read(zeros.plain(trained) if kept else trained)[1]
-    if not all(np.isfinite(array).all() for arrays in found.values() for array in arrays if array.dtype.kind == "f"):
-        raise AmcError(
-            f"The weights became infinite or no numbers within {epochs} epochs, so there is nothing to return; give a "
-            f"smaller learning_rate{_rate(compiled['optimizer'])}, or look for wrong values in the data."
-        )
     # An average over steps holds a little of what a step does before its zeros are put back.
     averaged = bool(getattr(compiled["optimizer"], "use_ema", False))
     new = keras_graph.rebuild(model, weights=_exact(found, kept, averaged))
@@ -161,21 +173,49 @@ def _checked_callbacks(callbacks: Any, keras: Any) -> list:
 
 
 def _watch(keras: Any) -> Any:
-    """A callback that stops the training when its loss is no number any more, and remembers when that was."""
+    """A callback that ends the training when it is lost, remembers when that was, and the best weights before."""
 
     class Watch(keras.callbacks.Callback):
-        epoch, loss, _current = 0, 0.0, 0
+        epoch, lost = 0, None  # the current one, and that in which it was lost; from 1
+        best, weights = math.inf, None
 
         def on_epoch_begin(self, epoch, logs=None):
-            self._current = epoch + 1
+            self.epoch = epoch + 1
 
         def on_train_batch_end(self, batch, logs=None):
-            loss = float((logs or {}).get("loss", 0.0))
-            if not math.isfinite(loss) and not self.epoch:
-                self.epoch, self.loss = self._current, loss
+            self._look((logs or {}).get("loss", 0.0))
+
+        def on_epoch_end(self, epoch, logs=None):
+            loss = float((logs or {}).get("val_loss", (logs or {}).get("loss", 0.0)))
+            self._look(loss)
+            weights = self.model.get_weights()
+            if not all(np.isfinite(array).all() for array in weights if array.dtype.kind == "f"):
+                self._look(math.nan)
+            if self.lost is None and loss < self.best:
+                self.best, self.weights = loss, weights
+
+        def _look(self, loss):
+            if self.lost is None and not math.isfinite(float(loss)):
+                self.lost = self.epoch
                 self.model.stop_training = True
 
     return Watch()
+
+
+def _recover(watch: Any, trained: Any, epochs: int, optimizer: Any) -> None:
+    """Takes a training that was lost back to its best epoch.
+
+    Raises:
+        AmcError: it was lost in the first.
+    """
+    if watch.lost is None:
+        return
+    what = f"The loss or the weights became infinite or no numbers in epoch {watch.lost} of {epochs}"
+    advice = f"give a smaller learning_rate{_rate(optimizer)}, or look for wrong values in the data."
+    if watch.weights is None:
+        raise AmcError(f"{what}, so there is nothing to return; {advice}")
+    trained.set_weights(watch.weights)
+    warnings.warn(f"{what}; the model is that of the best epoch before: {advice}", stacklevel=3)
 
 
 def _rate(optimizer: Any) -> str:

@@ -120,31 +120,31 @@ def _schedule(keras: Any, steps: int | None, epochs: int, rate: float) -> Any:
 def _loss(graph: Graph, keras: Any, labels: Any, model: Any) -> Any:
     """The cross-entropy that fits the form of labels and outputs."""
     losses = keras.losses
-    end = _end(graph)
-    if len(model.outputs) == 1 and hasattr(labels, "shape") and end != "unknown":
+    ending = end(graph)
+    if len(model.outputs) == 1 and hasattr(labels, "shape") and ending != "unknown":
         outputs = tuple(model.outputs[0].shape)[1:]
         given = tuple(labels.shape)[1:]
         classes = outputs[-1] if outputs else 1
-        if classes > 1 and end in ("linear", "softmax"):
+        if classes > 1 and ending in ("linear", "softmax"):
             if given in (outputs[:-1], (*outputs[:-1], 1)) and _whole(labels):
                 _check_classes(labels, classes)
-                return losses.SparseCategoricalCrossentropy(from_logits=end == "linear")
-            if given == outputs and _shares(labels, end):
-                return losses.CategoricalCrossentropy(from_logits=end == "linear")
-        if classes == 1 and end == "sigmoid" and given in (outputs, outputs[:-1]):
+                return losses.SparseCategoricalCrossentropy(from_logits=ending == "linear")
+            if given == outputs and _shares(labels, ending):
+                return losses.CategoricalCrossentropy(from_logits=ending == "linear")
+        if classes == 1 and ending == "sigmoid" and given in (outputs, outputs[:-1]):
             return losses.BinaryCrossentropy()
     form = f"{labels.dtype} of shape {tuple(labels.shape)}" if hasattr(labels, "shape") else "of an unknown form"
     raise ValueError(
-        f"No loss can be told for the model {model.name!r}, which ends in {end} outputs of shape "
+        f"No loss can be told for the model {model.name!r}, which ends in {ending} outputs of shape "
         f"{[tuple(tensor.shape) for tensor in model.outputs]}, and labels {form}; compile the model with its own loss "
         f"before it is given here."
     )
 
 
-def _end(graph: Graph) -> str:
-    """The activation that makes the model's first output: "linear", "softmax", "sigmoid", or "unknown"."""
+def end(graph: Graph, output: int = 0) -> str:
+    """The activation that makes an output of a model: "linear", "softmax", "sigmoid", or "unknown"."""
     makers = {tensor: node for node in graph.nodes for tensor in node.outputs}
-    tensor = graph.outputs[0]
+    tensor = graph.outputs[output]
     while tensor in makers:
         node = makers[tensor]
         activation = node.settings.get("activation", "linear")
