@@ -11,6 +11,7 @@ from amc_tf.methods import ROUND_TO
 from amc_tf.pruning.channel import ChannelPruning
 from amc_tf.pruning.kernels import kernels
 from amc_tf.pruning.magnitude import MagnitudePruning
+from amc_tf.pruning.pruning import Pruning
 from amc_tf.search.budget import extremes
 from amc_tf.tflite.convert import convert
 from amc_tf.tflite.obstacles import obstacles
@@ -102,16 +103,16 @@ def analyze(
     narrowest, whole = extremes(pruning.units)
     macs, params = counts.macs(pruning.groups, ()), counts.params(pruning.groups, ())
     if isinstance(pruning, ChannelPruning):
-        lines, found, base = _groups(pruning, round_to, pruning.low), None, b""
+        found, base = None, b""
     else:
         base = convert(model)
-        lines, found = _kernels(pruning), obstacles(base, keras_graph.layers(model))
+        found = obstacles(base, keras_graph.layers(model))
     costs = methods.chosen(method).costs(pruning, base)
     told = {target: cost for target, cost in costs.items() if base or target != "size"}
     return Analysis(
         model=model.name,
         method=method,
-        units=lines,
+        units=lines(pruning, round_to),
         macs=int(macs(())),
         params=int(params(())),
         least={target: int(cost(narrowest)) for target, cost in told.items()},
@@ -119,6 +120,13 @@ def analyze(
         unknown=pruning.groups.unknown,
         obstacles=found,
     )
+
+
+def lines(pruning: Pruning, round_to: int) -> tuple[UnitLine, ...]:
+    """All channel groups or kernels of a network in its order, those that cannot be pruned too."""
+    if isinstance(pruning, ChannelPruning):
+        return _groups(pruning, round_to, pruning.low)
+    return _kernels(pruning)
 
 
 def _groups(pruning: ChannelPruning, round_to: int, min_keep: float) -> tuple[UnitLine, ...]:
@@ -137,12 +145,12 @@ def _groups(pruning: ChannelPruning, round_to: int, min_keep: float) -> tuple[Un
 
 def _kernels(pruning: MagnitudePruning) -> tuple[UnitLine, ...]:
     least = {unit.name: unit.widths[0] for unit in pruning.units}
-    lines = []
+    found = []
     for layer, index in kernels(pruning.graph).items():
         size = int((pruning.weights[layer][index] != 0).sum())
         why = None if layer in least else _kept(size, layer in pruning.kernels)
-        lines.append(UnitLine(layer, size, (layer,), least.get(layer, size), why))
-    return tuple(lines)
+        found.append(UnitLine(layer, size, (layer,), least.get(layer, size), why))
+    return tuple(found)
 
 
 def _kept(size: int, considered: bool) -> str:

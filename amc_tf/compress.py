@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,37 +11,40 @@ from typing import Any
 import numpy as np
 
 from amc_tf import data, methods, request
+from amc_tf.analyze import lines
+from amc_tf.callbacks import Callback, Callbacks, TensorBoard, checked
 from amc_tf.cost import counts
-from amc_tf.data import Split
+from amc_tf.distillation import TEMPERATURE, WEIGHT
 from amc_tf.errors import ConversionError, DeviceError, RunDirError
+from amc_tf.finishing import Bench, Finishing, Reopening, again, ends, few
 from amc_tf.graph import keras_graph
 from amc_tf.graph.graph import digest
 from amc_tf.latency import Latency, missed
 from amc_tf.methods import IMPORTANCE, ROUND_TO, Method
 from amc_tf.pruning.importance import Importance
+from amc_tf.pruning.plan import Plan
 from amc_tf.pruning.pruning import Pruning
 from amc_tf.report.progress import SearchProgress, TableProgress, preparing, say
 from amc_tf.report.zeros import told
-from amc_tf.request import fingerprint, named, run_name
-from amc_tf.result import Figures, Result, packed
+from amc_tf.request import ORIGINAL, fingerprint, named, run_name
+from amc_tf.result import FILES, FLOAT, Figures, Result, packed
 from amc_tf.search.agent import DdpgAgent
 from amc_tf.search.budget import Budget, narrowed, parse_budget, too_large, uniform
-from amc_tf.search.evaluate import Evaluator, Sample
+from amc_tf.search.evaluate import Evaluator
 from amc_tf.search.guarantee import Guarantee, cheap, unheld
 from amc_tf.search.journal import Journal, header
 from amc_tf.search.metrics import BadPredictions, Metric
-from amc_tf.search.outcome import Trial
 from amc_tf.search.rewards import Reward, choose
 from amc_tf.search.schedule import Schedule
 from amc_tf.search.search import Search
 from amc_tf.search.sensitivity import tabled
-from amc_tf.stages import Training, staged
-from amc_tf.tflite import agreement, convert
+from amc_tf.stages import Training, halves, staged
+from amc_tf.tflite import convert
 from amc_tf.tflite.obstacles import obstacles, processor_obstacle, zeros_missing
 from amc_tf.tflite.score import Scorer
 
 _NARROWER = (0.99, 0.97, 0.9, 0.8)  # of the best plan's bytes, where its file turned out larger than its limit
-_AGREEMENT = 8  # real examples that the .tflite is compared on
+_BOARD = "tensorboard"  # in the run directory
 
 
 def compress(
@@ -65,12 +69,19 @@ def compress(
     reconstruct: bool = True,
     sensitivity: str | Path | None = None,
     paper: bool = False,
-    stages: Sequence[float] = (),
+    stages: Sequence[float] | None = None,
     finetune_epochs: int = 0,
+    teacher: Any = ORIGINAL,
+    temperature: float = TEMPERATURE,
+    distill_weight: float = WEIGHT,
+    finetune_callbacks: Sequence[Any] = (),
+    quantize: str | Sequence[str] | None = None,
+    integer_io: bool = False,
     calibration_size: int = 256,
     reward_size: int = 2000,
     run_dir: str | Path | None = None,
-    on_episode_end: Callable[[Trial, Trial | None], None] | None = None,
+    callbacks: Sequence[Callback] = (),
+    tensorboard: bool = False,
     verbose: bool = True,
 ) -> Result:
     """Searches the smaller network that loses least, and makes it into a .tflite.
@@ -112,12 +123,24 @@ def compress(
             agent_process.py lists; for comparison.
         stages: keep ratios of the whole network before `budget`, falling: the network is pruned to the first,
             fine-tuned, pruned further, and so on (the paper's 0.5, 0.35, 0.25 before 0.2); with finetune_epochs. Each
-            is a search of its own, and min_keep is of what the one before left.
+            is a search of its own, and min_keep is of what the one before left. Default: with finetune_epochs and a
+            budget below half of the network, halves of it until the budget is reached; else none, as ().
         finetune_epochs: times through train_data that the pruned network is trained, see `finetune`; zeros stay zero.
-            Without validation_data the accuracy is then of examples that it was trained on.
+            Without validation_data the accuracy is then of examples that it was trained on. Where the loss is lost in
+            the first epoch, or Ctrl-C ends the training, the untrained network is the result, with a warning.
+        teacher: whose outputs the fine-tuning learns from as well as from labels: "original", the model that was given;
+            another model with the same inputs and outputs; or None for labels alone.
+        temperature, distill_weight: see `finetune`.
+        finetune_callbacks: Keras callbacks for the fine-tuning.
+        quantize: formats to make beside the float file: "int8" (weights and activations, calibrated on the examples
+            that BatchNorm is), "fp16" (weights) or "dynamic" (weights in 8 bits), or several; the first one ships. With
+            target "latency" the times of the search are those of that format, and a fraction as budget is of the
+            original's time in it; accuracy in the search is the float candidate's.
+        integer_io: whether the int8 file takes and gives int8 instead of float32.
         calibration_size, reward_size: how many examples of train_data to use; reward_data is used whole.
         run_dir: where journal, plan, model and .tflite go; default: runs/ and a name made of the model and arguments.
-        on_episode_end: called with each trial and the best so far.
+        callbacks: objects of amc_tf.callbacks, told of every episode, which may end the search.
+        tensorboard: whether to write the search and the fine-tuning as scalars to tensorboard/ in the run directory.
         verbose: whether to show progress on stderr.
 
     Returns:
@@ -132,11 +155,14 @@ def compress(
         RunDirError: the run directory cannot be written, or holds a search of another model or other arguments.
         AgentError: the agent's process failed.
     """
+    finetune_epochs = request.whole("finetune_epochs", finetune_epochs, 0)
+    if stages is None:
+        stages = halves(budget, target) if finetune_epochs else ()
     if not isinstance(stages, (list, tuple)) or stages:
         return staged(compress, locals())
     started = time.monotonic()
-    finetune_epochs = request.whole("finetune_epochs", finetune_epochs, 0)
-    target = request.check(target, method, metric, on_episode_end, run_dir)
+    target = request.check(target, method, metric, run_dir)
+    callbacks, forms = checked(callbacks), request.forms(quantize)
     episodes, seed = request.whole("episodes", episodes, 1), request.whole("seed", seed, 0)
     calibration_size = request.whole("calibration_size", calibration_size, 1)
     reward_size = request.whole("reward_size", reward_size, 1)
@@ -145,6 +171,7 @@ def compress(
     plain = (x.item() if isinstance(x, np.generic) else x for x in (budget, min_keep, max_drop))
     budget, min_keep, max_drop = plain  # for the journal
     reconstruct, paper = request.switch("reconstruct", reconstruct), request.switch("paper", paper)
+    integer_io, tensorboard = request.switch("integer_io", integer_io), request.switch("tensorboard", tensorboard)
     table = request.table(sensitivity, paper)
     choose(reward, None)  # a wrong reward or budget is said now, not after the first measurement
     if budget is not None:
@@ -155,8 +182,13 @@ def compress(
     calibration, reward_split = data.splits(model, train_data, reward_data, calibration_size, reward_size, seed)
     if finetune_epochs and calibration.labels is None:
         raise ValueError(f"finetune_epochs is {finetune_epochs}, but train_data has no labels to train by; give both.")
-    training = Training(model, train_data, finetune_epochs, seed, verbose) if finetune_epochs else None
-    if training is not None:
+    training = None
+    if finetune_epochs:
+        distillation = request.distillation(teacher, model, temperature, distill_weight)
+        board = f"{_BOARD}/finetune" if tensorboard else None
+        training = Training(
+            model, train_data, finetune_epochs, seed, verbose, distillation, finetune_callbacks, board
+        )
         training.check(way.zeros)  # now: what cannot be trained must not be found out after the search
     for unit in pruning.units if table is not None else ():
         table.curve(unit)  # raises where it has none
@@ -174,8 +206,13 @@ def compress(
     counted = None if priced else methods.cost_of(costs, target)
     if budget is not None and not priced:
         _limit(pruning, counted, budget, target)  # raises where it cannot be reached, before minutes of work
+    timed_form = forms[0] if priced and forms else FLOAT
+    finishing = Finishing(way.finished, forms, timed_form, calibration.inputs, integer_io, few(reward_split))
+    timed_base = base_tflite if timed_form == FLOAT else finishing.file(model, timed_form)
+    for form in forms if timed_form == FLOAT else forms[1:]:
+        finishing.file(model, form)  # raises what no candidate could be made into either
     with contextlib.ExitStack() as stack:
-        latency = stack.enter_context(Latency(device, pruning, base_tflite, way.finished)) if timed else None
+        latency = stack.enter_context(Latency(device, pruning, timed_base, finishing.shipped)) if timed else None
         cost = latency if priced else counted
         asked_for = header(
             digest(pruning.graph, pruning.weights),
@@ -186,6 +223,7 @@ def compress(
                 "max_drop": max_drop, "frozen": list(frozen), "reconstruct": reconstruct, "paper": paper,
                 "sensitivity": None if table is None else table.digest, "calibration": fingerprint(calibration),
                 "reward_data": fingerprint(reward_split), **({"device": latency.identity} if priced else {}),
+                **({} if timed_form == FLOAT else {"quantize": timed_form}),
             },
         )  # fmt: skip
         run_dir = Path(run_dir) if run_dir is not None else Path("runs") / run_name(model.name, asked_for)
@@ -222,65 +260,71 @@ def compress(
             ) as agent,
             SearchProgress(schedule.total, len(journal.trials), verbose) as progress,
         ):
+            told = Callbacks([*callbacks, *([TensorBoard(run_dir / _BOARD / "search")] if tensorboard else [])])
             search = Search(
                 pruning.units, cost, evaluator, agent, journal,
                 **measured, limit=limit, reward=reward, schedule=schedule, table=table, seed=seed,
                 thresholds=thresholds, guarantee=guarantee,
                 digest=lambda widths: pruning.plan(widths).digest,
-                on_episode_end=_both(progress.update, on_episode_end),
-            ).run()  # fmt: skip
-        comparison = None
+                on_episode_end=_both(progress.update, told.episode),
+            )  # fmt: skip
+            told.begin(search)
+            search.run()
+            told.end(search)
+        bench = Bench(partial(evaluator.accuracy, sample=sample))
+        if timed:
+            bench = replace(bench, compare=latency.stopwatch.compare, base_us=latency.stopwatch.base_us)
         for widths in _finalists(search, latency if priced else None, earns, evaluator, guarantee):
             plan = pruning.plan(widths)
             compressed = pruning.apply(plan, evaluator.weights(plan))
-            dense = convert.convert(compressed)
-            tflite = way.finished(dense)
-            comparison = latency.stopwatch.compare(tflite) if timed else None
+            tflite = finishing.file(compressed, timed_form)
+            comparison = bench.compare(tflite) if timed else None
             fits = target != "size" or limit is None or len(tflite) <= limit
             if latency.holds(comparison, limit) if priced else fits:
                 break
         else:
             raise missed(limit) if priced else too_large(limit)
-        base_us, us = (latency.stopwatch.base_us, latency.us(comparison)) if timed else (None, None)
-        figures = partial(_figures, costs, counts.macs(pruning.groups, ()))
-        reached, untrained = figures(widths, evaluator.accuracy(tflite, sample), tflite, us), None
-        if training is not None and not search.interrupted:  # who stops a search does not ask for hours of training
-            compressed = training.tuned(compressed, plan, run_dir)
-            dense = convert.convert(compressed)
-            tflite = way.finished(dense)
-            if timed:
-                comparison = latency.stopwatch.compare(tflite)
-                us = latency.us(comparison)
-            untrained, reached = reached, figures(widths, evaluator.accuracy(tflite, sample), tflite, us)
         found = table
         if schedule.points and len(search.trials) >= schedule.table + len(schedule.points):
             found = tabled(pruning.units, search.trials)
         if found is not None:
             found.save(run_dir / "sensitivity.json")
+        figures = partial(_figures, costs, counts.macs(pruning.groups, ()))
+        finished = finishing(compressed, bench, {timed_form: (tflite, comparison)})
+        of_base, of_winner = bench.base_us, bench.us(finished.comparison)
+        reopening = Reopening(
+            reported.inputs, sample.labels, metric, evaluator.yes_above, timed_base, device, bench.base_us
+        )
         result = Result(
             model=compressed,
-            tflite=run_dir / "model.tflite",
+            tflite=run_dir / FILES[forms[0] if forms else FLOAT],
             plan=plan,
             run_dir=run_dir,
             trials=search.trials,
-            base=figures(pruning.full, sample.accuracy, base_tflite, base_us),
-            compressed=reached,
-            untrained=untrained,
-            obstacles=in_the_way if in_the_way != () else tuple(filter(None, [zeros_missing(dense)])),
-            uniform=_uniform(search, widths, figures, way, evaluator, sample, latency),
+            base=figures(pruning.full, sample.accuracy, base_tflite, of_base),
+            compressed=figures(widths, finished.formats[0].accuracy, finished.files[FLOAT], of_winner),
+            obstacles=in_the_way if in_the_way != () else tuple(filter(None, [zeros_missing(finished.files[FLOAT])])),
+            uniform=_uniform(search, widths, figures, finishing, pruning, evaluator, bench),
             method=method,
             max_drop=max_drop,
             target=target,
             budget=budget,
             limit=limit,
             seconds=time.monotonic() - started,
-            difference=agreement.verify(compressed, tflite, _structured(compressed, _few(reward_split))),
+            difference=finished.difference,
             interrupted=search.interrupted,
             scored_on=scored_on,
             scored_by="metric" if metric is not None else "agreement" if reported.labels is None else "accuracy",
-            latency=latency.record(comparison) if timed else None,
+            latency=None if not timed else latency.record(finished.comparison) | {"format": timed_form},
+            formats=finished.formats,
+            units=_units(pruning, plan, round_to),
+            again=partial(again, finishing, reopening, base_tflite),
+            **ends(compressed),
         )
-        result.save(base_tflite, tflite)
+        result.save(base_tflite, finished.files)  # before hours of training
+        if training is not None and not search.interrupted:  # who stops a search does not ask for those
+            result = training.result(result, finishing, bench, base_tflite)
+            result = replace(result, seconds=time.monotonic() - started)
     return result
 
 
@@ -336,10 +380,10 @@ def _uniform(
     search: Search,
     winner: tuple[int, ...],
     figures: Callable[..., Figures],
-    way: Method,
+    finishing: Finishing,
+    pruning: Pruning,
     evaluator: Evaluator,
-    sample: Sample,
-    latency: Latency | None,
+    bench: Bench,
 ) -> Figures | None:
     """The uniform plan at the same budget, or of the winner's cost where there is none; made and scored likewise."""
     widths = next((trial.widths for trial in search.trials if trial.kind == "uniform"), None)
@@ -349,10 +393,14 @@ def _uniform(
         widths = uniform(search.units, search.cost, search.cost(winner))
     us = None
     try:
-        tflite = way.finished(evaluator.tflite(widths))
-        accuracy = evaluator.accuracy(tflite, sample)
-        if latency is not None:
-            us = latency.us(latency.stopwatch.compare(tflite))
+        tflite = finishing.shipped(evaluator.tflite(widths))
+        accuracy = bench.accuracy(tflite)
+        if bench.compare is not None:
+            timed = tflite
+            if finishing.timed_form != FLOAT:
+                plan = pruning.plan(widths)
+                timed = finishing.file(pruning.apply(plan, evaluator.weights(plan)), finishing.timed_form)
+            us = bench.us(bench.compare(timed))
     except DeviceError:  # nothing else hangs on this figure
         pass
     except (BadPredictions, ConversionError):
@@ -367,21 +415,21 @@ def _figures(costs: Mapping[str, Any], dense: Any, widths, accuracy: float, tfli
     )
 
 
-def _structured(model, split: Split) -> Any:
-    """The inputs in the structure that the model was built with: an array, a list or a dict of arrays."""
-    import tensorflow as tf
+def _units(pruning: Pruning, plan: Plan, round_to: int) -> tuple[dict[str, Any], ...]:
+    """What was kept of everything that could be pruned, and why the rest could not."""
+    kept = {unit.name: width for unit, width in zip(pruning.units, pruning.widths(plan), strict=True)}
+    return tuple(
+        {
+            "name": line.name, "layers": list(line.layers), "size": line.size,
+            "kept": int(kept.get(line.name, line.size)), "frozen": line.frozen,
+        }
+        for line in lines(pruning, round_to)
+    )  # fmt: skip
 
-    return tf.nest.pack_sequence_as(keras_graph.input_structure(model), list(split.inputs))
 
-
-def _few(split: Split) -> Split:
-    return split.take(np.arange(min(_AGREEMENT, len(split))))
-
-
-def _both(first: Callable, second: Callable | None) -> Callable:
+def _both(first: Callable, second: Callable) -> Callable:
     def call(trial, best):
         first(trial, best)
-        if second is not None:
-            second(trial, best)
+        second(trial, best)
 
     return call

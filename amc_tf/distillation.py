@@ -1,8 +1,8 @@
 """Distillation: a model learns from what another one puts out as well as from labels (arXiv 1503.02531).
 
-Keras 3 has this as a model around both, keras.distillation.Distiller. It takes logits, which most models do not put out,
-gives the caller's callbacks a model that is not theirs, and tf_keras has none; so here the trained model's own loss is
-extended. For logits the numbers are those of Keras's LogitsDistillation.
+Keras 3 has this as a model around both, keras.distillation.Distiller. It takes logits, which most models do not put
+out, gives the caller's callbacks a model that is not theirs, and tf_keras has none; so here the trained model's own
+loss is extended. For logits the numbers are those of Keras's LogitsDistillation.
 """
 
 import math
@@ -125,7 +125,8 @@ def _differences(model: Any, loss: Any, temperature: float) -> Sequence[Callable
         how = end(graph, output)
         if how == "softmax":
             return lambda taught, learnt: classes(taught, learnt, logits=False)
-        if how == "linear" and "categorical" in _named(loss, output, names):  # else numbers that mean themselves: a regression
+        # Linear outputs of any other loss are numbers that mean themselves, as in a regression.
+        if how == "linear" and "categorical" in _named(loss, output, names):
             return lambda taught, learnt: classes(taught, learnt, logits=True)
         return numbers
 

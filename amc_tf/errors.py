@@ -27,3 +27,7 @@ class RunDirError(AmcError, ValueError):
 
 class AgentError(AmcError):
     """The process of the DDPG agent failed; the sentence gives its last words."""
+
+
+class TrainingError(AmcError):
+    """A fine-tuning was lost before there was anything to keep of it."""

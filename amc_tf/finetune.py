@@ -9,7 +9,7 @@ import numpy as np
 
 from amc_tf import settings
 from amc_tf.distillation import TEMPERATURE, WEIGHT, Distillation
-from amc_tf.errors import AmcError
+from amc_tf.errors import TrainingError
 from amc_tf.examples import Examples, examples
 from amc_tf.graph import keras_graph
 from amc_tf.graph.graph import Graph
@@ -76,7 +76,7 @@ def finetune(
     Raises:
         TypeError, ValueError: an argument is of the wrong kind, or does not fit the model.
         UnsupportedModel: the model cannot be read, or tensorflow-model-optimization is missing for one of tf_keras.
-        AmcError: the loss became NaN or infinite in the first epoch.
+        TrainingError: the loss became NaN or infinite in the first epoch.
     """
     distillation = None if teacher is None else Distillation(teacher, temperature, distill_weight)
     _check_numbers(epochs, batch_size, learning_rate, seed)
@@ -115,15 +115,18 @@ def finetune(
     return new
 
 
-def check(model: Any, train_data: Any, epochs: int, zeros_stay: bool, batch_size: int = 128) -> None:
+def check(
+    model: Any, train_data: Any, epochs: int, zeros_stay: bool, batch_size: int = 128, callbacks: Sequence[Any] = ()
+) -> None:
     """Raises what `finetune` would before it trains; for whoever has hours of work to do first.
 
     Args:
         model: the one that will be pruned.
-        train_data, epochs, batch_size: see finetune().
+        train_data, epochs, batch_size, callbacks: see finetune().
         zeros_stay: whether there will be a plan of weights.
     """
     graph, _ = keras_graph.read(model)
+    _checked_callbacks(callbacks, keras_graph.keras_of(model))
     _ready(model, keras_graph.rebuild(model), graph, train_data, epochs, batch_size, None, 0)
     if zeros_stay:
         zeros.check(model)
@@ -206,14 +209,14 @@ def _recover(watch: Any, trained: Any, epochs: int, optimizer: Any) -> None:
     """Takes a training that was lost back to its best epoch.
 
     Raises:
-        AmcError: it was lost in the first.
+        TrainingError: it was lost in the first.
     """
     if watch.lost is None:
         return
     what = f"The loss or the weights became infinite or no numbers in epoch {watch.lost} of {epochs}"
     advice = f"give a smaller learning_rate{_rate(optimizer)}, or look for wrong values in the data."
     if watch.weights is None:
-        raise AmcError(f"{what}, so there is nothing to return; {advice}")
+        raise TrainingError(f"{what}, so there is nothing to return; {advice}")
     trained.set_weights(watch.weights)
     warnings.warn(f"{what}; the model is that of the best epoch before: {advice}", stacklevel=3)
 

@@ -187,16 +187,8 @@ class Latency:
 
     def record(self, comparison: Comparison) -> dict[str, Any]:
         """The measurement in plain types."""
-        ratio = comparison.ratios[1]
-        return {
-            "device": self.identity,
-            "ratio": ratio.value,
-            "ratio_low": ratio.low,
-            "ratio_high": ratio.high,
-            "base": comparison.timings[0].to_dict(),
-            "compressed": comparison.timings[1].to_dict(),
-            "table_seconds": None if self.table is None else self.table.seconds,
-        }
+        seconds = None if self.table is None else self.table.seconds
+        return {"device": self.identity, **taken(comparison), "table_seconds": seconds}
 
     def close(self) -> None:
         """Removes what was left on the device and on disk."""
@@ -227,6 +219,18 @@ class Latency:
                 table = prices.from_dict(stored["table"])
                 return {"base_us": numbers[0], "shares": numbers[1:], "table": table}
         return {}
+
+
+def taken(comparison: Comparison) -> dict[str, Any]:
+    """What a file took beside the base network, in plain types."""
+    ratio = comparison.ratios[1]
+    return {
+        "ratio": ratio.value,
+        "ratio_low": ratio.low,
+        "ratio_high": ratio.high,
+        "base": comparison.timings[0].to_dict(),
+        "compressed": comparison.timings[1].to_dict(),
+    }
 
 
 def missed(limit: float) -> BudgetError:

@@ -9,10 +9,14 @@ import numpy as np
 
 from amc_tf import methods
 from amc_tf.data import Split
+from amc_tf.distillation import Distillation
+from amc_tf.result import FILES, FLOAT
 from amc_tf.search.guarantee import Guarantee
 from amc_tf.search.sensitivity import Sensitivity
 
 UNITS = {"latency": "us", "macs": "MACs", "params": "params", "size": "bytes"}  # what each target counts
+
+ORIGINAL = "original"  # the teacher that is the model which was given
 
 
 def named(argument) -> Any:
@@ -43,18 +47,37 @@ def run_name(model_name: str, asked_for: Mapping) -> str:
     return f"{model_name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
 
 
-def check(target: Any, method: Any, metric: Any, on_episode_end: Any, run_dir: Any) -> str:
+def check(target: Any, method: Any, metric: Any, run_dir: Any) -> str:
     """The target by the name that it has here; TypeError or ValueError where one of the arguments is none."""
     target = "macs" if target == "flops" else target
     if target not in UNITS:
         raise ValueError(f"target is {target!r}; expected one of {', '.join(UNITS)} or 'flops'.")
     methods.chosen(method, target)
-    for name, value in (("metric", metric), ("on_episode_end", on_episode_end)):
-        if value is not None and not callable(value):
-            raise TypeError(f"{name} is {value!r}; a function or None is expected.")
+    if metric is not None and not callable(metric):
+        raise TypeError(f"metric is {metric!r}; a function or None is expected.")
     if run_dir is not None and not isinstance(run_dir, (str, os.PathLike)):
         raise TypeError(f"run_dir is {run_dir!r}; the path of a folder is expected.")
     return target
+
+
+def forms(quantize: Any) -> tuple[str, ...]:
+    """The formats to make beside float; ValueError where one is none."""
+    given = () if quantize is None else (quantize,) if isinstance(quantize, str) else quantize
+    known = [form for form in FILES if form != FLOAT]
+    if not isinstance(given, (list, tuple)) or any(form not in known for form in given) or len(set(given)) < len(given):
+        raise ValueError(f"quantize is {quantize!r}; expected None, one of {', '.join(map(repr, known))}, or several.")
+    return tuple(given)
+
+
+def distillation(teacher: Any, model: Any, temperature: Any, weight: Any) -> Distillation | None:
+    """What the fine-tuning learns from beside labels; TypeError or ValueError where an argument is none."""
+    if isinstance(teacher, str) and teacher != ORIGINAL:
+        raise ValueError(f"teacher is {teacher!r}; expected {ORIGINAL!r}, a model or None.")
+    if teacher is None:
+        return None
+    found = Distillation(model if isinstance(teacher, str) else teacher, temperature, weight)
+    found.check(model)
+    return found
 
 
 def whole(name: str, value: Any, least: int) -> int:

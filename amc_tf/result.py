@@ -2,7 +2,8 @@
 
 import json
 import zlib
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,39 @@ class Figures:
     gzip_bytes: int | None = None
 
 
+FLOAT = "float"  # the format that all figures are of but those of other formats
+FILES = {
+    FLOAT: "model.tflite",
+    "int8": "model_int8.tflite",
+    "fp16": "model_fp16.tflite",
+    "dynamic": "model_dynamic.tflite",
+}
+
+
+@dataclass(frozen=True)
+class Format:
+    """The compressed network in one format of its weights, in numbers.
+
+    Attributes:
+        format: "float"; "int8", weights and activations of 8 bits; "fp16", weights of 16 bits; or "dynamic", weights of
+            8 bits, activations as they come.
+        accuracy, latency_ms, size_bytes, gzip_bytes: see Figures.
+    """
+
+    format: str
+    accuracy: float
+    latency_ms: float | None
+    size_bytes: int
+    gzip_bytes: int
+
+
 @dataclass(frozen=True)
 class Result:
     """A compressed network.
 
     Attributes:
         model: plain model of the caller's Keras.
-        tflite: path of the .tflite to ship.
+        tflite: path of the .tflite to ship: that of the format that was asked for, else the float one.
         plan: what was kept.
         run_dir: where the files are.
         trials: all trials of the search.
@@ -61,6 +88,12 @@ class Result:
         untrained: the compressed network before it was fine-tuned; None where it was not.
         obstacles: what keeps zeros among single weights from making the network faster, a sentence each; empty where
             nothing does, None for whole channels, which leave no zeros.
+        formats: every format that was made, float first; its file is FILES[format] in the run directory.
+        units: what could be pruned, what not and why, in the network's order: dicts of "name", "layers", "size", "kept"
+            and "frozen" (why, or None).
+        training: "epochs", "distilled", "temperature", "weight" and, by epoch, "history" of the fine-tuning; None
+            without one.
+        inputs, outputs: of the float file: dicts of "name", "shape" and "dtype".
     """
 
     model: Any
@@ -84,6 +117,33 @@ class Result:
     max_drop: float | None = None
     untrained: Figures | None = None
     obstacles: tuple[str, ...] | None = None
+    formats: tuple[Format, ...] = ()
+    units: tuple[dict[str, Any], ...] = ()
+    training: dict[str, Any] | None = None
+    inputs: tuple[dict[str, Any], ...] = ()
+    outputs: tuple[dict[str, Any], ...] = ()
+    again: Callable[["Result", Any], "Result"] | None = field(default=None, repr=False, compare=False)
+
+    def with_model(self, trained: Any) -> "Result":
+        """The result with another model of the same form, for instance `model` after a training of your own.
+
+        It is converted, checked, scored on the same examples and measured on the same device again, and takes the
+        place of `model` in the run directory; the same call of compress() would put its own back.
+
+        Args:
+            trained: model of the same Keras with the layers and weight shapes of `model`; where single weights were
+                pruned, with their zeros.
+
+        Returns:
+            A new Result; `untrained` are the figures before.
+
+        Raises:
+            TypeError, ValueError: it is no such model.
+            ConversionError, DeviceError, RunDirError: as of compress().
+        """
+        if self.again is None:
+            raise ValueError("This Result was not made by compress(), so its network cannot be scored again.")
+        return self.again(self, trained)
 
     def summary(self) -> dict[str, Any]:
         """The figures as plain types, as they stand in result.json."""
@@ -105,13 +165,20 @@ class Result:
             "scored_by": self.scored_by,
             "latency": self.latency,
             "obstacles": None if self.obstacles is None else list(self.obstacles),
+            "tflite": self.tflite.name,
+            "formats": [asdict(line) | {"file": FILES[line.format]} for line in self.formats],
+            "units": list(self.units),
+            "training": self.training,
+            "inputs": list(self.inputs),
+            "outputs": list(self.outputs),
         }
 
-    def save(self, base_tflite: bytes, tflite: bytes) -> None:
+    def save(self, base_tflite: bytes, files: Mapping[str, bytes]) -> None:
         """Writes the run directory: each file whole or not at all; result.json last, so that it stands for all of them.
 
         Args:
-            base_tflite, tflite: the files of the base network and of the compressed one.
+            base_tflite: of the base network.
+            files: format -> .tflite of the compressed one. Those of an earlier result in other formats go.
 
         Raises:
             RunDirError: they cannot be written.
@@ -122,7 +189,11 @@ class Result:
             self.model.save(temporary)
             temporary.replace(self.run_dir / "model.keras")
             write(base_tflite, self.run_dir / "base.tflite")
-            write(tflite, self.tflite)
+            for form, name in FILES.items():
+                if form in files:
+                    write(files[form], self.run_dir / name)
+                else:
+                    (self.run_dir / name).unlink(missing_ok=True)
             write(json.dumps(self.summary(), indent=1).encode(), self.run_dir / "result.json")
         except (OSError, RunDirError) as error:
             why = getattr(error.__cause__ or error, "strerror", None) or error
@@ -136,14 +207,14 @@ class Result:
         base, small, even = self.base, self.compressed, self.uniform
         change = f"{(small.accuracy - base.accuracy) * 100:+.2f} points"
         rows = [(self.scored_by, *(_told(f and f.accuracy, "{:.2%}") for f in (base, even, small)), change)]
-        for name, field, form in (
+        for name, figure, form in (
             ("MACs", "macs", "{:,}"),
             ("params", "params", "{:,}"),
             ("size", "size_bytes", "{:,} B"),
             ("gzipped", "gzip_bytes", "{:,} B"),
             ("latency", "latency_ms", "{:.3g} ms"),
         ):
-            values = [figures and getattr(figures, field) for figures in (base, even, small)]
+            values = [figures and getattr(figures, figure) for figures in (base, even, small)]
             if values[0] is not None and values[2] is not None:
                 kept = f"{values[2] / values[0]:.1%} kept"
                 rows.append((name, *(_told(value, form) for value in values), kept))
@@ -151,6 +222,16 @@ class Result:
             low, high = self.latency["ratio_low"], self.latency["ratio_high"]  # of five rounds or more: never None
             rows[-1] = (*rows[-1][:4], f"{rows[-1][4]} ({low:.1%} to {high:.1%})")
         return rows
+
+    def format_rows(self) -> list[tuple[str, str, str, str, str, str]]:
+        """The formats of the compressed network: (format, accuracy, latency, size, gzipped, file)."""
+        return [
+            (
+                line.format, f"{line.accuracy:.2%}", _told(line.latency_ms, "{:.3g} ms"), f"{line.size_bytes:,} B",
+                f"{line.gzip_bytes:,} B", FILES[line.format],
+            )
+            for line in self.formats
+        ]  # fmt: skip
 
 
 def packed(tflite: bytes) -> int:

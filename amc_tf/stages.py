@@ -3,11 +3,14 @@
 The paper goes to 0.5, 0.35, 0.25 and 0.2 of ResNet-50's weights (arXiv 1802.03494, section 4.3).
 """
 
+import contextlib
 import hashlib
 import io
-from collections.abc import Callable, Mapping
+import itertools
+import json
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -15,17 +18,20 @@ from zipfile import BadZipFile
 import numpy as np
 
 from amc_tf import request, settings
-from amc_tf.errors import RunDirError
+from amc_tf.distillation import Distillation
+from amc_tf.errors import RunDirError, TrainingError
 from amc_tf.files import write
 from amc_tf.finetune import check, finetune
+from amc_tf.finishing import Bench, Finishing, finished_again
 from amc_tf.graph import keras_graph
 from amc_tf.graph.graph import digest
 from amc_tf.pruning.plan import WEIGHTS, Plan
 from amc_tf.pruning.pruning import is_ratio
-from amc_tf.request import named
-from amc_tf.result import Result
+from amc_tf.request import ORIGINAL, named
+from amc_tf.result import FILES, Result
 
-_FIELDS = {"macs": "macs", "flops": "macs", "params": "params", "size": "size_bytes"}  # target -> of Figures
+# target -> the field of Figures that a share is of
+_FIELDS = {"macs": "macs", "flops": "macs", "params": "params", "size": "size_bytes", "latency": "latency_ms"}
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,9 @@ class Training:
 
     Attributes:
         model: that was compressed; the smaller one is trained as it was compiled.
-        data, epochs, seed, verbose: see finetune().
+        data, epochs, seed, verbose, callbacks: see finetune().
+        distillation: None to learn from labels alone.
+        board: folder in the run directory for TensorBoard; None for none.
     """
 
     model: Any
@@ -42,13 +50,40 @@ class Training:
     epochs: int
     seed: int
     verbose: bool
+    distillation: Distillation | None = None
+    callbacks: Sequence[Any] = ()
+    board: str | None = None
 
     def check(self, zeros_stay: bool) -> None:
         """Raises what stands in the way of the training, before the search."""
-        check(self.model, self.data, self.epochs, zeros_stay)
+        check(self.model, self.data, self.epochs, zeros_stay, callbacks=self.callbacks)
 
-    def tuned(self, model: Any, plan: Plan, run_dir: Path) -> Any:
-        """The model trained on; taken from the run directory where an earlier call left it there.
+    def result(self, result: Result, finishing: Finishing, bench: Bench, base: bytes) -> Result:
+        """The result with its model trained on; as it was where the training was lost or ended by Ctrl-C.
+
+        Args:
+            result: of the search.
+            finishing, bench, base: see finished_again().
+
+        Raises:
+            TypeError, ValueError, AmcError: see finetune() and finished_again().
+            RunDirError: the weights cannot be written.
+        """
+        try:
+            trained, told = self.tuned(result.model, result.plan, result.run_dir)
+        except TrainingError as error:
+            warnings.warn(f"The result is the network without fine-tuning: {error}", stacklevel=3)
+            return result
+        except KeyboardInterrupt:
+            warnings.warn(
+                "The fine-tuning was stopped, so the result is the network without it; the same call trains it anew.",
+                stacklevel=3,
+            )
+            return replace(result, interrupted=True)
+        return finished_again(result, trained, finishing, bench, base, training=told)
+
+    def tuned(self, model: Any, plan: Plan, run_dir: Path) -> tuple[Any, dict[str, Any]]:
+        """The model trained on, and how, see Result; taken from the run directory where an earlier call left it there.
 
         Raises:
             TypeError, ValueError, AmcError: see finetune().
@@ -59,22 +94,52 @@ class Training:
             model = keras_graph.rebuild(model)
             model.compile(**own)
         path = run_dir / f"finetuned-{self._key(model, plan, own)}.npz"
-        weights = _stored(path)
-        if weights is not None:
+        stored = _stored(path)
+        if stored is not None:
+            weights, history = stored
             trained = keras_graph.rebuild(model, weights=weights)
             again = settings.own(model, trained)
             if again is not None:
                 trained.compile(**again)
-            return trained
-        held = plan if plan.of == WEIGHTS else None
+            return trained, self._told(history)
+        history = {}
         trained = finetune(
-            model, self.data, plan=held, epochs=self.epochs, seed=self.seed, verbose=2 if self.verbose else 0
-        )
+            model, self.data, plan=plan if plan.of == WEIGHTS else None, epochs=self.epochs, seed=self.seed,
+            callbacks=[self._recorder(history), *self._boards(run_dir), *self.callbacks],
+            verbose=2 if self.verbose else 0,
+            **_taught_by(self.distillation),
+        )  # fmt: skip
         arrays = [(layer, array) for layer, arrays in keras_graph.read(trained)[1].items() for array in arrays]
         buffer = io.BytesIO()
-        np.savez(buffer, **{f"{number}:{layer}": array for number, (layer, array) in enumerate(arrays)})
+        numbered = {f"{number}:{layer}": array for number, (layer, array) in enumerate(arrays)}
+        np.savez(buffer, history=json.dumps(history), **numbered)
         write(buffer.getvalue(), path)
-        return trained
+        return trained, self._told(history)
+
+    def _told(self, history: dict[str, list[float]]) -> dict[str, Any]:
+        taught = self.distillation
+        return {
+            "epochs": self.epochs,
+            "distilled": taught is not None,
+            "temperature": None if taught is None else taught.temperature,
+            "weight": None if taught is None else taught.weight,
+            "history": history,
+        }
+
+    def _recorder(self, history: dict[str, list[float]]) -> Any:
+        """A callback that writes down what each epoch came to."""
+
+        def record(epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+            for name, value in (logs or {}).items():
+                with contextlib.suppress(TypeError, ValueError):  # not a number
+                    history.setdefault(name, []).append(float(value))
+
+        return keras_graph.keras_of(self.model).callbacks.LambdaCallback(on_epoch_end=record)
+
+    def _boards(self, run_dir: Path) -> list:
+        if self.board is None:
+            return []
+        return [keras_graph.keras_of(self.model).callbacks.TensorBoard(str(run_dir / self.board), write_graph=False)]
 
     def _key(self, model: Any, plan: Plan, own: Mapping[str, Any] | None) -> str:
         """Names a training: what it starts from, by which settings, on which arrays."""
@@ -82,22 +147,44 @@ class Training:
         state.update(digest(*keras_graph.read(model)).encode())
         if own is not None:
             state.update(repr((own["optimizer"].get_config(), named(own.get("loss")))).encode())
+        if self.distillation is not None:
+            state.update(digest(*keras_graph.read(self.distillation.teacher)).encode())
+            state.update(repr((self.distillation.temperature, self.distillation.weight)).encode())
         for part in self.data if isinstance(self.data, tuple) else ():  # a data set cannot be told from another
             if isinstance(part, np.ndarray):
                 state.update(np.ascontiguousarray(part).data)
         return state.hexdigest()[:16]
 
 
-def _stored(path: Path) -> dict[str, tuple[np.ndarray, ...]] | None:
-    """The weights that an earlier call left; None where there are none, or the file is damaged."""
+def _taught_by(distillation: Distillation | None) -> dict[str, Any]:
+    """The arguments of finetune() that are about a teacher."""
+    if distillation is None:
+        return {}
+    return {
+        "teacher": distillation.teacher,
+        "temperature": distillation.temperature,
+        "distill_weight": distillation.weight,
+    }
+
+
+def _stored(path: Path) -> tuple[dict[str, tuple[np.ndarray, ...]], dict[str, list[float]]] | None:
+    """Weights and history that an earlier call left; None where there are none, or the file is damaged."""
     weights: dict[str, list[np.ndarray]] = {}
     try:
         with np.load(path) as stored:
-            for name in sorted(stored.files, key=lambda name: int(name.partition(":")[0])):
+            history = json.loads(str(stored["history"]))
+            for name in sorted(set(stored.files) - {"history"}, key=lambda name: int(name.partition(":")[0])):
                 weights.setdefault(name.partition(":")[2], []).append(stored[name])
-    except (OSError, ValueError, EOFError, BadZipFile):
+    except (OSError, ValueError, EOFError, LookupError, BadZipFile):
         return None
-    return {layer: tuple(arrays) for layer, arrays in weights.items()}
+    return {layer: tuple(arrays) for layer, arrays in weights.items()}, history
+
+
+def halves(budget: Any, target: str) -> tuple[float, ...]:
+    """The stages of a budget that is less than half of the network: a half, a quarter and so on, above the budget."""
+    if not is_ratio(budget) or target not in _FIELDS:
+        return ()
+    return tuple(itertools.takewhile(lambda share: share > budget, (0.5**k for k in itertools.count(1))))
 
 
 def staged(compress: Callable[..., Result], arguments: Mapping[str, Any]) -> Result:
@@ -121,15 +208,19 @@ def staged(compress: Callable[..., Result], arguments: Mapping[str, Any]) -> Res
     asked = dict(arguments)
     stages, run_dir, budget = asked.pop("stages"), asked.pop("run_dir"), asked["budget"]
     stages, field = _checked(stages, budget, asked)
-    request.check(asked["target"], asked["method"], asked["metric"], asked["on_episode_end"], run_dir)
+    request.check(asked["target"], asked["method"], asked["metric"], run_dir)
     model, base, result = asked.pop("model"), None, None
+    if asked["teacher"] == ORIGINAL:
+        asked["teacher"] = model  # of every stage
     folder = Path("runs") / f"{model.name}-stages" if run_dir is None else Path(run_dir)
     for number, share in enumerate((*stages, budget), 1):
         last = number > len(stages)
         limit = share if base is None else share * getattr(base, field)
+        if base is not None and field == "latency_ms":
+            limit = f"{limit} ms"
         where = folder if last else folder / f"stage-{number}"
         try:
-            result = compress(model, **{**asked, "budget": limit, "run_dir": where})
+            result = compress(model, **{**asked, "budget": limit, "run_dir": where, "stages": ()})
         except RunDirError as error:
             if base is None:
                 raise
@@ -141,7 +232,8 @@ def staged(compress: Callable[..., Result], arguments: Mapping[str, Any]) -> Res
             raise KeyboardInterrupt
         model, base = result.model, base or result.base
     result = replace(result, base=base, budget=budget)
-    result.save((folder / "stage-1" / "base.tflite").read_bytes(), result.tflite.read_bytes())
+    files = {line.format: (folder / FILES[line.format]).read_bytes() for line in result.formats}
+    result.save((folder / "stage-1" / "base.tflite").read_bytes(), files)
     return result
 
 
@@ -149,7 +241,7 @@ def _checked(stages: Any, budget: Any, asked: Mapping[str, Any]) -> tuple[tuple,
     """The stages, and the field of Figures that the budget is about."""
     stages = tuple(stages) if isinstance(stages, (list, tuple)) else (stages,)
     shares = (*stages, budget)
-    if not all(is_ratio(share) and share < 1 for share in shares) or any(a <= b for a, b in pairwise(shares)):
+    if not all(is_ratio(share) and share < 1 for share in shares) or any(a <= b for a, b in itertools.pairwise(shares)):
         raise ValueError(
             f"stages is {stages} with budget {budget!r}; fractions below 1 that fall are expected, the budget being "
             f"the last and smallest, such as stages=(0.5, 0.35, 0.25) with budget=0.2."

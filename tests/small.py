@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from amc_tf.callbacks import Callback
+
 CLASSES, SIDE = 4, 12
 
 
@@ -52,3 +54,13 @@ def _random(rng, shape, name):
         return rng.uniform(0.7, 1.3, shape)
     fan_in = max(1, int(np.prod(shape[:-1])))
     return rng.normal(0, np.sqrt(2 / fan_in) if len(shape) > 1 else 0.3, shape)
+
+
+def hook(function):
+    """A callback that calls a function with each trial and the best so far."""
+
+    class Hook(Callback):
+        def on_episode_end(self, episode, logs=None):
+            function(self.search.trials[episode], self.search.best)
+
+    return [Hook()]

@@ -203,7 +203,7 @@ def nan_images():
         ({"importance": ["luck"]}, ValueError, "luck"),
         ({"min_keep": True}, ValueError, "min_keep"),
         ({"metric": "accuracy"}, TypeError, "accuracy"),
-        ({"on_episode_end": 3}, TypeError, "on_episode_end"),
+        ({"callbacks": 3}, TypeError, "callbacks holds 3"),
         ({"reward": "joy"}, ValueError, "joy"),
         ({"train_data": nan_images()}, ValueError, "NaN"),
         ({"train_data": (np.zeros((0, 12, 12, 3)), np.zeros(0))}, ValueError, "empty"),
@@ -282,7 +282,7 @@ SEARCH = """
         time.sleep(0.3)
     result = amc_tf.compress(model, target="macs", budget=0.6, train_data=small.labelled(model, 96), round_to=2,
                              episodes={episodes}, calibration_size=32, reward_size=64, run_dir={run_dir!r},
-                             on_episode_end={hook}, verbose=False)
+                             callbacks=small.hook({hook}), verbose=False)
     print("DONE", result.interrupted, len(result.trials), flush=True)
 """
 

@@ -122,7 +122,7 @@ def test_where_no_trial_holds_the_budget_the_best_is_narrowed(model, tmp_path):
     def slow_down(trial, best):
         device.share = 1.3
 
-    result = run(model, tmp_path / "run", device, episodes=1, on_episode_end=slow_down)
+    result = run(model, tmp_path / "run", device, episodes=1, callbacks=small.hook(slow_down))
     assert result.compressed.latency_ms / result.base.latency_ms <= 0.6
     assert result.plan.digest not in {trial.plan for trial in result.trials}
 
@@ -134,7 +134,7 @@ def test_where_nothing_holds_the_budget_the_sentence_says_so(model, tmp_path):
         device.share = 9
 
     with pytest.raises(amc_tf.BudgetError, match="No network of the search takes at most"):
-        run(model, tmp_path / "run", device, episodes=1, on_episode_end=slow_down)
+        run(model, tmp_path / "run", device, episodes=1, callbacks=small.hook(slow_down))
 
 
 def test_a_budget_in_milliseconds(model, tmp_path):
@@ -164,7 +164,7 @@ def test_a_failed_measurement_is_a_failed_trial_and_the_search_goes_on(model, tm
     def fall_asleep(trial, best):
         device.fails = 2 if trial.number == 0 else device.fails
 
-    result = run(model, tmp_path / "run", device, on_episode_end=fall_asleep)
+    result = run(model, tmp_path / "run", device, callbacks=small.hook(fall_asleep))
     failed = [trial for trial in result.trials if trial.state == "failed"]
     assert [trial.reason for trial in failed] == ["DeviceError: The phone fell asleep: wake it."] * 2
     assert len(result.trials) == 14 and result.compressed.latency_ms / result.base.latency_ms <= 0.6
@@ -177,9 +177,9 @@ def test_a_phone_that_is_gone_at_the_end_costs_nothing_but_another_call(model, t
         device.fails = 99 if trial.number == 13 else 0
 
     with pytest.raises(amc_tf.DeviceError, match="asleep"):
-        run(model, tmp_path / "run", device, on_episode_end=leave)
+        run(model, tmp_path / "run", device, callbacks=small.hook(leave))
     device.fails = 0
-    result = run(model, tmp_path / "run", device, on_episode_end=leave)
+    result = run(model, tmp_path / "run", device, callbacks=small.hook(leave))
     assert len(result.trials) == 14 and result.tflite.exists()
 
 
@@ -191,7 +191,7 @@ def test_a_search_that_goes_on_ends_as_one_that_was_not_stopped(model, tmp_path)
         if trial.number == 7:
             raise KeyboardInterrupt
 
-    run(model, tmp_path / "parts", Computed(share=1.2), on_episode_end=stop)
+    run(model, tmp_path / "parts", Computed(share=1.2), callbacks=small.hook(stop))
     (tmp_path / "parts/agent.npz").unlink()  # every lesson is replayed, within the limits of its day
     shutil.rmtree(tmp_path / "cache")
     rest = run(model, tmp_path / "parts", other)
@@ -205,7 +205,7 @@ def test_without_its_prices_a_search_does_not_go_on(model, tmp_path, damage):
         if trial.number == 3:
             raise KeyboardInterrupt
 
-    run(model, tmp_path / "run", Computed(), on_episode_end=stop)
+    run(model, tmp_path / "run", Computed(), callbacks=small.hook(stop))
     path = tmp_path / "run/latency.json"
     if damage == "gone":
         path.unlink()
@@ -323,7 +323,7 @@ def test_a_result_that_cannot_be_written_is_one_sentence_and_the_journal_is_safe
         (tmp_path / "run/base.tflite/taken").mkdir(parents=True, exist_ok=True)
 
     with pytest.raises(amc_tf.RunDirError, match="cannot be written .*directory.*journal is safe"):
-        run(model, tmp_path / "run", Computed(), episodes=2, on_episode_end=in_the_way)
+        run(model, tmp_path / "run", Computed(), episodes=2, callbacks=small.hook(in_the_way))
     assert not [path for path in (tmp_path / "run").iterdir() if "part" in path.name]
     shutil.rmtree(tmp_path / "run/base.tflite")
     assert run(model, tmp_path / "run", Computed(), episodes=2).tflite.exists()

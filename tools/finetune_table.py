@@ -2,9 +2,9 @@
 
 python tools/finetune_table.py --network resnet56_cifar10 --epochs 2 --run-dir runs/finetune
 
-Every row is scored on the reporting images as a .tflite, by the same scorer. Training takes all training images, shifted
-and mirrored, in the same order for both. A run that was stopped goes on where it was when the same command is given
-again; --epochs 0 only compresses and quantises.
+Every row is scored on the reporting images as a .tflite, by the same scorer. Training takes all training images,
+shifted and mirrored, in the same order for both. A run that was stopped goes on where it was when the same command is
+given again; --epochs 0 only compresses and quantises.
 """
 
 import os

@@ -131,6 +131,11 @@ def print_result(result: Result, console: Console | None = None) -> None:
     when = "before fine-tuning"
     if result.untrained is not None:
         when = f"compressed: after fine-tuning, {result.untrained.accuracy:.2%} before it as all others are"
+    if len(result.formats) > 1:
+        table = Table("compressed as", result.scored_by, "latency", "size", "gzipped", "", box=None, pad_edge=False)
+        for row in result.format_rows():
+            table.add_row(*row)
+        console.print(table)
     console.print(f"{result.scored_by} on {result.scored_on}, {when}", highlight=False)
     for sentence in told(result.obstacles):
         console.print(sentence, soft_wrap=True, highlight=False)

@@ -59,6 +59,7 @@ class Evaluator:
     Attributes:
         sample: the examples of `reward_split`.
         candidates: makes the files of candidates.
+        yes_above: see search.metrics.score.
 
     Raises:
         ValueError: the labels do not fit the outputs, or the model's own predictions hold NaN.
@@ -80,7 +81,7 @@ class Evaluator:
         self.pruning, self.cost, self.metric = pruning, cost, metric
         self._base, self._scorer, self._reward = base, scorer, reward
         self._scoring = threading.Lock()  # a caller's metric may keep a state, as those of Keras do
-        self._yes_above: float | None = None  # decided once, by what the original says to the reward examples
+        self.yes_above: float | None = None  # decided once, by what the original says to the reward examples
         # A part of the examples stands for all of them only in a random order; a caller's metric gets them in theirs.
         self.sample = self.hold(reward_split if metric is not None else _shuffled(reward_split))
         self._reconstruction = Reconstruction(pruning, calibration.inputs) if reconstruct else None
@@ -166,9 +167,9 @@ class Evaluator:
         """
         held = self._scorer.hold(split.inputs)
         found = outputs(self._scorer.run(self._base, held))
-        if self._yes_above is None:
-            self._yes_above = threshold(found[0])
-        labels = as_labels(found[0], self._yes_above) if split.labels is None else split.labels
+        if self.yes_above is None:
+            self.yes_above = threshold(found[0])
+        labels = as_labels(found[0], self.yes_above) if split.labels is None else split.labels
         one_hot = labels.ndim == 2 and labels.shape == found[0].shape
         one_each = one_hot or labels.shape in ((len(split),), (len(split), 1))
         try:
@@ -189,7 +190,7 @@ class Evaluator:
 
     def _score_of(self, labels: np.ndarray, found: Sequence[np.ndarray]) -> float:
         with self._scoring:
-            return score(self.metric, labels, found, self._yes_above)
+            return score(self.metric, labels, found, self.yes_above)
 
     def _score(self, tflite: bytes, race: Race | None) -> tuple[float, int]:
         """Accuracy of a candidate, and of how many examples."""
@@ -201,7 +202,7 @@ class Evaluator:
                 found.append(outputs(loaded.run(seen, part)))
                 seen = part
                 so_far = [np.concatenate(arrays) for arrays in zip(*found, strict=True)]
-                accuracy = score(None, self.sample.labels[:seen], so_far, self._yes_above)
+                accuracy = score(None, self.sample.labels[:seen], so_far, self.yes_above)
                 if race.lost(round(accuracy * seen), seen):
                     break
         return accuracy, seen

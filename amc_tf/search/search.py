@@ -67,6 +67,7 @@ class Search:
 
     Attributes:
         interrupted: Whether Ctrl-C ended run().
+        stop_search: Set it to have run() end after the current trial.
 
     Raises:
         ValueError: in_flight is neither 1 nor 2, or units share a name.
@@ -103,7 +104,7 @@ class Search:
         self.schedule = schedule if isinstance(schedule, Schedule) else Schedule(schedule, paper=True)
         self._table, self._seed, self._thresholds, self._guarantee = table, seed, thresholds, guarantee
         self._correction = correction
-        self.interrupted = False
+        self.interrupted = self.stop_search = False
         self._environment = Environment(units, cost, None if limit is None else Budget(units, cost, limit, floor))
         self._lessons = Lessons(agent, self._environment, journal, self._bound, self.schedule.taught)
         self._reward = choose(reward, limit)
@@ -138,6 +139,14 @@ class Search:
         """
         return self._best(self.trials)
 
+    def best_of(self, count: int) -> Trial | None:
+        """The best of the first `count` trials."""
+        return self._best(self.trials[:count])
+
+    def merit(self, trial: Trial) -> float:
+        """What the best trial has most of: reward; where accuracy is guaranteed, little of the base's cost."""
+        return trial.reward if self._guarantee is None else -trial.outcome.cost / trial.outcome.base_cost
+
     def run(self) -> "Search":
         """Runs whatever trials are left. Ctrl-C ends it early, with `interrupted` set and finished trials kept.
 
@@ -170,7 +179,7 @@ class Search:
         for proposal in self.pending:  # of a run() that was stopped
             begin(proposal)
         failures, total = 0, self.schedule.total
-        while len(self.trials) < total:
+        while len(self.trials) < total and not self.stop_search:
             while len(self.pending) < min(self._room, total - len(self.trials)):
                 begin(self.ask())
             proposal = self.pending[0]

@@ -1,0 +1,172 @@
+"""Callbacks of a search, in the manner of Keras's: objects that are told how it goes and may end it.
+
+The training of the result has Keras's own, see `finetune_callbacks` of compress().
+"""
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from amc_tf.search.outcome import Trial
+from amc_tf.search.search import Search
+
+
+class Callback:
+    """Told how a search goes. To be inherited from; methods left out do nothing.
+
+    Attributes:
+        search: the Search: its `trials`, its `best`; `search.stop_search = True` ends it after the current episode.
+    """
+
+    search: Search
+
+    def set_search(self, search: Search) -> None:
+        """Called before all else."""
+        self.search = search
+
+    def on_search_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Called before the first episode of this call; `search.trials` are those of earlier calls."""
+
+    def on_episode_end(self, episode: int, logs: dict[str, Any] | None = None) -> None:
+        """Called after each trial, the original and the uniform network included.
+
+        Args:
+            episode: number of the trial, from 0.
+            logs: "kind", "state" ("complete" or "failed"), "seconds"; of a complete one "reward", "accuracy", "cost",
+                "cost_share" (of the base network's) and "examples" (what it was scored on, where that was a part);
+                from the first one within the budget on "best_reward", "best_accuracy", "best_cost_share".
+        """
+
+    def on_search_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Called after the last episode, also where Ctrl-C or a callback ended the search; logs as of that episode."""
+
+
+class EarlyStopping(Callback):
+    """Ends a search that finds nothing better any more.
+
+    What it knows it takes from the journal, so that a search that goes on ends where it would have.
+
+    Args:
+        patience: episodes without a better network after which the search ends; those that measure the units'
+            sensitivity do not count.
+        min_delta: of the reward, how much better is better; with `max_drop` of the cost's share.
+
+    Raises:
+        ValueError: patience is no whole number of at least 1, or min_delta no number of at least 0.
+    """
+
+    def __init__(self, patience: int = 100, min_delta: float = 0.0):
+        if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
+            raise ValueError(f"patience is {patience!r}; a whole number of episodes of 1 or more is expected.")
+        if isinstance(min_delta, bool) or not isinstance(min_delta, (int, float)) or not 0 <= min_delta < math.inf:
+            raise ValueError(f"min_delta is {min_delta!r}; a number of 0 or more is expected.")
+        self.patience, self.min_delta = patience, min_delta
+
+    def on_search_begin(self, logs=None):
+        self._best: float | None = None
+        self._waited = 0
+        for count in range(1, len(self.search.trials) + 1):
+            self._look(count)
+
+    def on_episode_end(self, episode, logs=None):
+        self._look(episode + 1)
+
+    def _look(self, count: int) -> None:
+        """After `count` trials."""
+        best = self.search.best_of(count)
+        if best is None or self.search.trials[count - 1].kind == "sensitivity":
+            return
+        value = self.search.merit(best)
+        if self._best is None or value > self._best + self.min_delta:
+            self._best, self._waited = value, 0
+            return
+        self._waited += 1
+        if self._waited >= self.patience:
+            self.search.stop_search = True
+
+
+class TensorBoard(Callback):
+    """Writes the search as scalars for TensorBoard: what logs hold of numbers, by episode.
+
+    Args:
+        log_dir: folder for the event files.
+    """
+
+    def __init__(self, log_dir: str | os.PathLike):
+        self.log_dir = Path(log_dir)
+
+    def on_search_begin(self, logs=None):
+        import tensorflow as tf
+
+        self._writer = tf.summary.create_file_writer(str(self.log_dir))
+
+    def on_episode_end(self, episode, logs=None):
+        import tensorflow as tf
+
+        with self._writer.as_default(step=episode):
+            for name, value in (logs or {}).items():
+                if isinstance(value, (int, float)) and not isinstance(value, bool):
+                    tf.summary.scalar(name, value)
+        self._writer.flush()  # so that a search can be watched, and nothing is lost with it
+
+    def on_search_end(self, logs=None):
+        self._writer.close()
+
+
+class Callbacks:
+    """Several callbacks as one, which the search calls.
+
+    Raises:
+        TypeError: one of them is no Callback.
+    """
+
+    def __init__(self, callbacks: Sequence[Callback]):
+        self._all = checked(callbacks)
+
+    def begin(self, search: Search) -> None:
+        """Before the first episode."""
+        for callback in self._all:
+            callback.set_search(search)
+            callback.on_search_begin({})
+
+    def episode(self, trial: Trial, best: Trial | None) -> None:
+        """After each trial."""
+        for callback in self._all:
+            callback.on_episode_end(trial.number, told(trial, best))
+
+    def end(self, search: Search) -> None:
+        """After the last one."""
+        for callback in self._all:
+            callback.on_search_end(told(search.trials[-1], search.best) if search.trials else {})
+
+
+def checked(callbacks: Any) -> tuple[Callback, ...]:
+    """The callbacks as a tuple; TypeError where one is none."""
+    given = tuple(callbacks) if isinstance(callbacks, (list, tuple)) else (callbacks,)
+    for callback in given:
+        if not isinstance(callback, Callback):
+            raise TypeError(
+                f"callbacks holds {callback!r}; objects of amc_tf.callbacks.Callback are expected: those of Keras, for "
+                f"the training, go to finetune_callbacks."
+            )
+    return given
+
+
+def told(trial: Trial, best: Trial | None) -> dict[str, Any]:
+    """The logs of an episode, see Callback.on_episode_end."""
+    logs: dict[str, Any] = {"kind": trial.kind, "state": trial.state, "seconds": trial.seconds}
+    if trial.outcome is not None:
+        logs |= {
+            "reward": trial.reward, "accuracy": trial.outcome.accuracy, "cost": trial.outcome.cost,
+            "cost_share": trial.outcome.cost / trial.outcome.base_cost,
+        }  # fmt: skip
+        if trial.outcome.examples is not None:
+            logs["examples"] = trial.outcome.examples
+    if best is not None:
+        logs |= {
+            "best_reward": best.reward, "best_accuracy": best.outcome.accuracy,
+            "best_cost_share": best.outcome.cost / best.outcome.base_cost,
+        }  # fmt: skip
+    return logs

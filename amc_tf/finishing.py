@@ -1,0 +1,259 @@
+"""Finishing: from a compressed model to what ships: its file in every format, checked, scored and measured."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from amc_tf.cost.stopwatch import Stopwatch
+from amc_tf.data import Split
+from amc_tf.devices.choose import choose
+from amc_tf.devices.interleave import Comparison
+from amc_tf.graph import keras_graph
+from amc_tf.latency import taken
+from amc_tf.pruning.kernels import masks
+from amc_tf.pruning.plan import WEIGHTS
+from amc_tf.result import FLOAT, Format, Result, packed
+from amc_tf.search.metrics import Metric, score
+from amc_tf.tflite import agreement, convert
+from amc_tf.tflite.quantize import quantized
+from amc_tf.tflite.score import Scorer, outputs
+
+_AGREEMENT = 8
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where finished files are scored and measured.
+
+    Attributes:
+        accuracy: of a .tflite on the examples that are reported.
+        compare: a .tflite measured in turns with the base network; None where nothing is measured.
+        base_us: what the base takes.
+    """
+
+    accuracy: Callable[[bytes], float]
+    compare: Callable[[bytes], Comparison] | None = None
+    base_us: float | None = None
+
+    def us(self, comparison: Comparison | None) -> float | None:
+        """Microseconds of a file that was compared with the base: see Stopwatch."""
+        return None if comparison is None else comparison.ratios[1].value * self.base_us
+
+
+@dataclass(frozen=True)
+class Reopening:
+    """What it takes to have the bench of a search again when its own is closed.
+
+    Attributes:
+        inputs, labels: the examples that are reported.
+        metric, yes_above: see search.metrics.score.
+        base: the .tflite that others are measured in turns with.
+        device: as compress() was given it; base_us None where nothing was measured.
+    """
+
+    inputs: tuple[np.ndarray, ...]
+    labels: np.ndarray
+    metric: Metric | None
+    yes_above: float
+    base: bytes
+    device: Any
+    base_us: float | None
+
+    @contextlib.contextmanager
+    def bench(self) -> Iterator[Bench]:
+        """The bench, as long as it is needed.
+
+        Raises:
+            DeviceError: the device is not there any more.
+        """
+        with contextlib.ExitStack() as stack:
+            scorer = stack.enter_context(Scorer())
+            held = scorer.hold(self.inputs)
+
+            def accuracy(tflite: bytes) -> float:
+                return score(self.metric, self.labels, outputs(scorer.run(tflite, held)), self.yes_above)
+
+            if self.base_us is None:
+                yield Bench(accuracy)
+                return
+            device, opened = choose(self.device)
+            if opened:
+                stack.callback(device.close)
+            stopwatch = Stopwatch(device, self.base, base_us=self.base_us)
+            stack.callback(stopwatch.close)
+            yield Bench(accuracy, stopwatch.compare, self.base_us)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A model with its files.
+
+    Attributes:
+        files: format -> the .tflite; float first.
+        formats: the same in numbers.
+        comparison: of the file that the latency is told of, where that was measured.
+        difference: between float file and model, see agreement.verify.
+    """
+
+    files: Mapping[str, bytes]
+    formats: tuple[Format, ...]
+    comparison: Comparison | None
+    difference: float
+
+
+@dataclass(frozen=True)
+class Finishing:
+    """How the models of one search are finished.
+
+    Attributes:
+        shipped: a .tflite as the converter makes it -> the one that ships, see Method.finished.
+        forms: formats to make beside float.
+        timed_form: the one whose latency stands for the network.
+        calibration: examples that int8 is calibrated on, one array (examples, ...) an input.
+        integer_io: whether int8 files take and give int8.
+        examples: a few inputs that file and model are compared on.
+    """
+
+    shipped: Callable[[bytes], bytes]
+    forms: tuple[str, ...]
+    timed_form: str
+    calibration: tuple[np.ndarray, ...]
+    integer_io: bool
+    examples: tuple[np.ndarray, ...] = field(repr=False)
+
+    def file(self, model: Any, form: str) -> bytes:
+        """The .tflite of a model in one format.
+
+        Raises:
+            ConversionError: the model cannot be expressed so.
+        """
+        if form == FLOAT:
+            return self.shipped(convert.convert(model))
+        return quantized(model, form, self.calibration, self.integer_io)
+
+    def __call__(self, model: Any, bench: Bench, known: Mapping[str, tuple[bytes, Comparison | None]] = {}) -> Finished:
+        """Makes, checks, scores and measures all files of a model.
+
+        Args:
+            model: compressed.
+            bench: where that is done.
+            known: format -> (file, comparison) where they were made before.
+
+        Raises:
+            ConversionError: a file cannot be made, or does not compute what the model does.
+            BadPredictions: its outputs hold NaN.
+            DeviceError: the measurement failed.
+        """
+        files: dict[str, bytes] = {}
+        compared: dict[str, Comparison | None] = {}
+        formats = []
+        for form in (FLOAT, *self.forms):
+            files[form], compared[form] = known.get(form) or (self.file(model, form), None)
+            if compared[form] is None and bench.compare is not None:
+                compared[form] = bench.compare(files[form])
+            us = bench.us(compared[form])
+            formats.append(
+                Format(
+                    form, bench.accuracy(files[form]), None if us is None else us / 1e3, len(files[form]),
+                    packed(files[form]),
+                )
+            )  # fmt: skip
+        difference = agreement.verify(model, files[FLOAT], structured(model, self.examples))
+        return Finished(files, tuple(formats), compared[self.timed_form], difference)
+
+
+def finished_again(result: Result, trained: Any, finishing: Finishing, bench: Bench, base: bytes, **changes) -> Result:
+    """A result with its model trained on, its files made, scored and measured anew and written.
+
+    Args:
+        result: of before.
+        trained: in the place of its model.
+        finishing, bench: of the search.
+        base: the .tflite of the base network.
+        changes: other fields of the new result.
+
+    Raises:
+        TypeError, ValueError: the model is not of the same form, or its zeros are gone.
+        AmcError: see Finishing.
+    """
+    check_same(result, trained)
+    found = finishing(trained, bench)
+    line, us = found.formats[0], bench.us(found.comparison)
+    compressed = replace(
+        result.compressed, accuracy=line.accuracy, size_bytes=line.size_bytes, gzip_bytes=line.gzip_bytes,
+        latency_ms=None if us is None else us / 1e3,
+    )  # fmt: skip
+    latency = result.latency
+    if found.comparison is not None:
+        latency = latency | taken(found.comparison)
+    new = replace(
+        result, model=trained, compressed=compressed, untrained=result.untrained or result.compressed,
+        formats=found.formats, difference=found.difference, latency=latency, **changes,
+    )  # fmt: skip
+    new.save(base, found.files)
+    return new
+
+
+def again(finishing: Finishing, reopening: Reopening, base: bytes, result: Result, trained: Any) -> Result:
+    """`finished_again` after the search's own bench was closed; see Result.with_model."""
+    check_same(result, trained)  # before a device is asked for
+    with reopening.bench() as bench:
+        return finished_again(result, trained, finishing, bench, base)
+
+
+def check_same(result: Result, trained: Any) -> None:
+    """Raises where a model is not the result's with other weights."""
+    ours, its = keras_graph.keras_of(result.model), keras_graph.keras_of(trained)
+    if ours is not its:
+        raise TypeError(f"The model is one of {its.__name__}, but the result's of {ours.__name__}; give the same.")
+    graph, weights = keras_graph.read(trained)
+    wanted = keras_graph.read(result.model)[1]
+    shapes = [{path: [a.shape for a in arrays] for path, arrays in found.items()} for found in (weights, wanted)]
+    if shapes[0] != shapes[1]:
+        both = [path for path in wanted if shapes[0].get(path) != shapes[1][path]]
+        both = both or sorted(set(weights) - set(wanted))
+        raise ValueError(
+            f"The model is not the result's: the weights of its layer {both[0]!r} have shapes "
+            f"{shapes[0].get(both[0])}, those of the result's {shapes[1].get(both[0])}; give result.model, trained."
+        )
+    for path, arrays in weights.items():
+        if not all(np.isfinite(array).all() for array in arrays if array.dtype.kind == "f"):
+            raise ValueError(f"The weights of layer {path!r} hold NaN or infinity; give the model of an earlier epoch.")
+    if result.plan.of != WEIGHTS:
+        return
+    for path, (index, mask) in masks(graph, result.plan).items():
+        back = int(np.count_nonzero(weights[path][index][~mask]))
+        if back:
+            raise ValueError(
+                f"{back} weights of layer {path!r} that were pruned are not zero any more; train with "
+                f"amc_tf.finetune(model, data, plan=result.plan), which keeps them so."
+            )
+
+
+def ends(model: Any) -> dict[str, tuple[dict[str, Any], ...]]:
+    """Inputs and outputs of a model's .tflite as plain types, by the names of the fields of a Result."""
+    specs = [(spec.shape, spec.dtype.name) for spec in convert.arguments(model, 1)]
+    made = [((1, *tensor.shape[1:]), getattr(tensor.dtype, "name", tensor.dtype)) for tensor in model.outputs]
+    sides = {"inputs": (convert.input_names(model), specs), "outputs": (convert.output_names(model), made)}
+    return {
+        side: tuple(
+            {"name": name, "shape": [int(size) for size in shape], "dtype": str(dtype)}
+            for name, (shape, dtype) in zip(names, found, strict=True)
+        )
+        for side, (names, found) in sides.items()
+    }
+
+
+def structured(model: Any, inputs: Sequence[np.ndarray]) -> Any:
+    """The inputs in the structure that the model was built with: an array, a list or a dict of arrays."""
+    import tensorflow as tf
+
+    return tf.nest.pack_sequence_as(keras_graph.input_structure(model), list(inputs))
+
+
+def few(split: Split) -> tuple[np.ndarray, ...]:
+    """The inputs of a few examples, on which file and model are compared."""
+    return split.take(np.arange(min(_AGREEMENT, len(split)))).inputs
