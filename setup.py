@@ -6,14 +6,12 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 
-PLOTS = ["matplotlib>=3.8"]  # of tools/compare_methods.py
 ADB = ["adbutils>=2.12"]  # only for the adb binary that its wheels carry, for computers without one
 
 # Every extra by what it is for; [all] is their union.
 EXTRAS = {
     "adb": ADB,
-    "tools": PLOTS,
-    "test": [*ADB, *PLOTS, "pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "ruff>=0.6"],
+    "test": [*ADB, "pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "ruff>=0.6"],
 }
 
 setup(
@@ -37,7 +35,10 @@ setup(
     ],
     packages=find_packages(include=["amc_tf", "amc_tf.*", "models", "models.*"]),
     # The small trained network of the demo and its images ship inside the package.
-    package_data={"models": ["**/*.npz", "**/*.keras", "**/*.h5", "**/*.md", "**/LICENSE*"]},
+    package_data={
+        "amc_tf.report": ["*.jinja"],
+        "models": ["**/*.npz", "**/*.keras", "**/*.h5", "**/*.md", "**/LICENSE*"],
+    },
     # tf-agents 0.19, the newest one, needs pygame 2.1.3, which has no wheel for Python 3.12 or newer (nor has
     # tflite-runtime 2.14).
     python_requires=">=3.10,<3.12",
@@ -57,6 +58,8 @@ setup(
         "platformdirs",
         "click>=8",
         "rich>=13",
+        "jinja2>=3.1",
+        "matplotlib>=3.8",
     ],
     extras_require={**EXTRAS, "all": sorted({wanted for extra in EXTRAS.values() for wanted in extra})},
     entry_points={"console_scripts": ["amc-tf = amc_tf.cli:main"]},

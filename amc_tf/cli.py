@@ -127,6 +127,19 @@ def analyze(model, which, method, as_json, **arguments) -> None:
         console.print(f"not understood: {layer}: {why}", soft_wrap=True, highlight=False)
 
 
+@main.command()
+@click.argument("run_dir", type=click.Path(path_type=Path))
+def report(run_dir) -> None:
+    """Write report.html, MODEL_CARD.md and the pictures of a run directory again.
+
+    Prints the path of the page.
+    """
+    from amc_tf.report import page
+
+    with _one_sentence():
+        click.echo(page.write(run_dir))
+
+
 class _one_sentence:  # noqa: N801 - reads as a statement
     """Ends the command with the sentence of an error instead of a stack trace."""
 
