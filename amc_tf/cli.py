@@ -65,7 +65,18 @@ def _surgery_options(command):
 @click.option("--importance", default="magnitude_in", show_default=True, help="Which channels go first.")
 @click.option("--finetune-epochs", default=0, show_default=True, help="Times through the data to train the result.")
 @click.option("--stage", "stages", type=float, multiple=True, metavar="RATIO",
-              help="Prune to this and fine-tune before the budget (may be repeated, falling).")
+              help="Prune to this and fine-tune before the budget (may be repeated, falling); default with "
+                   "--finetune-epochs: halves, where the budget is below one.")
+@click.option("--one-stage", is_flag=True, help="Prune to the budget at once.")
+@click.option("--distill/--no-distill", default=True, help="Whether fine-tuning learns from the original model too.")
+@click.option("--temperature", default=3.0, show_default=True, help="Of the distillation.")
+@click.option("--distill-weight", default=0.5, show_default=True, help="Of the distillation beside the labels.")
+@click.option("--quantize", multiple=True, type=click.Choice(["int8", "fp16", "dynamic"]),
+              help="Make this format too (may be repeated); the first one ships.")
+@click.option("--integer-io", is_flag=True, help="Let the int8 file take and give int8.")
+@click.option("--patience", type=int, metavar="N", help="End the search after N episodes without a better network.")
+@click.option("--tensorboard", is_flag=True, help="Write scalars to tensorboard/ in the run directory.")
+@click.option("--dry-run", is_flag=True, help="Only say what would happen, what can be reached and how long it takes.")
 @click.option("--calibration-size", default=256, show_default=True, help="Examples for reconstruction and BatchNorm.")
 @click.option("--reward-size", default=2000, show_default=True, help="Examples of the training data to score on.")
 @click.option("--reconstruct/--no-reconstruct", default=True, help="Let kept weights make up for dropped ones.")
@@ -75,23 +86,34 @@ def _surgery_options(command):
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout.")
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 @_surgery_options
-def compress(model, which, data, budget, as_json, quiet, **arguments) -> None:
+def compress(model, which, data, budget, as_json, quiet, stages, one_stage, distill, patience, **arguments) -> None:
     """Search the smaller network that loses least, and make it into a .tflite.
 
     The same command on the same --run-dir goes on where it stopped; Ctrl-C ends it with the best so far.
     """  # fmt: skip
+    from amc_tf.callbacks import EarlyStopping
     from amc_tf.compress import compress as run
-    from amc_tf.report.progress import print_result
+    from amc_tf.report.progress import print_result, say
 
     with _one_sentence():
+        if one_stage and stages:
+            raise ValueError("--stage and --one-stage were given; give one of the two.")
         result = run(
-            _load(model, which),
+            _load(model, which, compiled=arguments["finetune_epochs"] > 0),
+            stages=() if one_stage else stages or None,
+            teacher="original" if distill else None,
+            callbacks=() if patience is None else (EarlyStopping(patience),),
             budget=_budget(budget or ("0.5" if arguments["max_drop"] is None else "none")),
             verbose=not quiet,
             **arguments,
             **(_read(data) if data else {}),
         )
-    if as_json:
+    if arguments["dry_run"]:
+        if as_json:
+            click.echo(json.dumps(result.as_dict()))
+        else:
+            say(result.sentences(), console=Console())
+    elif as_json:
         click.echo(json.dumps(result.summary() | {"tflite": str(result.tflite), "run_dir": str(result.run_dir)}))
     else:
         print_result(result)
@@ -167,9 +189,15 @@ def quiet_keras(which: str):
     return keras
 
 
-def _load(path: Path, which: str):
-    """The model in a file; Keras's own errors become one sentence."""
+def _load(path: Path, which: str, compiled: bool = False):
+    """The model in a file, with its compile settings where they are wanted; Keras's own errors become one sentence."""
     keras = quiet_keras(which)
+    if compiled:
+        try:
+            return keras.models.load_model(path)
+        except Exception:  # a loss or optimizer of the caller's own; a wrong file raises again below
+            said = "it is trained as a classifier, if it can be loaded without its compile settings."
+            Console(stderr=True).print(f"amc-tf: {path} cannot be loaded as it was compiled; {said}", soft_wrap=True)
     try:
         return keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever its parts raise on a wrong file

@@ -21,6 +21,7 @@ from amc_tf.graph import keras_graph
 from amc_tf.graph.graph import digest
 from amc_tf.latency import Latency, missed
 from amc_tf.methods import IMPORTANCE, ROUND_TO, Method
+from amc_tf.preview import Preview, preview
 from amc_tf.pruning.importance import Importance
 from amc_tf.pruning.plan import Plan
 from amc_tf.pruning.pruning import Pruning
@@ -82,8 +83,9 @@ def compress(
     run_dir: str | Path | None = None,
     callbacks: Sequence[Callback] = (),
     tensorboard: bool = False,
+    dry_run: bool = False,
     verbose: bool = True,
-) -> Result:
+) -> Result | Preview:
     """Searches the smaller network that loses least, and makes it into a .tflite.
 
     The same call on the same run directory goes on where it stopped. Ctrl-C ends the search with the best so far.
@@ -141,10 +143,11 @@ def compress(
         run_dir: where journal, plan, model and .tflite go; default: runs/ and a name made of the model and arguments.
         callbacks: objects of amc_tf.callbacks, told of every episode, which may end the search.
         tensorboard: whether to write the search and the fine-tuning as scalars to tensorboard/ in the run directory.
+        dry_run: whether to look ahead only: arguments, data and model are checked, nothing is searched or written.
         verbose: whether to show progress on stderr.
 
     Returns:
-        The Result.
+        The Result; with dry_run a Preview.
 
     Raises:
         TypeError, ValueError: an argument or the data are of the wrong kind, out of range, or do not fit the model.
@@ -158,7 +161,8 @@ def compress(
     finetune_epochs = request.whole("finetune_epochs", finetune_epochs, 0)
     if stages is None:
         stages = halves(budget, target) if finetune_epochs else ()
-    if not isinstance(stages, (list, tuple)) or stages:
+    dry_run = request.switch("dry_run", dry_run)
+    if not isinstance(stages, (list, tuple)) or (stages and not dry_run):
         return staged(compress, locals())
     started = time.monotonic()
     target = request.check(target, method, metric, run_dir)
@@ -195,7 +199,9 @@ def compress(
     if validation_data is not None:
         validation_data = data.load(validation_data, model, "validation_data")
 
+    since = time.monotonic()
     base_tflite = convert.convert(model)
+    conversion = time.monotonic() - since
     costs = way.costs(pruning, base_tflite)
     in_the_way = _obstacles(way, base_tflite, model, verbose)
     if in_the_way == () and device is None and processor_obstacle() is None:
@@ -211,6 +217,14 @@ def compress(
     timed_base = base_tflite if timed_form == FLOAT else finishing.file(model, timed_form)
     for form in forms if timed_form == FLOAT else forms[1:]:
         finishing.file(model, form)  # raises what no candidate could be made into either
+    if dry_run:
+        schedule = Schedule.of(pruning.units, episodes, table, paper, (), len(pruning.thresholds()))
+        return preview(
+            model, pruning, base_tflite, costs, schedule, calibration, reward_split, training,
+            lines(pruning, round_to), conversion, method=method, target=target, budget=budget, stages=tuple(stages),
+            formats=tuple(FILES[form] for form in (FLOAT, *forms)),
+            device=str(getattr(device, "name", device) or "the connected phone, else this computer") if timed else None,
+        )  # fmt: skip
     with contextlib.ExitStack() as stack:
         latency = stack.enter_context(Latency(device, pruning, timed_base, finishing.shipped)) if timed else None
         cost = latency if priced else counted

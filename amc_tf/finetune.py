@@ -17,6 +17,8 @@ from amc_tf.pruning import zeros
 from amc_tf.pruning.kernels import masks, zeroed
 from amc_tf.pruning.plan import Plan
 
+BATCH = 128
+
 
 def finetune(
     model: Any,
@@ -24,7 +26,7 @@ def finetune(
     *,
     plan: Plan | None = None,
     epochs: int = 10,
-    batch_size: int = 128,
+    batch_size: int = BATCH,
     learning_rate: float | None = None,
     validation_data: Any = None,
     callbacks: Sequence[Any] = (),
@@ -116,7 +118,7 @@ def finetune(
 
 
 def check(
-    model: Any, train_data: Any, epochs: int, zeros_stay: bool, batch_size: int = 128, callbacks: Sequence[Any] = ()
+    model: Any, train_data: Any, epochs: int, zeros_stay: bool, batch_size: int = BATCH, callbacks: Sequence[Any] = ()
 ) -> None:
     """Raises what `finetune` would before it trains; for whoever has hours of work to do first.
 

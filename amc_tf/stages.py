@@ -8,6 +8,7 @@ import hashlib
 import io
 import itertools
 import json
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,8 +21,9 @@ import numpy as np
 from amc_tf import request, settings
 from amc_tf.distillation import Distillation
 from amc_tf.errors import RunDirError, TrainingError
+from amc_tf.examples import examples
 from amc_tf.files import write
-from amc_tf.finetune import check, finetune
+from amc_tf.finetune import BATCH, check, finetune
 from amc_tf.finishing import Bench, Finishing, finished_again
 from amc_tf.graph import keras_graph
 from amc_tf.graph.graph import digest
@@ -30,6 +32,7 @@ from amc_tf.pruning.pruning import is_ratio
 from amc_tf.request import ORIGINAL, named
 from amc_tf.result import FILES, Result
 
+_STEPS = 6  # of a training, to know how long one takes
 # target -> the field of Figures that a share is of
 _FIELDS = {"macs": "macs", "flops": "macs", "params": "params", "size": "size_bytes", "latency": "latency_ms"}
 
@@ -57,6 +60,28 @@ class Training:
     def check(self, zeros_stay: bool) -> None:
         """Raises what stands in the way of the training, before the search."""
         check(self.model, self.data, self.epochs, zeros_stay, callbacks=self.callbacks)
+
+    def seconds(self) -> float | None:
+        """About how long the training takes, from a few steps of it on a copy of the whole model, so an upper bound.
+
+        None for data of one batch or of unknown length.
+        """
+        keras, took = keras_graph.keras_of(self.model), []
+
+        def stop(batch: int, logs: Any = None) -> None:
+            took.append(time.monotonic())
+            if len(took) > _STEPS:
+                watch.model.stop_training = True
+
+        watch = keras.callbacks.LambdaCallback(on_train_batch_end=stop)
+        steps = examples(self.data, self.model, keras, BATCH, self.seed, "train_data").steps
+        finetune(
+            self.model, self.data, epochs=1, seed=self.seed, callbacks=[watch], verbose=0,
+            **_taught_by(self.distillation),
+        )  # fmt: skip
+        if steps is None or len(took) < 2:
+            return None
+        return self.epochs * steps * float(np.median(np.diff(took)))
 
     def result(self, result: Result, finishing: Finishing, bench: Bench, base: bytes) -> Result:
         """The result with its model trained on; as it was where the training was lost or ended by Ctrl-C.

@@ -36,10 +36,11 @@ LEVELS = {
     "report": 7,
     "finishing": 8,
     "stages": 9,
-    "compress": 10,
-    "__init__": 11,
-    "cli": 12,
-    "__main__": 13,
+    "preview": 10,
+    "compress": 11,
+    "__init__": 12,
+    "cli": 13,
+    "__main__": 14,
 }
 
 KERAS_INTERNALS = {
