@@ -4,7 +4,7 @@ import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,15 @@ _VARIABLES = {"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE"}
 _FOLDS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"}  # BatchNorm vanishes into these
 
 
-def convert(model: Any) -> bytes:
-    """Converts a Keras model to a .tflite in float32 with the batch fixed to 1, and checks its operators.
+def convert(model: Any, setting: Callable[[Any], None] | None = None) -> bytes:
+    """Converts a Keras model to a .tflite with the batch fixed to 1, in float32 by default, and checks its operators.
 
     The file has one signature whose inputs are named as the model's inputs and whose outputs as the layers that make
     them; the order of both is the model's.
 
     Args:
         model: built functional or Sequential keras.Model (Keras 3) or tf_keras.Model; it is not changed.
+        setting: what is called with the TFLiteConverter before it converts, to have it quantise.
 
     Returns:
         The contents of the .tflite.
@@ -47,7 +48,8 @@ def convert(model: Any) -> bytes:
     def infer(*values):
         return tf.nest.flatten(model(tf.nest.pack_sequence_as(structure, values), training=False))
 
-    tflite = _sign(from_function(infer, arguments(model, 1), model.name), input_names(model), output_names(model))
+    unsigned = from_function(infer, arguments(model, 1), model.name, setting)
+    tflite = _sign(unsigned, input_names(model), output_names(model))
     check(tflite)
     return tflite
 
@@ -62,13 +64,14 @@ def arguments(model: Any, batch: int) -> list:
     ]
 
 
-def from_function(function: Any, specs: list, name: str) -> bytes:
+def from_function(function: Any, specs: list, name: str, setting: Callable[[Any], None] | None = None) -> bytes:
     """What the converter makes of a tf.function: a .tflite without signature, unchecked.
 
     Args:
         function: tf.function.
         specs: the TensorSpecs of its arguments.
         name: of the model that it runs, for messages.
+        setting: see convert.
 
     Raises:
         ConversionError: the function cannot be traced, or not be converted.
@@ -85,7 +88,10 @@ def from_function(function: Any, specs: list, name: str) -> bytes:
                 f"it must accept any batch, 1 included."
             ) from error
         try:
-            return tf.lite.TFLiteConverter.from_concrete_functions([concrete]).convert()
+            converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete])
+            if setting is not None:
+                setting(converter)
+            return converter.convert()
         except Exception as error:  # the converter raises many kinds; its text is pages of its own stack
             raise ConversionError(
                 f"The model {name!r} cannot be expressed in TFLite's own operators ({_complaint(str(error))}); "

@@ -2,6 +2,7 @@
 
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,12 +14,28 @@ from amc_tf.tflite.held import Held
 
 @dataclass(frozen=True)
 class Input:
-    """An input of a .tflite; `index` is the number of its tensor."""
+    """An input of a .tflite; `index` is the number of its tensor, `scale` and `zero` see Output."""
 
     index: int
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype
+    scale: float | None = None
+    zero: int = 0
+
+
+@dataclass(frozen=True)
+class Output:
+    """An output of a .tflite.
+
+    Attributes:
+        index: the number of its tensor.
+        scale, zero: the number q in it stands for scale * (q - zero); scale None where it stands for itself.
+    """
+
+    index: int
+    scale: float | None
+    zero: int
 
 
 @dataclass(frozen=True)
@@ -26,7 +43,7 @@ class Ends:
     """Where a .tflite begins and ends."""
 
     inputs: tuple[Input, ...]
-    outputs: tuple[int, ...]
+    outputs: tuple[Output, ...]
 
 
 def ends_of(data: bytes) -> Ends:
@@ -47,16 +64,30 @@ def ends_of(data: bytes) -> Ends:
         tensors = [(int(number), graph.tensors[number]) for number in inputs]
         return Ends(
             tuple(
-                Input(number, t.name.decode(), tuple(map(int, t.shape if t.shape is not None else ())), _dtype(t.type))
+                Input(
+                    number,
+                    t.name.decode(),
+                    tuple(map(int, t.shape if t.shape is not None else ())),
+                    _dtype(t.type),
+                    *_stands_for(t),
+                )
                 for number, t in tensors
             ),
-            tuple(map(int, results)),
+            tuple(Output(int(number), *_stands_for(graph.tensors[number])) for number in results),
         )
     except (struct.error, ValueError, IndexError, TypeError, AttributeError, MemoryError) as error:
         raise ConversionError(
             f"The .tflite is damaged, perhaps cut short ({next(iter(str(error).splitlines()), type(error).__name__)}); "
             f"make it anew."
         ) from error
+
+
+def _stands_for(tensor: Any) -> tuple[float | None, int]:
+    """Scale and zero of a quantised tensor."""
+    told = tensor.quantization
+    if told is None or told.scale is None or len(told.scale) != 1:
+        return None, 0
+    return float(told.scale[0]), int(told.zeroPoint[0])
 
 
 def _dtype(number: int) -> np.dtype:
@@ -92,7 +123,7 @@ def batch_of(ends: Ends, held: Held) -> int:
                 f"The .tflite's input {given.name!r} takes examples of shape {given.shape[1:]}, but those held are of "
                 f"shape {shape}; convert the model that they belong to."
             )
-        if not _holds(given.dtype, dtype, limits):
+        if given.scale is None and not _holds(given.dtype, dtype, limits):
             raise ConversionError(
                 f"The .tflite's input {given.name!r} is of type {given.dtype}, which cannot hold the examples' "
                 f"{dtype}{f' from {limits[0]} to {limits[1]}' if dtype.kind in 'iu' else ''}; convert the model that "

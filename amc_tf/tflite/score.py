@@ -54,7 +54,8 @@ class Scorer:
 
         Args:
             inputs: one array (examples, ...) for each input of the files that will run on them, in the file's order.
-                They may have any type of numbers; a worker casts them, a batch at a time, to what the file takes.
+                They may have any type of numbers; a worker casts or quantises them, a batch at a time, to what the
+                file takes.
 
         Raises:
             ValueError: no inputs, no examples, not as many in each input, or values that are no numbers.
@@ -116,8 +117,8 @@ class Loaded:
         self._request = {
             "number": crew.open(),
             "examples": held.places,
-            "inputs": [(tensor.index, tensor.dtype.str) for tensor in ends.inputs],
-            "outputs": ends.outputs,
+            "inputs": [(tensor.index, tensor.dtype.str, tensor.scale, tensor.zero) for tensor in ends.inputs],
+            "outputs": [(tensor.index, tensor.scale, tensor.zero) for tensor in ends.outputs],
             "batch": self.batch,
         }
         self._finalizer = weakref.finalize(self, crew.opened.discard, self._request["number"])
@@ -131,8 +132,8 @@ class Loaded:
             urgent: whether it goes before all that waits and is not.
 
         Returns:
-            One array (steps, *the output's shape) for each output, in the order of the file's signature. What has the
-            batch as first side, `outputs` makes (examples, ...).
+            One array (steps, *the output's shape) for each output, in the order of the file's signature; float32 where
+            the file's is quantised. What has the batch as first side, `outputs` makes (examples, ...).
 
         Raises:
             ValueError: there is no such part of the examples, or it is no multiple of the batch; or something is

@@ -67,12 +67,27 @@ def steps(interpreter: Any, request: dict, examples: list[np.ndarray]) -> list[n
     outputs: list[list[np.ndarray]] = [[] for _ in request["outputs"]]
     for start in range(request["start"], request["stop"], request["batch"]):
         interpreter.reset_all_variables()  # what a step computes must not hang on the steps before it
-        for (tensor, dtype), array in zip(request["inputs"], examples, strict=True):
-            interpreter.set_tensor(tensor, np.ascontiguousarray(array[start : start + request["batch"]], dtype))
+        for (tensor, dtype, scale, zero), array in zip(request["inputs"], examples, strict=True):
+            given = array[start : start + request["batch"]]
+            if scale is not None:
+                given = quantised(given, dtype, scale, zero)
+            interpreter.set_tensor(tensor, np.ascontiguousarray(given, dtype))
         interpreter.invoke()
-        for values, tensor in zip(outputs, request["outputs"], strict=True):
+        for values, (tensor, _, _) in zip(outputs, request["outputs"], strict=True):
             values.append(interpreter.get_tensor(tensor))
-    return [np.stack(values) for values in outputs]
+    ends = zip(outputs, request["outputs"], strict=True)
+    return [meant(np.stack(values), scale, zero) for values, (_, scale, zero) in ends]
+
+
+def quantised(values: np.ndarray, dtype: str, scale: float, zero: int) -> np.ndarray:
+    """The nearest numbers that an input of whole numbers can hold, as the operator QUANTIZE makes them."""
+    limits = np.iinfo(dtype)
+    return np.clip(np.round(np.divide(values, scale, dtype=np.float32)) + zero, limits.min, limits.max)
+
+
+def meant(values: np.ndarray, scale: float | None, zero: int) -> np.ndarray:
+    """What an output stands for, as the operator DEQUANTIZE makes it."""
+    return values if scale is None else (values.astype(np.float32) - zero) * np.float32(scale)
 
 
 def reply(channel: socket.socket, head: dict, arrays: list[np.ndarray]) -> None:

@@ -73,6 +73,10 @@ class Shapes:
         """The whole network's file as a ModelT of the schema; not to be changed."""
         return self.probes[0].file
 
+    def tflite(self, widths: Sequence[int]) -> bytes:
+        """A .tflite of the shapes that a plan's has at these widths: good for its time, not for what it computes."""
+        return rewritten(self.model, self.numbers(widths))
+
     def numbers(self, widths: Sequence[int]) -> dict[Place, int]:
         """The numbers that follow the widths, at these widths."""
         lengths = self.lengths(widths).tolist()
@@ -82,7 +86,8 @@ class Shapes:
 def rewritten(
     model: Any, numbers: Mapping[Place, int], constants: Mapping[int, Callable[[Any], np.ndarray]] | None = None
 ) -> bytes:
-    """A .tflite with other numbers at some places; of constants that shrink the leading part of each axis stays.
+    """A .tflite with other numbers at some places; of constants that shrink, and of the scales that they are quantised
+    with, the leading part of each axis stays.
 
     Args:
         model: ModelT in which no two operators share a constant; not changed.
@@ -105,6 +110,10 @@ def rewritten(
         new.shape = np.array([sides.get(tensor, {}).get(axis, side) for axis, side in enumerate(old)], np.int32)
         if new.shapeSignature is not None:
             new.shapeSignature = new.shape
+        if _scales(new) > 1:
+            new.quantization = told = copy.copy(new.quantization)
+            length = new.shape[told.quantizedDimension]
+            told.scale, told.zeroPoint = told.scale[:length], told.zeroPoint[:length]
         data = file.buffers[new.buffer].data
         if data is None:
             continue
@@ -138,7 +147,7 @@ def rewritten(
 def _probe(
     pruning: Pruning, widths: tuple[int, ...], to_tflite: Callable[[Any], bytes], rng: np.random.Generator
 ) -> Probe:
-    """The network of these widths with random weights, all of them different and none of them small."""
+    """The network of these widths with random weights, all of them different and none of a layer's near zero."""
     plan = pruning.plan(widths)
     weights = pruning.sliced(plan)
     channels = {layer for layer, _, _ in pruning.groups.axes}
@@ -155,6 +164,8 @@ def _drawn(rng: np.random.Generator, name: str, array: np.ndarray) -> np.ndarray
     if array.dtype.kind != "f":
         return array
     values = rng.uniform(0.5, 1.5, array.shape)
+    if array.ndim > 1:
+        values /= np.sqrt(np.prod(array.shape[:-1]))  # keeps signals near 1, so that the network can be quantised
     return (values if "variance" in name else values * rng.choice((-1, 1), array.shape)).astype(array.dtype)
 
 
@@ -219,7 +230,7 @@ def _numbers(file: Any):
         shape = [] if tensor.shape is None else tensor.shape
         yield from ((("dim", index, axis), int(side)) for axis, side in enumerate(shape))
         data = file.buffers[tensor.buffer].data
-        if data is not None and tensor.type == _int32():
+        if data is not None and tensor.type == _int32() and not _scales(tensor):  # no bias of a quantised layer
             values = np.frombuffer(np.ascontiguousarray(data), np.int32)
             yield from ((("element", index, position), int(value)) for position, value in enumerate(values))
     for index, operator in enumerate(graph.operators):
@@ -257,6 +268,12 @@ def _unshare(file: Any) -> None:
     for signature in file.signatureDefs or ():
         for named in (*signature.inputs, *signature.outputs):
             named.tensorIndex = numbers[int(named.tensorIndex)]
+
+
+def _scales(tensor: Any) -> int:
+    """How many scales a tensor is quantised with: none, one, or one for each position of an axis."""
+    told = tensor.quantization
+    return 0 if told is None or told.scale is None else len(told.scale)
 
 
 def _int32() -> int:

@@ -1,0 +1,198 @@
+"""Quantised .tflite files of a Keras model: whole numbers (int8), weights of 16 bits, or weights of 8 bits alone."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from amc_tf.errors import ConversionError
+from amc_tf.graph import keras_graph
+from amc_tf.tflite import biases
+from amc_tf.tflite.convert import arguments, convert, input_names
+from amc_tf.tflite.flatbuffer import unpack
+from amc_tf.tflite.operators import names, operators
+
+FORMATS = {
+    "float": "model.tflite",
+    "int8": "model_int8.tflite",
+    "fp16": "model_fp16.tflite",
+    "dynamic": "model_dynamic.tflite",
+}  # name -> file in the run directory
+LEAST_EXAMPLES = 8  # the ranges of fewer are chance
+
+_ROUGH = 4  # examples for a file whose time alone matters
+_LOOPS = {"While", "StatelessWhile"}
+_AT_THE_ENDS = {"QUANTIZE", "DEQUANTIZE"}
+
+
+def quantized(model: Any, form: str, examples: Sequence[np.ndarray] = (), integer_io: bool = False) -> bytes:
+    """Converts a Keras model to a quantised .tflite with batch and signature as `convert` gives them.
+
+    "int8" computes in whole numbers alone: weights with a scale for each output channel, activations with one for each
+    tensor, from the range that the examples show; biases are corrected, see `biases`. "fp16" has weights of 16 bits,
+    which a CPU widens when it loads the file. "dynamic" has weights of 8 bits where a kernel has 1024 or more, and
+    floats between the layers, which the runtime rounds as it goes.
+
+    Args:
+        model: built functional or Sequential keras.Model (Keras 3) or tf_keras.Model; it is not changed.
+        form: "int8", "fp16" or "dynamic".
+        examples: one array (examples, ...) for each input of the model, in its order, for "int8"; some hundreds do.
+        integer_io: whether inputs and outputs of an "int8" file are int8 too instead of float32; inputs that are whole
+            numbers in the model stay what they are.
+
+    Returns:
+        The contents of the .tflite.
+
+    Raises:
+        TypeError: not a Keras model.
+        ValueError: there is no such form, integer_io without "int8", or the examples are not those of the model.
+        UnsupportedModel: a subclassed or unbuilt model, or one whose inputs leave a size open.
+        ConversionError: the converter cannot express the model so: a layer has no kernel of whole numbers, a number is
+            NaN or too large, or there are too few examples.
+    """
+    _check_form(form, integer_io)
+    if form != "int8":
+        tflite = convert(model, _by_weights(form))
+        _check_finite(model, tflite)
+        return tflite
+    return biases.corrected(*_of_whole_numbers(model, examples, LEAST_EXAMPLES, integer_io))
+
+
+def rough(form: str, examples: Sequence[np.ndarray] = (), integer_io: bool = False) -> Callable[[Any], bytes]:
+    """What makes quantised files whose time alone matters, Keras model -> .tflite, for `Shapes` and `LatencyTable`.
+
+    The files hold the operators and shapes of those of `quantized`, and scales of a few examples. Weights of 16 bits
+    take a CPU no other time than floats, so for "fp16" that is what it makes.
+
+    Args:
+        form, examples, integer_io: as of `quantized`.
+    """
+    _check_form(form, integer_io)
+    if form == "fp16":
+        return convert
+    if form == "dynamic":
+        return lambda model: convert(model, _by_weights(form))
+    few = [array[:_ROUGH] for array in examples]
+    return lambda model: _of_whole_numbers(model, few, 1, integer_io)[0]
+
+
+def _check_form(form: str, integer_io: bool) -> None:
+    if form not in FORMATS or form == "float":
+        expected = ", ".join(repr(name) for name in FORMATS if name != "float")
+        raise ValueError(f"The form to quantise to is {form!r}; expected one of {expected}.")
+    if integer_io and form != "int8":
+        raise ValueError(f"integer_io is {integer_io!r} with {form!r}; leave it out, or quantise to 'int8'.")
+
+
+def _by_weights(form: str) -> Callable[[Any], None]:
+    def setting(converter: Any) -> None:
+        import tensorflow as tf
+
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if form == "fp16":
+            converter.target_spec.supported_types = [tf.float16]
+
+    return setting
+
+
+def _of_whole_numbers(
+    model: Any, examples: Sequence[np.ndarray], least: int, integer_io: bool
+) -> tuple[bytes, bytes, list[np.ndarray]]:
+    """An int8 file, the same network's in floats, and the examples in the types that it takes."""
+    keras_graph.check(model)
+    arrays = _arrays(model, examples, least)
+    flat = convert(model)
+    _check_finite(model, flat)
+    if operators(flat)["WHILE"]:  # with which the converter would end this process
+        raise ConversionError(
+            f"The model {model.name!r} has a layer that loops, such as LSTM or GRU, which cannot be quantised to int8; "
+            f"take 'dynamic' or 'fp16', or freeze the length with unroll=True."
+        )
+
+    def setting(converter: Any) -> None:
+        import tensorflow as tf
+
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.representative_dataset = lambda: (
+            [array[number : number + 1] for array in arrays] for number in range(len(arrays[0]))
+        )
+        if integer_io:
+            converter.inference_input_type = converter.inference_output_type = tf.int8
+
+    tflite = convert(model, setting)
+    _check_integers(model, tflite)
+    _check_finite(model, tflite)
+    return tflite, flat, arrays
+
+
+def _arrays(model: Any, examples: Sequence[np.ndarray], least: int) -> list[np.ndarray]:
+    """The examples in the types that the model takes."""
+    specs = arguments(model, 1)
+    if len(examples) != len(specs):
+        raise ValueError(
+            f"The examples are {len(examples)} arrays, but the model {model.name!r} has {len(specs)} inputs; give one "
+            f"array (examples, ...) for each."
+        )
+    arrays = [np.asarray(a, spec.dtype.as_numpy_dtype) for a, spec in zip(examples, specs, strict=True)]
+    shapes = [array.shape for array in arrays]
+    if any(shape[1:] != tuple(spec.shape)[1:] for shape, spec in zip(shapes, specs, strict=True)):
+        raise ValueError(
+            f"The examples have shapes {shapes}, but the model {model.name!r} takes batches of shapes "
+            f"{[tuple(spec.shape)[1:] for spec in specs]}; give examples of this very model."
+        )
+    if len({shape[0] for shape in shapes}) > 1:
+        raise ValueError(f"The examples have shapes {shapes}; give the same number of examples for each input.")
+    if len(arrays[0]) < least:
+        raise ConversionError(
+            f"There are {len(arrays[0])} examples to quantise the model {model.name!r} to int8 by, but the range of "
+            f"numbers between its layers takes at least {least}; give some hundreds."
+        )
+    for array, name in zip(arrays, input_names(model), strict=True):
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ConversionError(
+                f"The examples for input {name!r} of the model {model.name!r} hold NaN or infinity, so that nothing "
+                f"can be quantised by them; clean them first."
+            )
+    return arrays
+
+
+def _check_integers(model: Any, tflite: bytes) -> None:
+    """Refuses a file that computes in floats anywhere but where it begins and ends."""
+    from ai_edge_litert.schema_py_generated import TensorType
+
+    file = unpack(tflite)
+    graph = file.subgraphs[0]
+    ends = {int(tensor) for tensor in (*graph.inputs, *graph.outputs)}
+    found = []
+    for name, operator in zip(names(file), graph.operators, strict=True):
+        floats = {int(t) for t in (*operator.inputs, *operator.outputs) if t >= 0}
+        floats = {t for t in floats if graph.tensors[t].type == TensorType.FLOAT32}
+        if not floats or (name in _AT_THE_ENDS and floats <= ends):
+            continue
+        if name not in _AT_THE_ENDS:  # the others stand around those
+            made = graph.tensors[operator.outputs[0]].name.decode()
+            found.append(f"{name} ({made})")
+    if found:
+        raise ConversionError(
+            f"The model {model.name!r} cannot be quantised to int8, since TFLite has no kernel of whole numbers for "
+            f"{', '.join(found)}; replace these layers, or take 'dynamic' or 'fp16'."
+        )
+
+
+def _check_finite(model: Any, tflite: bytes) -> None:
+    """Refuses a file with NaN or infinity among its constants or scales."""
+    from ai_edge_litert.schema_py_generated import TensorType
+
+    file = unpack(tflite)
+    types = {TensorType.FLOAT32: np.float32, TensorType.FLOAT16: np.float16}
+    for tensor in file.subgraphs[0].tensors:
+        data, told = file.buffers[tensor.buffer].data, tensor.quantization
+        scales = [] if told is None or told.scale is None else told.scale
+        constant = data is not None and tensor.type in types
+        values = np.frombuffer(np.ascontiguousarray(data), types[tensor.type]) if constant else []
+        if not (np.isfinite(scales).all() and np.isfinite(values).all()):
+            raise ConversionError(
+                f"The model {model.name!r} cannot be quantised, since {(tensor.name or b'').decode()!r} in its .tflite "
+                f"holds NaN, infinity or a number too large for 16 bits; look for NaN among its weights."
+            )
