@@ -11,7 +11,7 @@ from amc_tf.report.record import Record
 from amc_tf.report.table import Column, Line
 from amc_tf.report.templates import environment
 
-_PAGE, _PICTURES, _CARD = "report.html", "report", "MODEL_CARD.md"
+PAGE, _PICTURES, _CARD = "report.html", "report", "MODEL_CARD.md"
 _MOST = 12  # names on one line
 _WEIGHTS = "magnitude"
 
@@ -42,7 +42,7 @@ def write(run_dir: str | Path) -> Path:
     for picture in pictures.values():
         write_file(picture.png, folder / _PICTURES / f"{picture.name}.png")
     write_file(card.made(found).encode(), folder / _CARD)
-    return write_file(html(found, pictures).encode(), folder / _PAGE)
+    return write_file(html(found, pictures).encode(), folder / PAGE)
 
 
 def html(found: Record, pictures: Mapping[str, plots.Picture]) -> str:

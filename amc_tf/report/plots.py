@@ -116,6 +116,7 @@ def _saved(name: str, figure: Any) -> Picture:
     svg, png = io.StringIO(), io.BytesIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     figure.savefig(svg, format="svg", transparent=True, metadata=nothing)
+    figure.set_layout_engine("none")  # all lies where it did, and need not be laid out again
     figure.savefig(png, format="png", dpi=_DPI, facecolor="white", metadata={"Software": None})
     return Picture(name, _embedded(name, svg.getvalue()), png.getvalue())
 
@@ -153,12 +154,13 @@ def _units(record: Record) -> Any:
     _bars(axes, places[free], keep[free], half, BLUE, "kept")
     _bars(axes, places[~free], keep[~free], half, FROZEN, "frozen")
     uniform = record.of_kind("uniform")
-    if uniform is not None and count <= _GAPS:
-        even = [(place, uniform.keep_ratios.get(each.name)) for place, each in zip(places, record.units, strict=True)]
-        even = [pair for pair, each in zip(even, record.units, strict=True) if pair[1] is not None and not each.frozen]
-        if even:
-            x, y = np.array(even).T
-            axes.hlines(y, x - half, x + half, color=INK, linewidth=1.2, label="uniform plan")
+    if uniform is not None:
+        even = [np.nan if each.frozen else uniform.keep_ratios.get(each.name, np.nan) for each in record.units]
+        if count <= _GAPS:
+            axes.hlines(even, places - half, places + half, color=INK, linewidth=1.2, label="uniform plan")
+        else:  # one line for all
+            edges = np.arange(count + 1) + 0.5
+            axes.stairs(even, edges, baseline=None, color=INK, linewidth=0.8, label="uniform plan")
     axes.set(xlim=(0.4, max(count, _FEWEST) + 0.6), ylim=(0, 1.015), ylabel="keep ratio")
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
     axes.grid(axis="x", visible=False)

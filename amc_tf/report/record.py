@@ -10,10 +10,11 @@ from amc_tf.devices.timing import Timing
 from amc_tf.errors import RunDirError
 from amc_tf.pruning.plan import Plan
 from amc_tf.report.ends import End, ends
-from amc_tf.result import FILES, FLOAT, Figures
+from amc_tf.result import FLOAT, Figures
 from amc_tf.search.guarantee import Guarantee
 from amc_tf.search.outcome import Trial
 
+_ONLY = "model.tflite"  # the file that shipped when there were no other formats
 
 @dataclass(frozen=True)
 class Unit:
@@ -197,7 +198,7 @@ def read(run_dir: str | Path) -> Record:
         raise RunDirError(f"{folder / 'plan.json'} is damaged ({error}); run the same search again.") from error
     try:
         units = _units(result.get("units"), trials, plan)
-        tflite = str(result.get("tflite") or FILES[FLOAT])
+        tflite = str(result.get("tflite") or _ONLY)
         inputs, outputs = ends(folder / tflite) or (_ends(result.get("inputs")), _ends(result.get("outputs")))
         return Record(
             name=folder.resolve().name,

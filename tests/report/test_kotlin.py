@@ -1,0 +1,43 @@
+"""The Kotlin that runs a file on Android."""
+
+from amc_tf.report.ends import End
+from amc_tf.report.kotlin import snippet
+
+IMAGE, LOGITS = End("image", (1, 32, 32, 3), "float32"), End("head", (1, 10), "float32")
+
+
+def test_one_input_and_one_output():
+    source = snippet("model.tflite", [IMAGE], [LOGITS])
+    assert 'CompiledModel.create(context.assets, "model.tflite", CompiledModel.Options(Accelerator.CPU))' in source
+    assert "fun run(input: FloatArray): FloatArray" in source and "require(input.size == 32 * 32 * 3)" in source
+    assert "inputs[0].writeFloat(input)" in source and "outputs[0].readFloat()" in source
+    assert source.count("{") == source.count("}") and source.count("(") == source.count(")")
+
+
+def test_integers_are_written_as_bytes():
+    source = snippet("model_int8.tflite", [End("image", (1, 8), "int8", 0.5, 3)], [LOGITS])
+    assert "fun run(input: ByteArray): FloatArray" in source and "writeInt8(input)" in source
+    assert "require(input.size == 8)" in source
+
+
+def test_several_ends_go_by_their_names():
+    source = snippet("model.tflite", [IMAGE, End('a "$b"', (1,), "int32")], [LOGITS, End("mask", (1, 4), "bool")])
+    assert "fun run(input0: FloatArray, input1: IntArray): List<Any>" in source
+    assert 'inputs.getValue("a \\"\\$b\\"").writeInt(input1)' in source  # $ would begin a template
+    assert '"mask" to model.createOutputBuffer("mask")' in source and '"mask").readBoolean()' in source
+    assert source.count("{") == source.count("}") and source.count("(") == source.count(")")
+
+
+def test_a_name_cannot_end_the_comment():
+    assert "*/ x" not in snippet("m.tflite", [IMAGE, End("*/ x", (1,), "int32")], [LOGITS]).split("fun run")[0].split(
+        "/**"
+    )[1]  # fmt: skip
+
+
+def test_a_type_without_a_method_gets_no_source():
+    assert snippet("model.tflite", [End("image", (1, 8), "uint8")], [LOGITS]) is None
+
+
+def test_unknown_ends_are_taken_for_one_of_each():
+    source = snippet("model.tflite", (), ())
+    assert "fun run(input: FloatArray): FloatArray" in source and "require" not in source

@@ -1,0 +1,201 @@
+"""The report, as files: the same bytes for the same run, whatever is in it."""
+
+import math
+import re
+from html.parser import HTMLParser
+
+import matplotlib
+import pytest
+from click.testing import CliRunner
+
+from amc_tf.cli import main
+from amc_tf.report import page, plots, record
+from tests.report import runs
+
+HOSTILE = '<img src="http://evil.test/x" onerror=alert(1)>{}|`$x^2$ & \'q\''
+VOID = {"meta", "link", "br"}
+
+
+def form(name, file, accuracy, ms, size):
+    figures = {"accuracy": accuracy, "latency_ms": ms, "size_bytes": size, "gzip_bytes": size}
+    return {"format": name, "file": file} | figures
+
+
+def full(folder, **more):
+    """A run with all that a run can have."""
+    epochs = [math.exp(-epoch / 4) for epoch in range(12)]
+    return runs.run(
+        folder, base=runs.figures(0.9, 1.0, latency_ms=20.1), compressed=runs.figures(0.88, 0.5, latency_ms=10.05),
+        uniform=runs.figures(0.76, 0.5, latency_ms=10.5), untrained=runs.figures(0.83, 0.5, latency_ms=10.05),
+        latency=runs.latency(), tflite="model_int8.tflite",
+        formats=[form("float", "model.tflite", 0.88, 10.05, 1_720_000),
+                 form("int8", "model_int8.tflite", 0.8745, 4.2, 470_000),
+                 form("fp16", "model_fp16.tflite", 0.879, None, 870_000)],
+        training={"epochs": 12, "distilled": True, "temperature": 4.0, "weight": 0.7, "history": {
+            "loss": [1.5 * left + 0.3 for left in epochs], "accuracy": [0.9 - 0.4 * left for left in epochs],
+            "val_accuracy": [None, *(0.88 - 0.4 * left for left in epochs[1:])],
+        }}, **more,
+    )  # fmt: skip
+
+
+class Seen(HTMLParser):
+    """Text, ids, addresses and elements of a page; fails where an element is not closed."""
+
+    def __init__(self, source):
+        super().__init__()
+        self.text, self.ids, self.addresses, self.elements, self._open = "", [], [], set(), []
+        self.feed(source)
+        assert not self._open
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.add(tag)
+        if tag not in VOID:
+            self._open.append(tag)
+        self._take(attributes)
+
+    def handle_startendtag(self, tag, attributes):
+        self.elements.add(tag)
+        self._take(attributes)
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        if self._open[-1:] != ["style"]:
+            self.text += f"{data} "  # neighbours in a table are words of their own
+
+    def _take(self, attributes):
+        for name, value in attributes:
+            assert not name.startswith("on")
+            if name == "id":
+                self.ids.append(value)
+            elif name in ("src", "href", "xlink:href", "action", "data", "srcset"):
+                self.addresses.append(value)
+
+
+def text(source):
+    """What stands on a page, with single spaces."""
+    return " ".join(Seen(source).text.split())
+
+
+def told(folder):
+    """What stands on the page of a run; without its pictures, which take their time."""
+    return text(page.html(record.read(folder), {}))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = full(tmp_path_factory.mktemp("page") / "mobile")
+    page.write(folder)
+    return folder
+
+
+def test_every_format_is_in_the_table_and_the_one_that_ships_above_it(folder):
+    found = text((folder / "report.html").read_text())
+    for part in (
+        "accuracy 87.45% −2.55 points, from 90.00%", "latency 4.20 ms 20.9% of 20.10 ms",
+        "original base.tflite 90.00% 20.10 3.441 3.194 125.5 857.1",
+        "uniform, not fine-tuned 76.00% −14.00 points 10.50 52.2%",
+        "compressed, before fine-tuning 83.00% −7.00 points 10.05 50.0%",
+        "compressed, fine-tuned, float model.tflite 88.00% −2.00 points 10.05 50.0% 1.720 50.0%",
+        "compressed, fine-tuned, int8 model_int8.tflite 87.45% −2.55 points 4.20 20.9% 0.470 13.7%",
+        "compressed, fine-tuned, fp16 model_fp16.tflite 87.90% −2.10 points – 0.870 25.3%",
+        "it is an output of the model head", "1 of 22 trials failed", "BadPredictions: all NaN. 5",
+        "50.0% of the original's time (95% interval 48.0% to 52.0%)", "model Pixel 8", "before: celsius 40.0",
+        "distilled from the original network (temperature 4, weight 0.7): 83.00% before, 88.00% after",
+        "No latency was measured of: fp16.", 'context.assets, "model_int8.tflite"', "keras 3.15.1",
+    ):  # fmt: skip
+        assert part in found
+
+
+def test_the_page_needs_nothing_from_outside(folder):
+    parsed = Seen((folder / "report.html").read_text())
+    assert "script" not in parsed.elements and parsed.elements >= {"svg", "table", "details"}
+    assert {address for address in parsed.addresses if not address.startswith("#")} == {"data:,"}
+    assert {address[1:] for address in parsed.addresses if address.startswith("#")} <= set(parsed.ids)
+    assert len(parsed.ids) == len(set(parsed.ids))
+    assert "@import" not in (folder / "report.html").read_text()
+
+
+def test_the_same_run_gives_the_same_bytes_and_the_callers_plots_stay_as_they_are(folder):
+    def files():
+        names = ("report.html", "MODEL_CARD.md", *(f"report/{path.name}" for path in (folder / "report").iterdir()))
+        return {name: (folder / name).read_bytes() for name in names}
+
+    first, settings = files(), dict(matplotlib.rcParams)
+    page.write(folder)
+    assert files() == first and dict(matplotlib.rcParams) == settings
+    pictures = {name: data for name, data in first.items() if name.endswith(".png")}
+    assert set(pictures) == {f"report/{name}.png" for name in ("units", "search", "front", "latency", "training")}
+    assert all(png.startswith(b"\x89PNG") for png in pictures.values())
+
+
+def test_the_colours_of_the_pictures_are_the_pages(folder):
+    svg = "".join(re.findall(r"<svg.*?</svg>", (folder / "report.html").read_text(), re.DOTALL))
+    assert "var(--blue)" in svg and not set(re.findall(r"(?:fill|stroke): ?(#\w+)", svg))
+
+
+def test_names_from_users_stay_text(tmp_path):
+    folder = runs.run(
+        tmp_path / "<i>run", free=3, names=HOSTILE, scored_on="<script>", obstacles=["<script>alert(1)</script>"],
+        method="magnitude", inputs=[{"name": "<script>", "shape": [1, 2], "dtype": "float32"}],
+    )  # fmt: skip
+    page.write(folder)
+    parsed = Seen((folder / "report.html").read_text())
+    assert not {"img", "script"} & parsed.elements and parsed.text.count("<i>run") == 3  # title, heading and foot
+    assert HOSTILE.format(0) in parsed.text and "<script>alert(1)</script>" in parsed.text
+    assert "# Model card: `<i>run`" in (folder / "MODEL_CARD.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"method": "magnitude", "target": "params", "obstacles": ["a Conv is in the way."]}, "a Conv is in the way."),
+        ({"interrupted": True}, "stopped after 20 of 20 episodes"),
+        ({"scored_by": "metric", "base": runs.figures(-2.0, 1.0)}, "metric 0.83 +2.83, from -2"),
+        ({"scored_by": "agreement", "scored_on": "generated noise"}, "There were no labels"),
+        ({"budget": None, "limit": None, "max_drop": 0.5}, "for the lowest MACs at a loss of at most 0.5 points"),
+        ({"budget": "60 MMAC", "limit": 6e7}, "to a budget of 60 MMAC (MACs)"),
+        ({"uniform": None}, "Nothing was fine-tuned"),
+        ({"tried": 0}, "0 networks tried"),
+        ({"training": {"epochs": 1, "distilled": False, "history": {}}}, "1 epoch through the training data, without"),
+        ({"latency": runs.latency() | {"format": "int8", "ratio_low": None, "ratio_high": None}}, "timed as int8"),
+        ({"outputs": [{"name": "y", "shape": [1], "dtype": "uint8"}]}, "no buffer for one of these types"),
+    ],
+)
+def test_every_sort_of_run_has_a_page(tmp_path, more, says):
+    assert says in told(runs.run(tmp_path / "run", **more))
+
+
+def test_an_old_run_has_a_page_with_its_pictures(tmp_path):
+    folder = runs.old(tmp_path / "run")
+    assert set(pictures := plots.drawn(record.read(folder))) == {"units", "search", "front"}
+    found = text(page.html(record.read(folder), pictures))
+    assert "compressed model.tflite 83.00% −7.00 points" in found and "does not say which" in found
+    assert "does not record the inputs and outputs" in found
+
+
+def test_a_search_that_tried_nothing_has_its_pictures(tmp_path):
+    folder = runs.run(tmp_path / "run", tried=0, scored_by="metric")
+    assert set(plots.drawn(record.read(folder))) == {"units", "search", "front"}
+
+
+def test_the_card_has_the_figures(folder):
+    card = (folder / "MODEL_CARD.md").read_text()
+    assert "| compressed, fine-tuned, int8 | `model_int8.tflite` | 87.45% | 4.20 | 0.470 | 0.470 | 62.7 |" in card
+    assert "| input | `image` | 1 × 32 × 32 × 3 | float32 |" in card and "```kotlin" in card
+    assert "- `model`: `Pixel 8`" in card and "{{" not in card and "{%" not in card
+
+
+def test_the_command_prints_where_the_page_is(tmp_path):
+    folder = runs.run(tmp_path / "run", free=1, tried=1)
+    done = CliRunner().invoke(main, ["report", str(folder)])
+    assert (done.exit_code, done.output.strip()) == (0, str(folder / "report.html"))
+
+
+@pytest.mark.parametrize("name", ["empty", "missing"])
+def test_the_command_says_in_a_sentence_what_is_no_run_directory(tmp_path, name):
+    (tmp_path / "empty").mkdir()
+    done = CliRunner().invoke(main, ["report", str(tmp_path / name)])
+    assert done.exit_code == 2 and done.output.startswith("amc-tf: ") and len(done.output.splitlines()) == 1
+    assert str(tmp_path / name) in done.output.replace("\n", "")
