@@ -176,7 +176,7 @@ def _random(rng, name: str, value: np.ndarray) -> np.ndarray:
     return rng.normal(0, 0.1, value.shape) if name in ("bias", "beta") else value
 
 
-def _calibrate(model, inputs: np.ndarray) -> dict[str, tuple[np.ndarray, ...]]:
+def calibrate(model, inputs: np.ndarray) -> dict[str, tuple[np.ndarray, ...]]:
     """Sets the BatchNorm statistics to those that the inputs give; returns those layers' weights by path.
 
     Without this the signal of a deep network with random weights dies or explodes, and any two networks agree.
@@ -220,7 +220,7 @@ def agreement(model, seed: int = 0) -> Agreement:
     kept = plan.kept(groups)
     inputs = rng.uniform(0, 255, size=(8, *graph.shapes[graph.inputs[0]])).astype("float32")
     masked = plan.masked(model)
-    weights |= _calibrate(masked, inputs)
+    weights |= calibrate(masked, inputs)
     sliced = rewrite.sliced(groups, kept, weights)
     smaller = rewrite.rewrite(model, groups, kept, sliced)
     given, expected = (np.asarray(network(inputs, training=False)) for network in (smaller, masked))
