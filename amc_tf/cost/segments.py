@@ -17,6 +17,7 @@ _WORK = 4e6  # multiplications that a small model should have at least: some 100
 _MOST_COPIES = 8
 _COLD_BYTES = 4 << 20  # of weights, more than the second-level cache of a core: in a network they are not in it either
 _MOST_COLD_COPIES = 16
+_FLOAT32 = 0  # of the schema's TensorType
 _WORK_OF_AN_ELEMENT = 10  # what moving one element costs beside a multiplication, roughly
 
 
@@ -96,6 +97,8 @@ def _segment(shapes: Shapes, operators: tuple[int, ...], called: list[str]) -> S
         sides = [int(side) for side in graph.tensors[tensor].shape] if graph.tensors[tensor].shape is not None else []
         follows = [places.get(("dim", tensor, axis)) for axis in range(len(sides))]
         kind.append(tuple(s if r is None else f"row {rows.index(r)}" for s, r in zip(sides, follows, strict=True)))
+        if graph.tensors[tensor].type != _FLOAT32:
+            kind.append(int(graph.tensors[tensor].type))
     return Segment(operators, rows, tuple(kind))
 
 
@@ -173,7 +176,7 @@ def _copies(model: Any) -> int:
     graph = model.subgraphs[0]
     count = np.clip(np.ceil(_WORK / max(1.0, _work(model))), 1, _MOST_COPIES)
     weights = sum(buffer.data.size for buffer in model.buffers if buffer.data is not None)
-    outputs = sum(4 * float(np.prod(graph.tensors[tensor].shape)) for tensor in graph.outputs)
+    outputs = sum(_bytes(graph.tensors[tensor]) for tensor in graph.outputs)
     if weights > outputs:
         count = max(count, min(np.ceil(_COLD_BYTES / weights), _MOST_COLD_COPIES))
     return int(count)
@@ -193,3 +196,8 @@ def _work(model: Any) -> float:
         channels = max(1, int(shape[-1])) if len(shape) else 1
         work += made * max([_WORK_OF_AN_ELEMENT, *(float(w) / channels for w in weights)])
     return work
+
+
+def _bytes(tensor: Any) -> float:
+    """How much room a tensor of floats or of whole numbers of 8 bits takes."""
+    return (4 if tensor.type == _FLOAT32 else 1) * float(np.prod(tensor.shape))

@@ -46,8 +46,8 @@ def corrected(tflite: bytes, flat: bytes, examples: Sequence[np.ndarray]) -> byt
     changes: dict[int, list[np.ndarray]] = {}  # by tensor: calls of one layer may share a bias
     for (name, whole), (_, operator) in pairs:
         bias = int(whole.inputs[2]) if len(whole.inputs) > 2 else -1
-        if bias < 0:
-            continue
+        if bias < 0 or rounded.buffers[rounded.subgraphs[0].tensors[bias].buffer].data is None:
+            continue  # it has none, or one that is computed
         error = _error(rounded, whole, exact, operator)
         if error is not None:
             shape = exact.subgraphs[0].tensors[operator.outputs[0]].shape
@@ -68,7 +68,7 @@ def _layers(file: Any) -> list[tuple[str, Any]]:
 
 
 def _means(file: Any, wanted: Sequence[int], examples: Sequence[np.ndarray]) -> dict[int, np.ndarray]:
-    """The mean of tensors over examples, each of the tensor's shape without the batch."""
+    """The mean of tensors over examples, each of the tensor's shape."""
     from ai_edge_litert.interpreter import Interpreter
 
     showing, graph = copy.copy(file), copy.copy(file.subgraphs[0])
@@ -86,7 +86,7 @@ def _means(file: Any, wanted: Sequence[int], examples: Sequence[np.ndarray]) -> 
             interpreter.set_tensor(tensor, array[number : number + 1])
         interpreter.invoke()
         for tensor in wanted:
-            sums[tensor] = sums[tensor] + interpreter.get_tensor(tensor)[0]
+            sums[tensor] = sums[tensor] + interpreter.get_tensor(tensor)
     return {tensor: total / count for tensor, total in sums.items()}
 
 
@@ -104,7 +104,7 @@ def _error(rounded: Any, whole: Any, exact: Any, operator: Any) -> np.ndarray | 
     return error if (np.abs(error) <= steps).all() else None
 
 
-def _of_convolution(mean: np.ndarray, error: np.ndarray, options: Any, shape: Sequence[int]) -> np.ndarray | None:
+def _of_convolution(mean: np.ndarray, error: np.ndarray, options: Any, shape: Sequence[int]) -> np.ndarray:
     """What errors (out, height, width, in) of a kernel add to each output, (out,)."""
     taps = _taps(mean, error.shape[1:3], options, shape)
     groups = mean.shape[-1] // error.shape[-1]
@@ -133,9 +133,9 @@ def _taps(mean: np.ndarray, kernel: Sequence[int], options: Any, shape: Sequence
     pads = [(0, 0)] * 3
     if options.padding == _SAME:
         reach = [span + (side - 1) * dilation for span, side, dilation in zip(spans, kernel, dilations, strict=True)]
-        missing = [max(0, needed - side) for needed, side in zip(reach, mean.shape[:2], strict=True)]
+        missing = [max(0, needed - side) for needed, side in zip(reach, mean.shape[1:3], strict=True)]
         pads = [*((lack // 2, lack - lack // 2) for lack in missing), (0, 0)]
-    padded = np.pad(mean, pads)
+    padded = np.pad(mean[0], pads)
     taps = np.empty((*kernel, mean.shape[-1]), np.float64)
     for row, column in np.ndindex(*kernel):
         read = padded[row * dilations[0] :, column * dilations[1] :]

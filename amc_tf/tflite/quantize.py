@@ -51,10 +51,10 @@ def quantized(model: Any, form: str, examples: Sequence[np.ndarray] = (), intege
             NaN or too large, or there are too few examples.
     """
     _check_form(form, integer_io)
+    keras_graph.check(model)
+    _check_weights(model, form)
     if form != "int8":
-        tflite = convert(model, _by_weights(form))
-        _check_finite(model, tflite)
-        return tflite
+        return convert(model, _by_weights(form))
     return biases.corrected(*_of_whole_numbers(model, examples, LEAST_EXAMPLES, integer_io))
 
 
@@ -84,6 +84,18 @@ def _check_form(form: str, integer_io: bool) -> None:
         raise ValueError(f"integer_io is {integer_io!r} with {form!r}; leave it out, or quantise to 'int8'.")
 
 
+def _check_weights(model: Any, form: str) -> None:
+    """Refuses NaN and infinity, and for "fp16" what the converter would silently make the largest number there is."""
+    most = np.finfo(np.float16 if form == "fp16" else np.float32).max
+    for variable, array in zip(model.weights, model.get_weights(), strict=True):
+        if array.dtype.kind == "f" and not (np.abs(array) <= most).all():
+            name = getattr(variable, "path", variable.name)  # of Keras 3; the name of tf_keras's is a path
+            raise ConversionError(
+                f"The model {model.name!r} cannot be quantised to {form!r}, since its weight {name!r} holds NaN, "
+                f"infinity or a number above {most:.3g}; train it again from a checkpoint without."
+            )
+
+
 def _by_weights(form: str) -> Callable[[Any], None]:
     def setting(converter: Any) -> None:
         import tensorflow as tf
@@ -99,10 +111,8 @@ def _of_whole_numbers(
     model: Any, examples: Sequence[np.ndarray], least: int, integer_io: bool
 ) -> tuple[bytes, bytes, list[np.ndarray]]:
     """An int8 file, the same network's in floats, and the examples in the types that it takes."""
-    keras_graph.check(model)
     arrays = _arrays(model, examples, least)
     flat = convert(model)
-    _check_finite(model, flat)
     if operators(flat)["WHILE"]:  # with which the converter would end this process
         raise ConversionError(
             f"The model {model.name!r} has a layer that loops, such as LSTM or GRU, which cannot be quantised to int8; "
@@ -122,7 +132,7 @@ def _of_whole_numbers(
 
     tflite = convert(model, setting)
     _check_integers(model, tflite)
-    _check_finite(model, tflite)
+    _check_scales(model, tflite)
     return tflite, flat, arrays
 
 
@@ -180,19 +190,12 @@ def _check_integers(model: Any, tflite: bytes) -> None:
         )
 
 
-def _check_finite(model: Any, tflite: bytes) -> None:
-    """Refuses a file with NaN or infinity among its constants or scales."""
-    from ai_edge_litert.schema_py_generated import TensorType
-
-    file = unpack(tflite)
-    types = {TensorType.FLOAT32: np.float32, TensorType.FLOAT16: np.float16}
-    for tensor in file.subgraphs[0].tensors:
-        data, told = file.buffers[tensor.buffer].data, tensor.quantization
-        scales = [] if told is None or told.scale is None else told.scale
-        constant = data is not None and tensor.type in types
-        values = np.frombuffer(np.ascontiguousarray(data), types[tensor.type]) if constant else []
-        if not (np.isfinite(scales).all() and np.isfinite(values).all()):
+def _check_scales(model: Any, tflite: bytes) -> None:
+    """Refuses a file with NaN or infinity among its scales, where finite weights made too large numbers."""
+    for tensor in unpack(tflite).subgraphs[0].tensors:
+        told = tensor.quantization
+        if told is not None and told.scale is not None and not np.isfinite(told.scale).all():
             raise ConversionError(
-                f"The model {model.name!r} cannot be quantised, since {(tensor.name or b'').decode()!r} in its .tflite "
-                f"holds NaN, infinity or a number too large for 16 bits; look for NaN among its weights."
+                f"The model {model.name!r} cannot be quantised to int8, since the examples make "
+                f"{(tensor.name or b'').decode()!r} in it NaN or infinite; give examples as the model was trained on."
             )
