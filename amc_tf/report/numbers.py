@@ -1,6 +1,9 @@
 """How numbers are written for people: with the unit that suits them, and no digit that says nothing."""
 
+import math
+
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+_DIGITS = 4  # of the largest number of a column
 _OF = {"macs": "MAC", "params": "params", "size": "B"}  # microseconds go their own way
 NAMES = {"latency": "latency", "macs": "MACs", "params": "params", "size": "size"}  # of targets, in sentences
 
@@ -23,6 +26,15 @@ def mark(target: str, largest: float) -> str:
     """The unit without what is counted, for the head of a column or the name of an axis: "M", "MB", "ms" or ""."""
     divisor, name = unit(target, largest)
     return name if target not in ("macs", "params") else name[: int(divisor > 1)]
+
+
+def column(target: str, largest: float) -> tuple[float, int]:
+    """(what to divide costs by, how many decimals they have then), so that numbers below each other align."""
+    divisor, _ = unit(target, largest)
+    if divisor == 1 and target != "latency":
+        return divisor, 0  # nothing is counted in halves
+    before = math.floor(math.log10(max(largest / divisor, 1))) + 1
+    return divisor, max(0, _DIGITS - before)
 
 
 def amount(target: str, value: float) -> str:

@@ -57,6 +57,7 @@ def html(found: Record, pictures: Mapping[str, plots.Picture]) -> str:
         headline=_headline(found, lines, columns),
         networks=lines,
         columns=columns,
+        cost=_costs(found),
         accuracy_name=found.scored_by,
         scored=limits.scored(found),
         sentences=limits.sentences(found),
@@ -102,6 +103,13 @@ def _headline(found: Record, lines: list[Line], columns: list[Column]) -> list[d
         if column.name in shown and (share := column.share(ship, base)):
             figures.append((column.name, column.amount(ship), f"{share} of {column.amount(base)}"))
     return [{"name": name, "value": value, "was": was} for name, value, was in figures]
+
+
+def _costs(found: Record) -> dict[str, Any]:
+    """The column of the trials' costs: the unit, what to divide by, and the form of a number."""
+    largest = max((trial.outcome.base_cost for trial in found.trials if trial.outcome is not None), default=1.0)
+    divisor, decimals = numbers.column(found.target, largest)
+    return {"unit": numbers.mark(found.target, largest), "divisor": divisor, "form": f"{{:,.{decimals}f}}"}
 
 
 def _grouped(pairs: Iterable[tuple[str | None, Any]]) -> dict[str, list[Any]]:

@@ -114,15 +114,14 @@ def drawn(record: Record) -> dict[str, Picture]:
 
 def _saved(name: str, figure: Any) -> Picture:
     svg, png = io.StringIO(), io.BytesIO()
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(svg, format="svg", transparent=True, metadata=nothing)
+    figure.savefig(svg, format="svg", transparent=True)
     figure.set_layout_engine("none")  # all lies where it did, and need not be laid out again
     figure.savefig(png, format="png", dpi=_DPI, facecolor="white", metadata={"Software": None})
     return Picture(name, _embedded(name, svg.getvalue()), png.getvalue())
 
 
 def _embedded(name: str, svg: str) -> str:
-    """The svg element alone, its ids told apart from those of other pictures, its colours the page's."""
+    """The svg element alone, without date, its ids told apart from other pictures', its colours the page's."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)

@@ -1,6 +1,5 @@
 """The before/after table: a line a network, a column a figure, each column in one unit so that its numbers align."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -15,7 +14,6 @@ _COLUMNS = (  # (field of Line, what it is called, the target whose unit it has,
     ("macs", "MACs", "macs", 1),
     ("params", "params", "params", 1),
 )
-_DIGITS = 4  # of the original's figures
 
 
 @dataclass(frozen=True)
@@ -103,9 +101,7 @@ def columns(found: Sequence[Line]) -> list[Column]:
     for field, name, target, scale in _COLUMNS:
         known = [value for line in found if (value := getattr(line, field)) is not None]
         if known:
-            divisor, _ = numbers.unit(target, known[0] * scale)
-            whole = math.floor(math.log10(max(known[0] * scale / divisor, 1e-9))) + 1 if known[0] else 1
-            decimals = max(0, _DIGITS - max(whole, 1)) if divisor > 1 or target == "latency" else 0
+            divisor, decimals = numbers.column(target, known[0] * scale)
             made.append(Column(name, numbers.mark(target, known[0] * scale), field, divisor / scale, decimals))
     return made
 

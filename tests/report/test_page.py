@@ -12,7 +12,7 @@ from amc_tf.cli import main
 from amc_tf.report import page, plots, record
 from tests.report import runs
 
-HOSTILE = '<img src="http://evil.test/x" onerror=alert(1)>{}|`$x^2$ & \'q\''
+HOSTILE = '$x^2$ <img src="http://evil.test/x" onerror=alert(1)>{}|` & \'q\''
 VOID = {"meta", "link", "br"}
 
 
@@ -85,8 +85,9 @@ def told(folder):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = full(tmp_path_factory.mktemp("page") / "mobile")
+    folder, settings = full(tmp_path_factory.mktemp("page") / "mobile"), dict(matplotlib.rcParams)
     page.write(folder)
+    assert dict(matplotlib.rcParams) == settings  # the caller's own plots stay as they are
     return folder
 
 
@@ -100,6 +101,7 @@ def test_every_format_is_in_the_table_and_the_one_that_ships_above_it(folder):
         "compressed, fine-tuned, float model.tflite 88.00% −2.00 points 10.05 50.0% 1.720 50.0%",
         "compressed, fine-tuned, int8 model_int8.tflite 87.45% −2.55 points 4.20 20.9% 0.470 13.7%",
         "compressed, fine-tuned, fp16 model_fp16.tflite 87.90% −2.10 points – 0.870 25.3%",
+        "2 agent 70.72% 39.2 31.2% −0.2928 1.5", "4 agent ≈ 73.57%", "5 agent failed – – –", "9 refined",
         "it is an output of the model head", "1 of 22 trials failed", "BadPredictions: all NaN. 5",
         "50.0% of the original's time (95% interval 48.0% to 52.0%)", "model Pixel 8", "before: celsius 40.0",
         "distilled from the original network (temperature 4, weight 0.7): 83.00% before, 88.00% after",
@@ -117,14 +119,14 @@ def test_the_page_needs_nothing_from_outside(folder):
     assert "@import" not in (folder / "report.html").read_text()
 
 
-def test_the_same_run_gives_the_same_bytes_and_the_callers_plots_stay_as_they_are(folder):
+def test_the_same_run_gives_the_same_bytes(folder):
     def files():
         names = ("report.html", "MODEL_CARD.md", *(f"report/{path.name}" for path in (folder / "report").iterdir()))
         return {name: (folder / name).read_bytes() for name in names}
 
-    first, settings = files(), dict(matplotlib.rcParams)
+    first = files()
     page.write(folder)
-    assert files() == first and dict(matplotlib.rcParams) == settings
+    assert files() == first
     pictures = {name: data for name, data in first.items() if name.endswith(".png")}
     assert set(pictures) == {f"report/{name}.png" for name in ("units", "search", "front", "latency", "training")}
     assert all(png.startswith(b"\x89PNG") for png in pictures.values())
@@ -143,7 +145,8 @@ def test_names_from_users_stay_text(tmp_path):
     page.write(folder)
     parsed = Seen((folder / "report.html").read_text())
     assert not {"img", "script"} & parsed.elements and parsed.text.count("<i>run") == 3  # title, heading and foot
-    assert HOSTILE.format(0) in parsed.text and "<script>alert(1)</script>" in parsed.text
+    assert HOSTILE.format(0) in parsed.text and '$x^2$ <img src="http://ev…' in parsed.text  # table and picture
+    assert "<script>alert(1)</script>" in parsed.text
     assert "# Model card: `<i>run`" in (folder / "MODEL_CARD.md").read_text()
 
 
