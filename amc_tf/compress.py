@@ -16,7 +16,7 @@ from amc_tf.callbacks import Callback, Callbacks, TensorBoard, checked
 from amc_tf.cost import counts
 from amc_tf.distillation import TEMPERATURE, WEIGHT
 from amc_tf.errors import ConversionError, DeviceError, RunDirError
-from amc_tf.finishing import Bench, Finishing, Reopening, again, ends, few
+from amc_tf.finishing import Bench, Finishing, Reopening, again, ends, few, write_page
 from amc_tf.graph import keras_graph
 from amc_tf.graph.graph import digest
 from amc_tf.latency import Latency, missed
@@ -28,7 +28,7 @@ from amc_tf.pruning.pruning import Pruning
 from amc_tf.report.progress import SearchProgress, TableProgress, preparing, say
 from amc_tf.report.zeros import told
 from amc_tf.request import ORIGINAL, fingerprint, named, run_name
-from amc_tf.result import FILES, FLOAT, Figures, Result, packed
+from amc_tf.result import FLOAT, Figures, Result, packed
 from amc_tf.search.agent import DdpgAgent
 from amc_tf.search.budget import Budget, narrowed, parse_budget, too_large, uniform
 from amc_tf.search.evaluate import Evaluator
@@ -42,6 +42,7 @@ from amc_tf.search.sensitivity import tabled
 from amc_tf.stages import Training, halves, staged
 from amc_tf.tflite import convert
 from amc_tf.tflite.obstacles import obstacles, processor_obstacle, zeros_missing
+from amc_tf.tflite.quantize import FORMATS
 from amc_tf.tflite.score import Scorer
 
 _NARROWER = (0.99, 0.97, 0.9, 0.8)  # of the best plan's bytes, where its file turned out larger than its limit
@@ -83,6 +84,7 @@ def compress(
     run_dir: str | Path | None = None,
     callbacks: Sequence[Callback] = (),
     tensorboard: bool = False,
+    report: bool = True,
     dry_run: bool = False,
     verbose: bool = True,
 ) -> Result | Preview:
@@ -143,6 +145,7 @@ def compress(
         run_dir: where journal, plan, model and .tflite go; default: runs/ and a name made of the model and arguments.
         callbacks: objects of amc_tf.callbacks, told of every episode, which may end the search.
         tensorboard: whether to write the search and the fine-tuning as scalars to tensorboard/ in the run directory.
+        report: whether to write report.html, MODEL_CARD.md and pictures of them to the run directory.
         dry_run: whether to look ahead only: arguments, data and model are checked, nothing is searched or written.
         verbose: whether to show progress on stderr.
 
@@ -161,12 +164,12 @@ def compress(
     finetune_epochs = request.whole("finetune_epochs", finetune_epochs, 0)
     if stages is None:
         stages = halves(budget, target) if finetune_epochs else ()
-    dry_run = request.switch("dry_run", dry_run)
+    dry_run, report = request.switch("dry_run", dry_run), request.switch("report", report)
     if not isinstance(stages, (list, tuple)) or (stages and not dry_run):
         return staged(compress, locals())
     started = time.monotonic()
     target = request.check(target, method, metric, run_dir)
-    callbacks, forms = checked(callbacks), request.forms(quantize)
+    callbacks, forms = checked(callbacks), request.forms(quantize, integer_io)
     episodes, seed = request.whole("episodes", episodes, 1), request.whole("seed", seed, 0)
     calibration_size = request.whole("calibration_size", calibration_size, 1)
     reward_size = request.whole("reward_size", reward_size, 1)
@@ -175,7 +178,7 @@ def compress(
     plain = (x.item() if isinstance(x, np.generic) else x for x in (budget, min_keep, max_drop))
     budget, min_keep, max_drop = plain  # for the journal
     reconstruct, paper = request.switch("reconstruct", reconstruct), request.switch("paper", paper)
-    integer_io, tensorboard = request.switch("integer_io", integer_io), request.switch("tensorboard", tensorboard)
+    tensorboard = request.switch("tensorboard", tensorboard)
     table = request.table(sensitivity, paper)
     choose(reward, None)  # a wrong reward or budget is said now, not after the first measurement
     if budget is not None:
@@ -215,6 +218,7 @@ def compress(
     timed_form = forms[0] if priced and forms else FLOAT
     finishing = Finishing(way.finished, forms, timed_form, calibration.inputs, integer_io, few(reward_split))
     timed_base = base_tflite if timed_form == FLOAT else finishing.file(model, timed_form)
+    timed_as = None if timed_form == FLOAT else finishing.rough(timed_form)
     for form in forms if timed_form == FLOAT else forms[1:]:
         finishing.file(model, form)  # raises what no candidate could be made into either
     if dry_run:
@@ -222,11 +226,13 @@ def compress(
         return preview(
             model, pruning, base_tflite, costs, schedule, calibration, reward_split, training,
             lines(pruning, round_to), conversion, method=method, target=target, budget=budget, stages=tuple(stages),
-            formats=tuple(FILES[form] for form in (FLOAT, *forms)),
+            formats=tuple(FORMATS[form] for form in (FLOAT, *forms)),
             device=str(getattr(device, "name", device) or "the connected phone, else this computer") if timed else None,
         )  # fmt: skip
     with contextlib.ExitStack() as stack:
-        latency = stack.enter_context(Latency(device, pruning, timed_base, finishing.shipped)) if timed else None
+        latency = None
+        if timed:
+            latency = stack.enter_context(Latency(device, pruning, timed_base, finishing.shipped, timed_as))
         cost = latency if priced else counted
         asked_for = header(
             digest(pruning.graph, pruning.weights),
@@ -311,7 +317,7 @@ def compress(
         )
         result = Result(
             model=compressed,
-            tflite=run_dir / FILES[forms[0] if forms else FLOAT],
+            tflite=run_dir / FORMATS[forms[0] if forms else FLOAT],
             plan=plan,
             run_dir=run_dir,
             trials=search.trials,
@@ -339,6 +345,8 @@ def compress(
         if training is not None and not search.interrupted:  # who stops a search does not ask for those
             result = training.result(result, finishing, bench, base_tflite)
             result = replace(result, seconds=time.monotonic() - started)
+    if report:
+        write_page(result.run_dir)
     return result
 
 

@@ -2,7 +2,8 @@
 
 Keras 3 has this as a model around both, keras.distillation.Distiller. It takes logits, which most models do not put
 out, gives the caller's callbacks a model that is not theirs, and tf_keras has none; so here the trained model's own
-loss is extended. For logits the numbers are those of Keras's LogitsDistillation.
+loss is extended. For logits the numbers are those of Keras's LogitsDistillation(T, loss=KLDivergence()); by default
+that of Keras 3.15 takes the divergence of the logits themselves, without a softmax.
 """
 
 import math

@@ -183,12 +183,17 @@ def _watch(keras: Any) -> Any:
     class Watch(keras.callbacks.Callback):
         epoch, lost = 0, None  # the current one, and that in which it was lost; from 1
         best, weights = math.inf, None
+        since = None  # loss and weights of the epoch before, of which the next step shows whether they are any good
 
         def on_epoch_begin(self, epoch, logs=None):
             self.epoch = epoch + 1
 
         def on_train_batch_end(self, batch, logs=None):
             self._look((logs or {}).get("loss", 0.0))
+            if self.lost is None and self.since is not None:
+                if self.since[0] < self.best:
+                    self.best, self.weights = self.since
+                self.since = None
 
         def on_epoch_end(self, epoch, logs=None):
             loss = float((logs or {}).get("val_loss", (logs or {}).get("loss", 0.0)))
@@ -196,8 +201,7 @@ def _watch(keras: Any) -> Any:
             weights = self.model.get_weights()
             if not all(np.isfinite(array).all() for array in weights if array.dtype.kind == "f"):
                 self._look(math.nan)
-            if self.lost is None and loss < self.best:
-                self.best, self.weights = loss, weights
+            self.since = loss, weights
 
         def _look(self, loss):
             if self.lost is None and not math.isfinite(float(loss)):

@@ -1,8 +1,10 @@
 """Finishing: from a compressed model to what ships: its file in every format, checked, scored and measured."""
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,14 +13,16 @@ from amc_tf.cost.stopwatch import Stopwatch
 from amc_tf.data import Split
 from amc_tf.devices.choose import choose
 from amc_tf.devices.interleave import Comparison
+from amc_tf.errors import AmcError
 from amc_tf.graph import keras_graph
 from amc_tf.latency import taken
 from amc_tf.pruning.kernels import masks
 from amc_tf.pruning.plan import WEIGHTS
+from amc_tf.report import page
 from amc_tf.result import FLOAT, Format, Result, packed
 from amc_tf.search.metrics import Metric, score
 from amc_tf.tflite import agreement, convert
-from amc_tf.tflite.quantize import quantized
+from amc_tf.tflite.quantize import quantized, rough
 from amc_tf.tflite.score import Scorer, outputs
 
 _AGREEMENT = 8
@@ -132,7 +136,14 @@ class Finishing:
         """
         if form == FLOAT:
             return self.shipped(convert.convert(model))
-        return quantized(model, form, self.calibration, self.integer_io)
+        return quantized(model, form, self.calibration, self._integer_io(form))
+
+    def rough(self, form: str) -> Callable[[Any], bytes]:
+        """What makes files of a format of which the time alone matters."""
+        return rough(form, self.calibration, self._integer_io(form))
+
+    def _integer_io(self, form: str) -> bool:
+        return self.integer_io and form == "int8"
 
     def __call__(self, model: Any, bench: Bench, known: Mapping[str, tuple[bytes, Comparison | None]] = {}) -> Finished:
         """Makes, checks, scores and measures all files of a model.
@@ -201,7 +212,10 @@ def again(finishing: Finishing, reopening: Reopening, base: bytes, result: Resul
     """`finished_again` after the search's own bench was closed; see Result.with_model."""
     check_same(result, trained)  # before a device is asked for
     with reopening.bench() as bench:
-        return finished_again(result, trained, finishing, bench, base)
+        new = finished_again(result, trained, finishing, bench, base)
+    if (new.run_dir / page.PAGE).exists():
+        write_page(new.run_dir)
+    return new
 
 
 def check_same(result: Result, trained: Any) -> None:
@@ -231,6 +245,14 @@ def check_same(result: Result, trained: Any) -> None:
                 f"{back} weights of layer {path!r} that were pruned are not zero any more; train with "
                 f"amc_tf.finetune(model, data, plan=result.plan), which keeps them so."
             )
+
+
+def write_page(run_dir: Path) -> None:
+    """Writes the report of a run directory; a warning where that is not possible, since the result itself is safe."""
+    try:
+        page.write(run_dir)
+    except (AmcError, OSError) as error:
+        warnings.warn(f"The report was not written: {error}", stacklevel=3)
 
 
 def ends(model: Any) -> dict[str, tuple[dict[str, Any], ...]]:

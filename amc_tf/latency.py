@@ -26,6 +26,7 @@ from amc_tf.search.metrics import BadPredictions
 from amc_tf.search.outcome import Outcome, Trial
 from amc_tf.search.rewards import Reward
 from amc_tf.tflite.obstacles import processor_obstacle
+from amc_tf.tflite.shapes import Shapes
 
 _LOG = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ class Latency:
         pruning: of the network.
         base: its .tflite.
         finished: a candidate's .tflite -> the file that would ship, which is what is measured.
+        to_tflite: Keras model -> .tflite of the format in which is measured, see quantize.rough; None for float.
 
     Attributes:
         identity: of the device; a search belongs to one.
@@ -54,9 +56,16 @@ class Latency:
 
     unit = LatencyTable.unit
 
-    def __init__(self, device: Any, pruning: Pruning, base: bytes, finished: Callable[[bytes], bytes] = bytes):
+    def __init__(
+        self,
+        device: Any,
+        pruning: Pruning,
+        base: bytes,
+        finished: Callable[[bytes], bytes] = bytes,
+        to_tflite: Callable[[Any], bytes] | None = None,
+    ):
         self.full = pruning.full
-        self._finished = finished
+        self._finished, self._to_tflite = finished, to_tflite
         self._pruning, self._base = pruning, base
         self.device, self._opened = choose(device)
         self.identity = dict(self.device.identity)
@@ -93,14 +102,17 @@ class Latency:
             self.stopwatch = Stopwatch(self.device, self._base)
             return
         zeros = self._pruning.of == WEIGHTS
-        self._key = self._own_key() if zeros else key(self.device, evaluator.shapes, self._pruning.units)
+        shapes = evaluator.shapes if self._to_tflite is None else Shapes(self._pruning, self._to_tflite)
+        self._key = self._own_key() if zeros else key(self.device, shapes, self._pruning.units)
         stored = self._stored(run_dir)
         if trials and not stored:
             raise RunDirError(
                 f"{run_dir / _FILE} is missing, damaged or of another network, and without the prices in it the search "
                 f"there cannot go on as it began: choose another run_dir."
             )
-        made = (lambda widths: self._finished(evaluator.tflite(widths))) if zeros else evaluator.tflite
+        made = evaluator.tflite if self._to_tflite is None else shapes.tflite
+        if zeros:
+            made = lambda widths: self._finished(evaluator.tflite(widths))  # noqa: E731
         self.stopwatch = Stopwatch(self.device, self._base, made, stored.get("base_us"))
         self.table = stored.get("table")
         if self.table is None and zeros:
@@ -108,7 +120,7 @@ class Latency:
                 raise DeviceError(f"Zeros make no network faster here: {why}")
             self.table = measure(self._pruning, self.stopwatch.candidates, on_progress)
         elif self.table is None:
-            self.table = load_or_measure(self.device, evaluator.shapes, self._pruning.units, on_progress)
+            self.table = load_or_measure(self.device, shapes, self._pruning.units, on_progress)
         self.table.fit(self.stopwatch.base_us)
         self.shares = stored.get("shares", [])
 

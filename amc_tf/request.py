@@ -10,9 +10,10 @@ import numpy as np
 from amc_tf import methods
 from amc_tf.data import Split
 from amc_tf.distillation import Distillation
-from amc_tf.result import FILES, FLOAT
+from amc_tf.result import FLOAT
 from amc_tf.search.guarantee import Guarantee
 from amc_tf.search.sensitivity import Sensitivity
+from amc_tf.tflite.quantize import FORMATS
 
 UNITS = {"latency": "us", "macs": "MACs", "params": "params", "size": "bytes"}  # what each target counts
 
@@ -60,12 +61,14 @@ def check(target: Any, method: Any, metric: Any, run_dir: Any) -> str:
     return target
 
 
-def forms(quantize: Any) -> tuple[str, ...]:
+def forms(quantize: Any, integer_io: Any) -> tuple[str, ...]:
     """The formats to make beside float; ValueError where one is none."""
     given = () if quantize is None else (quantize,) if isinstance(quantize, str) else quantize
-    known = [form for form in FILES if form != FLOAT]
+    known = [form for form in FORMATS if form != FLOAT]
     if not isinstance(given, (list, tuple)) or any(form not in known for form in given) or len(set(given)) < len(given):
         raise ValueError(f"quantize is {quantize!r}; expected None, one of {', '.join(map(repr, known))}, or several.")
+    if switch("integer_io", integer_io) and "int8" not in given:
+        raise ValueError(f"integer_io is True, but quantize is {quantize!r}; only int8 files can take and give int8.")
     return tuple(given)
 
 

@@ -11,6 +11,7 @@ from amc_tf.errors import RunDirError
 from amc_tf.files import write
 from amc_tf.pruning.plan import Plan
 from amc_tf.search.outcome import Trial
+from amc_tf.tflite.quantize import FORMATS
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,6 @@ class Figures:
 
 
 FLOAT = "float"  # the format that all figures are of but those of other formats
-FILES = {
-    FLOAT: "model.tflite",
-    "int8": "model_int8.tflite",
-    "fp16": "model_fp16.tflite",
-    "dynamic": "model_dynamic.tflite",
-}
 
 
 @dataclass(frozen=True)
@@ -88,7 +83,7 @@ class Result:
         untrained: the compressed network before it was fine-tuned; None where it was not.
         obstacles: what keeps zeros among single weights from making the network faster, a sentence each; empty where
             nothing does, None for whole channels, which leave no zeros.
-        formats: every format that was made, float first; its file is FILES[format] in the run directory.
+        formats: every format that was made, float first; its file is FORMATS[format] in the run directory.
         units: what could be pruned, what not and why, in the network's order: dicts of "name", "layers", "size", "kept"
             and "frozen" (why, or None).
         training: "epochs", "distilled", "temperature", "weight" and, by epoch, "history" of the fine-tuning; None
@@ -166,7 +161,7 @@ class Result:
             "latency": self.latency,
             "obstacles": None if self.obstacles is None else list(self.obstacles),
             "tflite": self.tflite.name,
-            "formats": [asdict(line) | {"file": FILES[line.format]} for line in self.formats],
+            "formats": [asdict(line) | {"file": FORMATS[line.format]} for line in self.formats],
             "units": list(self.units),
             "training": self.training,
             "inputs": list(self.inputs),
@@ -189,7 +184,7 @@ class Result:
             self.model.save(temporary)
             temporary.replace(self.run_dir / "model.keras")
             write(base_tflite, self.run_dir / "base.tflite")
-            for form, name in FILES.items():
+            for form, name in FORMATS.items():
                 if form in files:
                     write(files[form], self.run_dir / name)
                 else:
@@ -207,12 +202,14 @@ class Result:
         base, small, even = self.base, self.compressed, self.uniform
         change = f"{(small.accuracy - base.accuracy) * 100:+.2f} points"
         rows = [(self.scored_by, *(_told(f and f.accuracy, "{:.2%}") for f in (base, even, small)), change)]
+        form = FLOAT if self.latency is None else self.latency.get("format", FLOAT)
+        timed = "latency" if form == FLOAT else f"latency ({form})"
         for name, figure, form in (
             ("MACs", "macs", "{:,}"),
             ("params", "params", "{:,}"),
             ("size", "size_bytes", "{:,} B"),
             ("gzipped", "gzip_bytes", "{:,} B"),
-            ("latency", "latency_ms", "{:.3g} ms"),
+            (timed, "latency_ms", "{:.3g} ms"),
         ):
             values = [figures and getattr(figures, figure) for figures in (base, even, small)]
             if values[0] is not None and values[2] is not None:
@@ -228,7 +225,7 @@ class Result:
         return [
             (
                 line.format, f"{line.accuracy:.2%}", _told(line.latency_ms, "{:.3g} ms"), f"{line.size_bytes:,} B",
-                f"{line.gzip_bytes:,} B", FILES[line.format],
+                f"{line.gzip_bytes:,} B", FORMATS[line.format],
             )
             for line in self.formats
         ]  # fmt: skip

@@ -24,13 +24,14 @@ from amc_tf.errors import RunDirError, TrainingError
 from amc_tf.examples import examples
 from amc_tf.files import write
 from amc_tf.finetune import BATCH, check, finetune
-from amc_tf.finishing import Bench, Finishing, finished_again
+from amc_tf.finishing import Bench, Finishing, finished_again, write_page
 from amc_tf.graph import keras_graph
 from amc_tf.graph.graph import digest
 from amc_tf.pruning.plan import WEIGHTS, Plan
 from amc_tf.pruning.pruning import is_ratio
 from amc_tf.request import ORIGINAL, named
-from amc_tf.result import FILES, Result
+from amc_tf.result import Result
+from amc_tf.tflite.quantize import FORMATS
 
 _STEPS = 6  # of a training, to know how long one takes
 # target -> the field of Figures that a share is of
@@ -76,7 +77,7 @@ class Training:
         watch = keras.callbacks.LambdaCallback(on_train_batch_end=stop)
         steps = examples(self.data, self.model, keras, BATCH, self.seed, "train_data").steps
         finetune(
-            self.model, self.data, epochs=1, seed=self.seed, callbacks=[watch], verbose=0,
+            self.model, self.data, epochs=_STEPS + 1, seed=self.seed, callbacks=[watch], verbose=0,
             **_taught_by(self.distillation),
         )  # fmt: skip
         if steps is None or len(took) < 2:
@@ -245,7 +246,8 @@ def staged(compress: Callable[..., Result], arguments: Mapping[str, Any]) -> Res
             limit = f"{limit} ms"
         where = folder if last else folder / f"stage-{number}"
         try:
-            result = compress(model, **{**asked, "budget": limit, "run_dir": where, "stages": ()})
+            step = {"budget": limit, "run_dir": where, "stages": (), "report": False}
+            result = compress(model, **{**asked, **step})
         except RunDirError as error:
             if base is None:
                 raise
@@ -257,8 +259,10 @@ def staged(compress: Callable[..., Result], arguments: Mapping[str, Any]) -> Res
             raise KeyboardInterrupt
         model, base = result.model, base or result.base
     result = replace(result, base=base, budget=budget)
-    files = {line.format: (folder / FILES[line.format]).read_bytes() for line in result.formats}
+    files = {line.format: (folder / FORMATS[line.format]).read_bytes() for line in result.formats}
     result.save((folder / "stage-1" / "base.tflite").read_bytes(), files)
+    if asked["report"]:
+        write_page(folder)
     return result
 
 

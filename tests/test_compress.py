@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 def run(model, run_dir, **changes):
     arguments = {
         "target": "macs", "budget": 0.6, "episodes": 4, "calibration_size": 32, "reward_size": 64, "round_to": 2,
-        "run_dir": run_dir, "verbose": False,
+        "run_dir": run_dir, "verbose": False, "report": False,
     }  # fmt: skip
     if "train_data" not in changes:
         changes["train_data"] = small.labelled(model, 96)
@@ -282,7 +282,7 @@ SEARCH = """
         time.sleep(0.3)
     result = amc_tf.compress(model, target="macs", budget=0.6, train_data=small.labelled(model, 96), round_to=2,
                              episodes={episodes}, calibration_size=32, reward_size=64, run_dir={run_dir!r},
-                             callbacks=small.hook({hook}), verbose=False)
+                             callbacks=small.hook({hook}), verbose=False, report=False)
     print("DONE", result.interrupted, len(result.trials), flush=True)
 """
 
@@ -339,7 +339,7 @@ def test_any_import_order_and_tf_keras_stays_what_it_was(tmp_path):
         from tests import small
         model = small.network(keras)
         amc_tf.compress(model, target="macs", budget=0.6, train_data=small.labelled(model, 96), episodes=2,
-                        calibration_size=32, reward_size=64, run_dir="run", verbose=False)
+                        calibration_size=32, reward_size=64, run_dir="run", verbose=False, report=False)
         assert (tf.keras.Model, tf.keras.__version__) == before and before[0] is keras.Model
         import os, sys
         assert "TF_USE_LEGACY_KERAS" not in os.environ and "tf_agents" not in sys.modules

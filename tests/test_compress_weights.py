@@ -17,7 +17,8 @@ from tests import small
 def run(model, run_dir, **changes):
     arguments = {
         "method": "magnitude", "target": "params", "budget": 0.4, "episodes": 3, "calibration_size": 32,
-        "reward_size": 64, "run_dir": run_dir, "verbose": False, "train_data": small.labelled(model, 96),
+        "reward_size": 64,
+        "run_dir": run_dir, "verbose": False, "report": False, "train_data": small.labelled(model, 96),
     }  # fmt: skip
     return amc_tf.compress(model, **(arguments | changes))
 

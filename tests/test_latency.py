@@ -84,7 +84,7 @@ def model():
 def run(model, run_dir, device, **changes):
     arguments = {
         "target": "latency", "budget": 0.6, "episodes": 12, "calibration_size": 32, "reward_size": 64, "round_to": 2,
-        "run_dir": run_dir, "verbose": False, "train_data": small.labelled(model, 96),
+        "run_dir": run_dir, "verbose": False, "report": False, "train_data": small.labelled(model, 96),
     }  # fmt: skip
     return amc_tf.compress(model, device=device, **(arguments | changes))
 

@@ -63,7 +63,8 @@ def run(model, run_dir, device, **changes):
     x = np.random.default_rng(0).normal(size=(96, 32, 32, 3)).astype(np.float32)
     arguments = {
         "method": "magnitude", "target": "latency", "budget": 0.7, "episodes": 4, "calibration_size": 32,
-        "reward_size": 64, "run_dir": run_dir, "verbose": False, "train_data": (x, np.asarray(model(x)).argmax(-1)),
+        "reward_size": 64, "run_dir": run_dir, "verbose": False, "report": False,
+        "train_data": (x, np.asarray(model(x)).argmax(-1)),
     }  # fmt: skip
     return amc_tf.compress(model, device=device, **(arguments | changes))
 

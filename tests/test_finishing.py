@@ -1,0 +1,289 @@
+"""What a compressed network becomes: files in every format, trained with a teacher, returned by a caller's own loop."""
+
+import json
+import sys
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+
+import amc_tf
+from amc_tf import callbacks
+from amc_tf.devices.timing import Timing
+from amc_tf.preview import Preview
+from amc_tf.report import page
+from amc_tf.stages import halves
+from amc_tf.tflite.operators import read
+from tests import small
+from tests.test_latency import Agent
+
+FORMS = ("int8", "fp16", "dynamic")
+
+
+def run(model, run_dir, **changes):
+    arguments = {
+        "target": "macs", "budget": 0.6, "episodes": 2, "calibration_size": 32, "reward_size": 64, "round_to": 2,
+        "verbose": False, "report": False, "train_data": small.labelled(model, 96),
+    }  # fmt: skip
+    return amc_tf.compress(model, run_dir=run_dir, **(arguments | changes))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def at_once():
+    """No wait for TensorFlow Agents."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules["amc_tf.compress"], "DdpgAgent", Agent)
+        yield
+
+
+class Watch(callbacks.Callback):
+    """Writes down what it is told."""
+
+    def __init__(self):
+        self.told = []
+
+    def on_search_begin(self, logs=None):
+        self.told.append(("begin", len(self.search.trials)))
+
+    def on_episode_end(self, episode, logs=None):
+        self.told.append((episode, logs))
+
+    def on_search_end(self, logs=None):
+        self.told.append(("end", logs))
+
+
+@pytest.fixture(scope="module")
+def network():
+    return small.network(keras)
+
+
+@pytest.fixture(scope="module")
+def watch():
+    return Watch()
+
+
+@pytest.fixture(scope="module")
+def result(network, watch, tmp_path_factory):
+    epochs = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: watch.told.append(("epoch", epoch)))
+    return run(
+        network, tmp_path_factory.mktemp("finished"), quantize=FORMS, finetune_epochs=2, finetune_callbacks=[epochs],
+        callbacks=[watch], tensorboard=True, report=True, integer_io=True,
+    )  # fmt: skip
+
+
+# ----------------------------------------------------------------------------------------------------------- formats
+
+
+def test_every_format_is_a_file_with_its_own_figures(result):
+    summary = json.loads((result.run_dir / "result.json").read_text())
+    assert [line["format"] for line in summary["formats"]] == ["float", *FORMS]
+    assert summary["tflite"] == "model_int8.tflite" == result.tflite.name
+    for line in summary["formats"]:
+        assert (result.run_dir / line["file"]).stat().st_size == line["size_bytes"]
+        assert 0 <= line["accuracy"] <= 1
+    assert summary["formats"][0]["accuracy"] == result.compressed.accuracy
+    kinds = [detail["dtype"] for detail in ends_of(result.run_dir / "model_int8.tflite")]
+    assert kinds == [np.int8, np.int8]
+    assert not {"QUANTIZE", "DEQUANTIZE"} & {o.name for o in read(result.run_dir / "model_int8.tflite")[0].operators}
+    assert [detail["dtype"] for detail in ends_of(result.run_dir / "model.tflite")] == [np.float32, np.float32]
+
+
+def ends_of(path):
+    interpreter = Interpreter(str(path))
+    return [*interpreter.get_input_details(), *interpreter.get_output_details()]
+
+
+def test_accuracy_of_a_format_is_what_its_file_says(result, network):
+    x, y = small.labelled(network, 96)
+    order = np.random.default_rng(0).permutation(96)[32:]
+    interpreter = Interpreter(str(result.run_dir / "model_fp16.tflite"))
+    interpreter.allocate_tensors()
+    (given,), (made,) = interpreter.get_input_details(), interpreter.get_output_details()
+    right = 0
+    for number in order:
+        interpreter.set_tensor(given["index"], x[number : number + 1])
+        interpreter.invoke()
+        right += interpreter.get_tensor(made["index"]).argmax() == y[number]
+    assert result.formats[2].accuracy == pytest.approx(right / len(order))
+
+
+def test_the_page_shows_them(result):
+    text = (result.run_dir / page.PAGE).read_text()
+    assert all(f"model_{form}.tflite" in text for form in FORMS)
+
+
+@pytest.mark.parametrize("wrong", ["int4", ("int8", "int8"), 8])
+def test_unknown_formats_are_refused(network, tmp_path, wrong):
+    with pytest.raises(ValueError, match="quantize is .* expected None, one of 'int8', 'fp16', 'dynamic'"):
+        run(network, tmp_path, quantize=wrong)
+
+
+class Bytes:
+    """A device on which a file takes a microsecond a byte."""
+
+    name, identity = "bytes", {"device": "bytes"}
+
+    def __init__(self):
+        self.files: list[bytes] = []
+
+    def benchmark(self, path, *, min_runs, min_seconds):
+        self.files.append(path.read_bytes())
+        us = float(len(self.files[-1]))
+        return Timing(processes=(us,), min_us=us, runs=1, environment={"before": {}, "after": {}})
+
+    def benchmark_many(self, paths, *, min_runs, min_seconds):
+        return [self.benchmark(path, min_runs=min_runs, min_seconds=min_seconds) for path in paths]
+
+
+def test_latency_is_that_of_the_format_that_ships(network, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    device = Bytes()
+    made = run(network, tmp_path / "run", target="latency", quantize="int8", device=device, budget=0.8)
+    assert made.latency["format"] == "int8" and made.tflite.name == "model_int8.tflite"
+    assert made.compressed.latency_ms == pytest.approx(made.tflite.stat().st_size / 1e3)
+    assert made.compressed.latency_ms <= 0.8 * made.base.latency_ms
+    assert made.tflite.read_bytes() in device.files
+    assert any(row[0] == "latency (int8)" for row in made.rows())
+
+
+# ---------------------------------------------------------------------------------------------------------- training
+
+
+def test_training_learns_from_the_original_and_says_so(result, watch):
+    assert result.training["distilled"] and result.training["temperature"] == 3.0
+    assert len(result.training["history"]["loss"]) == 2 == len([told for told in watch.told if told[0] == "epoch"])
+    assert result.untrained.accuracy != result.compressed.accuracy or result.untrained.size_bytes
+    assert result.training == json.loads((result.run_dir / "result.json").read_text())["training"]
+
+
+def test_a_training_that_is_lost_leaves_the_untrained_network(network, tmp_path):
+    keras.utils.set_random_seed(0)
+    model = small.network(keras)
+    model.compile(keras.optimizers.SGD(1e30), "sparse_categorical_crossentropy")
+    with pytest.warns(UserWarning, match="without fine-tuning: The loss or the weights became infinite or no numbers"):
+        kept = run(model, tmp_path / "run", finetune_epochs=2)
+    assert kept.training is None and kept.untrained is None
+    assert all(np.isfinite(w).all() for w in kept.model.get_weights())
+
+
+def test_ctrl_c_in_training_leaves_the_untrained_network(network, tmp_path):
+    def stop(epoch, logs=None):
+        raise KeyboardInterrupt
+
+    hook = keras.callbacks.LambdaCallback(on_epoch_begin=stop)
+    with pytest.warns(UserWarning, match="fine-tuning was stopped"):
+        kept = run(network, tmp_path / "run", finetune_epochs=2, finetune_callbacks=[hook])
+    assert kept.interrupted and kept.training is None
+    assert kept.tflite.exists()
+    after = run(network, tmp_path / "run", finetune_epochs=1)
+    assert after.training["epochs"] == 1 and not after.interrupted
+
+
+def test_small_budgets_go_in_halves():
+    assert halves(0.5, "macs") == () == halves(0.6, "macs") == halves("30 ms", "latency") == halves(None, "macs")
+    assert halves(0.3, "flops") == (0.5,) and halves(0.2, "latency") == (0.5, 0.25)
+
+
+# -------------------------------------------------------------------------------------------------------- with_model
+
+
+def test_a_model_trained_elsewhere_takes_the_place(result, network):
+    other = keras.models.clone_model(result.model)
+    other.set_weights([0.5 * w for w in result.model.get_weights()])
+    before = {line.format: (result.run_dir / file(line)).read_bytes() for line in result.formats}
+    new = result.with_model(other)
+    assert new.model is other and new.untrained == result.untrained
+    assert all((new.run_dir / file(line)).read_bytes() != before[line.format] for line in new.formats)
+    stored = keras.saving.load_model(new.run_dir / "model.keras")
+    assert all(np.array_equal(a, b) for a, b in zip(stored.get_weights(), other.get_weights(), strict=True))
+    back = new.with_model(result.model)
+    assert back.compressed == result.compressed
+    assert (back.run_dir / "model.tflite").read_bytes() == before["float"]
+
+
+def file(line):
+    return {"float": "model.tflite"}.get(line.format, f"model_{line.format}.tflite")
+
+
+def test_other_models_are_refused(result, network):
+    with pytest.raises(ValueError, match="not the result's: the weights of its layer .* have shapes"):
+        result.with_model(network)
+    other = keras.models.clone_model(result.model)
+    other.set_weights([w * np.nan for w in result.model.get_weights()])
+    with pytest.raises(ValueError, match="hold NaN or infinity"):
+        result.with_model(other)
+    with pytest.raises(TypeError, match=r"keras\.Model"):
+        result.with_model(7)
+
+
+def test_zeros_have_to_be_there(network, tmp_path):
+    made = run(network, tmp_path / "run", method="magnitude", target="params", round_to=8)
+    full = keras.models.clone_model(made.model)
+    full.set_weights([w + 1.0 for w in made.model.get_weights()])
+    with pytest.raises(ValueError, match=r"that were pruned are not zero any more; train with amc_tf.finetune\("):
+        made.with_model(full)
+
+
+# --------------------------------------------------------------------------------------------------------- callbacks
+
+
+def test_callbacks_hear_of_every_episode(result, watch):
+    told = [entry for entry in watch.told if entry[0] != "epoch"]
+    assert told[0] == ("begin", 0) and told[-1][0] == "end"
+    assert [entry[0] for entry in told[1:-1]] == [trial.number for trial in result.trials]
+    for (_, logs), trial in zip(told[1:-1], result.trials, strict=True):
+        assert logs["kind"] == trial.kind and logs["reward"] == trial.reward
+        assert logs["cost_share"] == trial.outcome.cost / trial.outcome.base_cost
+    assert told[-1][1]["best_reward"] == max(t.reward for t in result.trials if t.outcome.cost <= result.limit)
+
+
+def test_scalars_for_tensorboard(result):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    (events,) = (result.run_dir / "tensorboard/search").glob("events*")
+    read = EventAccumulator(str(events), {"tensors": 0})
+    read.Reload()
+    assert [event.step for event in read.Tensors("reward")] == [trial.number for trial in result.trials]
+    assert list((result.run_dir / "tensorboard/finetune").rglob("events*"))
+
+
+def test_early_stopping_ends_a_search_and_one_that_goes_on(network, tmp_path):
+    given = {"episodes": 30, "train_data": small.labelled(network, 96), "sensitivity": None}
+    first = run(network, tmp_path / "run", callbacks=[callbacks.EarlyStopping(2, min_delta=1.0)], **given)
+    assert 3 <= len(first.trials) <= 12  # nothing is ever better by 1
+    watched = Watch()
+    again = run(network, tmp_path / "run", callbacks=[callbacks.EarlyStopping(2, min_delta=1.0), watched], **given)
+    assert [t.plan for t in again.trials] == [t.plan for t in first.trials] and len(watched.told) == 2
+    assert len(run(network, tmp_path / "run", **given | {"episodes": 16}).trials) > len(first.trials)
+
+
+@pytest.mark.parametrize(("patience", "delta"), [(0, 0), (1.5, 0), (True, 0), (3, -1), (3, "x")])
+def test_early_stopping_wants_numbers(patience, delta):
+    with pytest.raises(ValueError, match=r"(patience|min_delta) is"):
+        callbacks.EarlyStopping(patience, delta)
+
+
+def test_callbacks_of_keras_are_for_the_training(network, tmp_path):
+    with pytest.raises(TypeError, match="finetune_callbacks"):
+        run(network, tmp_path, callbacks=[keras.callbacks.EarlyStopping()])
+
+
+# ----------------------------------------------------------------------------------------------------------- preview
+
+
+def test_a_look_ahead_writes_nothing(network, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        seen = run(
+            network, tmp_path / "run", dry_run=True, episodes=30, budget=0.3, finetune_epochs=3, quantize="int8"
+        )
+    assert isinstance(seen, Preview) and not (tmp_path / "run").exists()
+    assert seen.networks == 31 and seen.stages == (0.5,) and seen.formats == ("model.tflite", "model_int8.tflite")
+    assert set(seen.shrinking) == {"stem", "wide"} and "head" in seen.frozen
+    assert seen.reachable == {t: ends[0] for t, ends in amc_tf.analyze(network, round_to=2).budgets().items()} | {
+        "size": seen.reachable["size"]
+    }
+    assert min(seen.setup_seconds, seen.search_seconds, seen.training_seconds) > 0
+    assert any("fine-tuning about" in sentence for sentence in seen.sentences())
