@@ -80,9 +80,10 @@ def _training(record: Record) -> str:
     if record.untrained is None:
         return "Nothing was fine-tuned: all figures are of weights as pruning and reconstruction left them."
     before = score(record.untrained.accuracy, record.scored_by)
+    seen = " It was trained on the examples that it is scored on here." if record.scored_on == "train_data" else ""
     return (
         f"The compressed network was fine-tuned, and stood at {before} before; the uniform one and all trials were "
-        f"not, so only the figures before fine-tuning compare with theirs."
+        f"not, so only the figures before fine-tuning compare with theirs.{seen}"
     )
 
 

@@ -160,6 +160,7 @@ def test_names_from_users_stay_text(tmp_path):
         ({"budget": None, "limit": None, "max_drop": 0.5}, "for the lowest MACs at a loss of at most 0.5 points"),
         ({"budget": "60 MMAC", "limit": 6e7}, "to a budget of 60 MMAC (MACs)"),
         ({"uniform": None}, "Nothing was fine-tuned"),
+        ({"untrained": runs.figures(0.8, 0.5), "scored_on": "train_data"}, "trained on the examples that it is scored"),
         ({"tried": 0}, "0 networks tried"),
         ({"training": {"epochs": 1, "distilled": False, "history": {}}}, "1 epoch through the training data, without"),
         ({"latency": runs.latency() | {"format": "int8", "ratio_low": None, "ratio_high": None}}, "timed as int8"),
