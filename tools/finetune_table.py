@@ -2,9 +2,9 @@
 
 python tools/finetune_table.py --network resnet56_cifar10 --epochs 2 --run-dir runs/finetune
 
-Every row is scored on the reporting images as a .tflite, by the same scorer. Training takes all training images,
-shifted and mirrored, in the same order for both. A run that was stopped goes on where it was when the same command is
-given again; --epochs 0 only compresses and quantises.
+Every row is scored on the reporting images as a .tflite, by the same scorer, and timed on this computer, all in turns.
+Training takes all training images, shifted and mirrored, in the same order for both. A run that was stopped goes on
+where it was when the same command is given again; --epochs 0 only compresses and quantises.
 """
 
 import os
@@ -16,6 +16,7 @@ import click
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 BATCH, RATE, SHIFT = 128, 0.02, 4  # images a step, highest learning rate, pixels of augmentation
+ROUNDS = 7  # of the timing
 
 
 @click.command(help=__doc__)
@@ -23,9 +24,10 @@ BATCH, RATE, SHIFT = 128, 0.02, 4  # images a step, highest learning rate, pixel
 @click.option("--budget", default=0.5, show_default=True, help="Share of the MACs.")
 @click.option("--episodes", default=120, show_default=True)
 @click.option("--reward-size", default=2000, show_default=True)
+@click.option("--calibration-size", default=256, show_default=True)
 @click.option("--epochs", default=2, show_default=True, help="Of each training.")
 @click.option("--run-dir", type=click.Path(path_type=Path), default=Path("runs/finetune"), show_default=True)
-def main(network, budget, episodes, reward_size, epochs, run_dir):
+def main(network, budget, episodes, reward_size, calibration_size, epochs, run_dir):
     import keras
 
     import amc_tf
@@ -40,16 +42,14 @@ def main(network, budget, episodes, reward_size, epochs, run_dir):
         reward = tuple(part[:reward_size] for part in reward)
     base = models.load(network, keras)
     result = amc_tf.compress(
-        base, target="macs", budget=budget, train_data=data.sample("train", 256), reward_data=reward,
+        base, target="macs", budget=budget, train_data=data.sample("train", calibration_size), reward_data=reward,
         validation_data=reporting, episodes=episodes, run_dir=run_dir / network,
     )  # fmt: skip
     rows = {"base": base, "compressed": result.model}
     for name, teacher in (("with distillation", base), ("without", None)) if epochs else ():
         path = run_dir / f"{network}-{epochs}-{name.replace(' ', '-')}.keras"
         rows[f"{epochs} epochs {name}"] = trained(keras, result.model, teacher, data.train, epochs, path)
-    print(f"| {network} | accuracy |\n|---|---|")
-    for name, model in rows.items():
-        print(f"| {name} | {accuracy(model, reporting):.2%} |", flush=True)
+    print(table(network, rows, data.sample("train", calibration_size)[0], reporting), flush=True)
 
 
 def trained(keras: Any, model: Any, teacher: Any, images: tuple, epochs: int, path: Path) -> Any:
@@ -66,14 +66,35 @@ def trained(keras: Any, model: Any, teacher: Any, images: tuple, epochs: int, pa
     return keras.saving.load_model(path)
 
 
-def accuracy(model: Any, images: tuple) -> float:
-    """Of the model's .tflite on images with labels."""
-    from amc_tf.search.metrics import accuracy as score
-    from amc_tf.tflite.convert import convert
-    from amc_tf.tflite.score import Scorer
+def table(network: str, rows: dict[str, Any], calibration: Any, reporting: tuple) -> str:
+    """Markdown: each network as float and as int8 file: accuracy, bytes, and time in turns with the float base."""
+    import tempfile
 
+    from amc_tf.devices import HostDevice
+    from amc_tf.devices.interleave import interleave
+    from amc_tf.search.metrics import score
+    from amc_tf.tflite.convert import convert
+    from amc_tf.tflite.quantize import quantized
+    from amc_tf.tflite.score import Scorer, outputs
+
+    files = {}
+    for name, model in rows.items():
+        files[name, "float"] = convert(model)
+        files[name, "int8"] = quantized(model, "int8", [calibration])
     with Scorer() as scorer:
-        return score(images[1], scorer.run(convert(model), scorer.hold((images[0],)))[0])
+        held = scorer.hold((reporting[0],))
+        right = {key: score(None, reporting[1], outputs(scorer.run(file, held))) for key, file in files.items()}
+    with HostDevice() as device, tempfile.TemporaryDirectory() as folder:
+        paths = []
+        for number, file in enumerate(files.values()):
+            paths.append(Path(folder) / f"{number}.tflite")
+            paths[-1].write_bytes(file)
+        ratios = interleave(device, paths, rounds=ROUNDS, min_runs=50, min_seconds=0.5).ratios
+    lines = [f"| {network} | format | accuracy | bytes | time, of the float base |", "|---|---|---|---|---|"]
+    for (name, form), ratio in zip(files, ratios, strict=True):
+        took = "1" if ratio.low is None else f"{ratio.value:.3f} ({ratio.low:.3f} to {ratio.high:.3f})"
+        lines.append(f"| {name} | {form} | {right[name, form]:.2%} | {len(files[name, form]):,} | {took} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
