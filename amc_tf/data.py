@@ -166,7 +166,8 @@ def _labels(y: Any, model: Any, name: str) -> np.ndarray | None:
     several = isinstance(y, dict) or (isinstance(y, (list, tuple)) and any(np.ndim(part) > 1 for part in y))
     if several and len(model.outputs) > 1:
         raise TypeError(
-            f"{name} has labels for several outputs, but only those of the first output are used; give y for it alone."
+            f"{name} has labels for several outputs, but only those of the first output are used; give y for it alone, "
+            f"or, where a metric of yours wants more, all of them in one array."
         )
     labels = np.asarray(y)
     if labels.dtype.kind not in "biuf":

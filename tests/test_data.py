@@ -52,7 +52,7 @@ def test_labels_of_several_outputs_are_refused(keras_module):
     x = keras_module.Input((4,))
     model = keras_module.Model(x, [keras_module.layers.Dense(2)(x), keras_module.layers.Dense(3)(x)])
     for labels in ([np.zeros((5, 2)), np.zeros((5, 3))], {"a": np.zeros(5), "b": np.zeros(5)}):
-        with pytest.raises(TypeError, match="first output"):
+        with pytest.raises(TypeError, match="first output.*all of them in one array"):
             data.load((np.zeros((5, 4)), labels), model, "train_data")
 
 

@@ -38,9 +38,12 @@ def keras_of(model) -> Any:
                 f'TensorFlow only; set the environment variable KERAS_BACKEND to "tensorflow" before Keras is imported.'
             )
         return module
+    advice = "load the model first (keras.saving.load_model)"
+    if hasattr(model, "signatures"):
+        advice = "an exported SavedModel has lost its layers, so load the .keras or .h5 file that it was made from"
     raise TypeError(
         f"Expected a keras.Model or tf_keras.Model, but received an object of {type(model).__module__}."
-        f"{type(model).__qualname__}; load the model first (keras.saving.load_model)."
+        f"{type(model).__qualname__}; {advice}."
     )
 
 

@@ -99,7 +99,8 @@ def _check_arguments(round_to, min_keep, importance) -> None:
 
 
 def _nothing_to_prune(groups: ChannelGroups, round_to: int, min_keep: float) -> str:
-    reasons = [f"{group.name!r}: {group.frozen}" for group in groups.groups if group.frozen][:3]
+    reasons = [f"{layer!r}: {why}" for layer, why in groups.unknown.items()]  # a whole network may lie in it
+    reasons = (reasons + [f"{group.name!r}: {group.frozen}" for group in groups.groups if group.frozen])[:3]
     narrow = [group for group in groups.prunable]
     if narrow:
         widest = max(group.channels for group in narrow)

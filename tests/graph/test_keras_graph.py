@@ -152,6 +152,14 @@ def test_what_is_no_model_is_refused(thing) -> None:
         keras_graph.read(thing)
 
 
+def test_an_exported_model_is_refused_with_what_to_load_instead(tmp_path) -> None:
+    import tensorflow as tf
+
+    tf.saved_model.save(tf.Module(), str(tmp_path))
+    with pytest.raises(TypeError, match="has lost its layers, so load the .keras or .h5 file"):
+        keras_graph.read(tf.saved_model.load(str(tmp_path)))
+
+
 def test_a_single_layer_is_refused(keras_module) -> None:
     with pytest.raises(TypeError, match="Dense"):
         keras_graph.read(keras_module.layers.Dense(3))

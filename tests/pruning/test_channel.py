@@ -217,5 +217,9 @@ def test_a_model_in_which_nothing_can_shrink_says_why(keras_module) -> None:
         ChannelPruning(model)
     with pytest.raises(UnsupportedModel, match="no convolution or Dense layer besides its output"):
         ChannelPruning(case(keras_module.__name__, "no_weights").model)
+    layers, image = keras_module.layers, keras_module.Input((4, 4, 3))
+    hidden = keras_module.Model(image, layers.Dense(2)(layers.Lambda(lambda x: x * 2, name="hidden")(image)))
+    with pytest.raises(UnsupportedModel, match="'hidden': .*Lambda.* not understood; .*it is an output"):
+        ChannelPruning(hidden)
     with pytest.raises(UnsupportedModel, match="'conv1'.*the caller froze"):
         ChannelPruning(chain(keras_module, 16), frozen=["conv1"])
