@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import matplotlib
@@ -10,6 +11,7 @@ from click.testing import CliRunner
 
 from amc_tf.cli import main
 from amc_tf.report import page, plots, record
+from amc_tf.report.ends import End
 from tests.report import runs
 
 HOSTILE = '$x^2$ <img src="http://evil.test/x" onerror=alert(1)>{}|` & \'q\''
@@ -177,6 +179,14 @@ def test_an_old_run_has_a_page_with_its_pictures(tmp_path):
     found = text(page.html(record.read(folder), pictures))
     assert "compressed model.tflite 83.00% −7.00 points" in found and "does not say which" in found
     assert "does not record the inputs and outputs" in found
+
+
+def test_integer_inputs_are_said_to_stand_for_numbers(tmp_path):
+    found = record.read(runs.run(tmp_path / "run"))
+    assert "stands for it" not in text(page.html(found, {}))
+    byte = End("image", (1, 8), "int8", 0.25, -3)
+    said = text(page.html(replace(found, inputs=(byte,)), {}))
+    assert "int8 stands for 0.25 × (value + 3)" in said and "to the integer that stands for it" in said
 
 
 def test_a_search_that_tried_nothing_has_its_pictures(tmp_path):
