@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from amc_tf.errors import ConversionError
 from amc_tf.tflite import flatbuffer
 from amc_tf.tflite.operators import names
 from amc_tf.tflite.silence import silence
@@ -35,6 +36,9 @@ def corrected(tflite: bytes, flat: bytes, examples: Sequence[np.ndarray]) -> byt
 
     Returns:
         `tflite` where the layers of the two cannot be told to be the same.
+
+    Raises:
+        ConversionError: the examples make NaN or infinity in the network.
     """
     rounded, exact = flatbuffer.unpack(tflite), flatbuffer.unpack(flat)
     pairs = list(zip(_layers(rounded), _layers(exact), strict=False))
@@ -43,6 +47,13 @@ def corrected(tflite: bytes, flat: bytes, examples: Sequence[np.ndarray]) -> byt
         return tflite
     wanted = list(dict.fromkeys(int(operator.inputs[0]) for _, (_, operator) in pairs))
     means = _means(exact, wanted, examples)
+    for tensor, mean in means.items():
+        if not np.isfinite(mean).all():
+            raise ConversionError(
+                f"The examples make {exact.subgraphs[0].tensors[tensor].name.decode()!r} in the network NaN or "
+                f"infinite, so that it cannot be quantised by them; give examples as it was trained on, and look at "
+                f"its weights."
+            )
     changes: dict[int, list[np.ndarray]] = {}  # by tensor: calls of one layer may share a bias
     for (name, whole), (_, operator) in pairs:
         bias = int(whole.inputs[2]) if len(whole.inputs) > 2 else -1

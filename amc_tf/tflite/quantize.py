@@ -132,7 +132,6 @@ def _of_whole_numbers(
 
     tflite = convert(model, setting)
     _check_integers(model, tflite)
-    _check_scales(model, tflite)
     return tflite, flat, arrays
 
 
@@ -188,14 +187,3 @@ def _check_integers(model: Any, tflite: bytes) -> None:
             f"The model {model.name!r} cannot be quantised to int8, since TFLite has no kernel of whole numbers for "
             f"{', '.join(found)}; replace these layers, or take 'dynamic' or 'fp16'."
         )
-
-
-def _check_scales(model: Any, tflite: bytes) -> None:
-    """Refuses a file with NaN or infinity among its scales, where finite weights made too large numbers."""
-    for tensor in unpack(tflite).subgraphs[0].tensors:
-        told = tensor.quantization
-        if told is not None and told.scale is not None and not np.isfinite(told.scale).all():
-            raise ConversionError(
-                f"The model {model.name!r} cannot be quantised to int8, since the examples make "
-                f"{(tensor.name or b'').decode()!r} in it NaN or infinite; give examples as the model was trained on."
-            )

@@ -202,6 +202,14 @@ def test_nan_and_what_is_too_large_among_the_weights_is_refused(form):
         quantized(net, form, [np.ones((8, 64))])
 
 
+def test_infinity_between_the_layers_is_refused():
+    keras = importlib.import_module("keras")
+    net = one(keras, *(keras.layers.Dense(8, use_bias=False) for _ in range(3)), shape=(8,))
+    net.set_weights([np.full((8, 8), 1e30)] * 3)
+    with pytest.raises(ConversionError, match="in the network NaN or infinite"):
+        quantized(net, "int8", [np.ones((8, 8))])
+
+
 @pytest.mark.parametrize(
     ("error", "sentence", "examples"),
     [
