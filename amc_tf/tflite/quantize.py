@@ -21,7 +21,6 @@ FORMATS = {
 LEAST_EXAMPLES = 8  # the ranges of fewer are chance
 
 _ROUGH = 4  # examples for a file whose time alone matters
-_LOOPS = {"While", "StatelessWhile"}
 _AT_THE_ENDS = {"QUANTIZE", "DEQUANTIZE"}
 
 
@@ -36,7 +35,7 @@ def quantized(model: Any, form: str, examples: Sequence[np.ndarray] = (), intege
     Args:
         model: built functional or Sequential keras.Model (Keras 3) or tf_keras.Model; it is not changed.
         form: "int8", "fp16" or "dynamic".
-        examples: one array (examples, ...) for each input of the model, in its order, for "int8"; some hundreds do.
+        examples: for "int8" one array (examples, ...) for each input, in the order of the .tflite; some hundreds do.
         integer_io: whether inputs and outputs of an "int8" file are int8 too instead of float32; inputs that are whole
             numbers in the model stay what they are.
 
