@@ -165,10 +165,13 @@ def _compressed(case: Case, keras: Any, model: Any, data: tuple[np.ndarray, np.n
     from amc_tf.tflite import operators
 
     size = IMAGES // 2
-    result = amc_tf.compress(
-        model, train_data=data, calibration_size=size, reward_size=size, run_dir=folder / "run", verbose=False,
-        device=_stopwatch(), **SETTINGS,
-    )  # fmt: skip
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        result = amc_tf.compress(
+            model, train_data=data, calibration_size=size, reward_size=size, run_dir=folder / "run", verbose=False,
+            device=_stopwatch(), **SETTINGS,
+        )  # fmt: skip
+    remarks = sorted({str(one.message) for one in heard if issubclass(one.category, UserWarning) and _ours(one)})
     path = stored(result.model, case, folder / "run", "returned")
     np.save(folder / "run/images.npy", data[0][:SEEN])
     np.save(folder / "run/outputs.npy", np.asarray(result.model(data[0][:SEEN], training=False)))
@@ -194,10 +197,16 @@ def _compressed(case: Case, keras: Any, model: Any, data: tuple[np.ndarray, np.n
         "some trials failed" if found["failed_trials"] else None,
     ]
     sentence = "; ".join(filter(None, wrong))
-    if not sentence and own:
-        sentence = f"{case.keras} cannot load .keras files of this network, of what was given and of what came out."
-        return {"outcome": "works", "sentence": sentence, **found}
-    return {"outcome": "wrong" if sentence else "works", "sentence": sentence, **found}
+    if own:
+        remarks.append(f"{case.keras} cannot load a .keras file of this network, of what came or of what left.")
+    return {"outcome": "wrong" if sentence else "works", "sentence": sentence or " ".join(remarks), **found}
+
+
+def _ours(warning: warnings.WarningMessage) -> bool:
+    """Whether a warning is of this package."""
+    import amc_tf
+
+    return Path(warning.filename).is_relative_to(Path(amc_tf.__file__).parent)
 
 
 def _unread_as_given(model: Any, keras: Any, path: Path, name: str) -> bool:
@@ -301,7 +310,7 @@ def table(entries: list[dict[str, Any]], command: str) -> str:
 @click.option("--keras", "kerases", multiple=True, type=click.Choice(list(FORMATS)), help="Default: both.")
 @click.option("--all", "every", is_flag=True, help="Every format with every network.")
 @click.option("--again", is_flag=True, help="Try those again that did not work.")
-@click.option("--seconds", default=600.0, show_default=True, help="How long one case may take.")
+@click.option("--seconds", default=900.0, show_default=True, help="How long one case may take.")
 @click.option("--markdown", is_flag=True, help="Print the page that the results make, and try nothing.")
 @click.option("--one", hidden=True)
 @click.option("--folder", hidden=True, type=click.Path(path_type=Path))
@@ -313,7 +322,7 @@ def main(results, families, kerases, every, again, seconds, markdown, one, folde
         return
     done = lines_of(results)
     if markdown:
-        print(table(list(done.values()), "python tools/sweep.py"), end="")
+        print(table(list(done.values()), "python tools/sweep.py RESULTS.jsonl"), end="")
         return
     for network in cases():
         if (families and network[0].family not in families) or (kerases and network[0].keras not in kerases):
