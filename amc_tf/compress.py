@@ -323,7 +323,7 @@ def compress(
             trials=search.trials,
             base=figures(pruning.full, sample.accuracy, base_tflite, of_base),
             compressed=figures(widths, finished.formats[0].accuracy, finished.files[FLOAT], of_winner),
-            obstacles=in_the_way if in_the_way != () else tuple(filter(None, [zeros_missing(finished.files[FLOAT])])),
+            obstacles=in_the_way if in_the_way != () else _too_few_zeros(compressed),
             uniform=_uniform(search, widths, figures, finishing, pruning, evaluator, bench),
             method=method,
             max_drop=max_drop,
@@ -357,6 +357,11 @@ def _obstacles(way: Method, tflite: bytes, model: Any, verbose: bool) -> tuple[s
     found = obstacles(tflite, keras_graph.layers(model))
     say(told(found, processor_obstacle()), verbose)
     return found
+
+
+def _too_few_zeros(model: Any) -> tuple[str, ...]:
+    """What is in the way of a network that has nothing else in it; told from the file with its zeros in."""
+    return tuple(filter(None, [zeros_missing(convert.convert(model))]))
 
 
 def _finalists(

@@ -3,6 +3,8 @@
 import importlib
 import os
 import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -26,6 +28,17 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 def keras_module(request: pytest.FixtureRequest) -> ModuleType:
     """Keras 3, then tf_keras. Of the session, so that hypothesis tests may use it."""
     return importlib.import_module(request.param)
+
+
+@pytest.fixture(scope="module")
+def agent_at_once() -> Iterator[None]:
+    """compress() without the agent's process, for tests that are about something else."""
+    from tests.search.fakes import AgentAtOnce
+
+    importlib.import_module("amc_tf.compress")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules["amc_tf.compress"], "DdpgAgent", AgentAtOnce)
+        yield
 
 
 @pytest.fixture(scope="session")

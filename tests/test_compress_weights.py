@@ -13,18 +13,20 @@ from amc_tf.tflite.convert import convert
 from amc_tf.tflite.flatbuffer import unpack
 from tests import small
 
+pytestmark = pytest.mark.usefixtures("agent_at_once")
+
 
 def run(model, run_dir, **changes):
     arguments = {
         "method": "magnitude", "target": "params", "budget": 0.4, "episodes": 3, "calibration_size": 32,
-        "reward_size": 64,
-        "run_dir": run_dir, "verbose": False, "report": False, "train_data": small.labelled(model, 96),
+        "reward_size": 64, "run_dir": run_dir, "verbose": False, "report": False,
+        "train_data": small.labelled(model, 96),
     }  # fmt: skip
     return amc_tf.compress(model, **(arguments | changes))
 
 
 @pytest.fixture(scope="module")
-def done(keras_module, tmp_path_factory):
+def done(keras_module, tmp_path_factory, agent_at_once):
     """A network pruned in two stages, with its Result."""
     model = small.network(keras_module)
     folder = tmp_path_factory.mktemp("weights") / "run"
@@ -137,7 +139,7 @@ def test_a_budget_in_bytes_is_of_the_file_that_ships(tmp_path):
         ({"budget": None, "max_drop": "half"}, "points"),
         ({"stages": (0.3,)}, "that fall"),
         ({"stages": (0.6,)}, "finetune_epochs"),
-        ({"stages": (0.6,), "finetune_epochs": 1, "target": "latency"}, "in stages it can be"),
+        ({"stages": (0.6,), "finetune_epochs": 1, "target": "time"}, "in stages it can be"),
         ({"finetune_epochs": -1}, "finetune_epochs"),
         ({"finetune_epochs": 1, "train_data": small.images(96)}, "no labels"),
         ({"frozen": ["stem", "wide", "back", "head"]}, "no kernel whose weights may go"),

@@ -1,7 +1,6 @@
 """What a compressed network becomes: files in every format, trained with a teacher, returned by a caller's own loop."""
 
 import json
-import sys
 import warnings
 
 import keras
@@ -17,8 +16,8 @@ from amc_tf.report import page
 from amc_tf.stages import halves
 from amc_tf.tflite.operators import read
 from tests import small
-from tests.test_latency import Agent
 
+pytestmark = pytest.mark.usefixtures("agent_at_once")
 FORMS = ("int8", "fp16", "dynamic")
 
 
@@ -28,14 +27,6 @@ def run(model, run_dir, **changes):
         "verbose": False, "report": False, "train_data": small.labelled(model, 96),
     }  # fmt: skip
     return amc_tf.compress(model, run_dir=run_dir, **(arguments | changes))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def at_once():
-    """No wait for TensorFlow Agents."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules["amc_tf.compress"], "DdpgAgent", Agent)
-        yield
 
 
 class Watch(callbacks.Callback):
@@ -65,7 +56,7 @@ def watch():
 
 
 @pytest.fixture(scope="module")
-def result(network, watch, tmp_path_factory):
+def result(network, watch, tmp_path_factory, agent_at_once):
     epochs = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: watch.told.append(("epoch", epoch)))
     return run(
         network, tmp_path_factory.mktemp("finished"), quantize=FORMS, finetune_epochs=2, finetune_callbacks=[epochs],

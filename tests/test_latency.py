@@ -20,7 +20,7 @@ from amc_tf.pruning.channel import ChannelPruning
 from amc_tf.search.evaluate import Evaluator
 from tests import small
 from tests.cost.test_latency import microseconds
-from tests.search.fakes import FakeAgent
+from tests.search.fakes import AgentAtOnce
 from tests.standin_adbd import Next, StandIn, Vanish
 
 pytestmark = pytest.mark.timeout(300)
@@ -52,19 +52,6 @@ class Computed:
         return Timing(processes=(us,), min_us=us, runs=1, environment={"before": {}, "after": {}})
 
 
-class Agent(FakeAgent):
-    """Random, and at once there."""
-
-    def __init__(self, **_):
-        super().__init__()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-
 @pytest.fixture(autouse=True)
 def apart(monkeypatch, tmp_path):
     """Tables in a folder of the test, and no wait for TensorFlow Agents."""
@@ -73,7 +60,7 @@ def apart(monkeypatch, tmp_path):
         monkeypatch.setattr(stopwatch, name, {"min_runs": 10, "min_seconds": 0.02})
     monkeypatch.setattr(host, "_WARMUP_SECONDS", 0.01)
     monkeypatch.setattr(adb, "_WARMUP_SECONDS", 0.01)
-    monkeypatch.setattr(sys.modules["amc_tf.compress"], "DdpgAgent", Agent)
+    monkeypatch.setattr(sys.modules["amc_tf.compress"], "DdpgAgent", AgentAtOnce)
 
 
 @pytest.fixture(scope="module")

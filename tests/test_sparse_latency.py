@@ -13,7 +13,8 @@ from amc_tf.cost import stopwatch
 from amc_tf.cost.zeros import SparsePrices, measure, work_of
 from amc_tf.pruning.magnitude import MagnitudePruning
 from amc_tf.tflite.flatbuffer import unpack
-from tests.test_latency import Agent, Computed
+from tests.search.fakes import AgentAtOnce
+from tests.test_latency import Computed
 
 PIXELS = 16 * 16
 FIXED, RATE, DENSE = 300.0, 1e-3, 0.4e-3  # microseconds, and of a multiplication in a sparse and in a dense kernel
@@ -51,7 +52,7 @@ class Phone(Computed):
 def apart(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setitem(stopwatch._BRIEF, "min_seconds", 0.02)
-    monkeypatch.setattr(sys.modules["amc_tf.compress"], "DdpgAgent", Agent)
+    monkeypatch.setattr(sys.modules["amc_tf.compress"], "DdpgAgent", AgentAtOnce)
 
 
 @pytest.fixture(scope="module")

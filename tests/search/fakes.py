@@ -130,3 +130,16 @@ class FakeAgent:
     def load(self, path: Path) -> None:
         self.memory, self.last_episode = json.loads(Path(path).read_text())
         self._step = (-1, 0)
+
+
+class AgentAtOnce(FakeAgent):
+    """In the place of the DdpgAgent of compress(): no process, no wait for TensorFlow Agents."""
+
+    def __init__(self, **_):
+        super().__init__()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
