@@ -15,7 +15,6 @@ import click
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-BATCH, RATE, SHIFT = 128, 0.02, 4  # images a step, highest learning rate, pixels of augmentation
 ROUNDS = 7  # of the timing
 
 
@@ -26,13 +25,18 @@ ROUNDS = 7  # of the timing
 @click.option("--reward-size", default=2000, show_default=True)
 @click.option("--calibration-size", default=256, show_default=True)
 @click.option("--epochs", default=2, show_default=True, help="Of each training.")
+@click.option("--batch", default=128, show_default=True, help="Images a step.")
+@click.option("--rate", default=0.02, show_default=True, help="Highest learning rate.")
+@click.option("--shift", default=4, show_default=True, help="Pixels that images are shifted by.")
+@click.option("--no-labels", is_flag=True, help="Learn from the teacher alone, for images whose labels say little.")
 @click.option("--run-dir", type=click.Path(path_type=Path), default=Path("runs/finetune"), show_default=True)
-def main(network, budget, episodes, reward_size, calibration_size, epochs, run_dir):
+def main(network, budget, episodes, reward_size, calibration_size, epochs, batch, rate, shift, no_labels, run_dir):
     import keras
 
     import amc_tf
     import models
     from models import datasets
+    from models.train import augmented_data
 
     data = datasets.load(models.TRAINED[network][2])
     if network.startswith("mobilenet"):  # its sample of ImageNet has no third part
@@ -46,20 +50,26 @@ def main(network, budget, episodes, reward_size, calibration_size, epochs, run_d
         validation_data=reporting, episodes=episodes, run_dir=run_dir / network,
     )  # fmt: skip
     rows = {"base": base, "compressed": result.model}
-    for name, teacher in (("with distillation", base), ("without", None)) if epochs else ():
-        path = run_dir / f"{network}-{epochs}-{name.replace(' ', '-')}.keras"
-        rows[f"{epochs} epochs {name}"] = trained(keras, result.model, teacher, data.train, epochs, path)
+    settings = {"epochs": epochs, "learning_rate": rate, "verbose": 2}
+    trainings = {
+        "with distillation": {"teacher": base},
+        "without": {},
+    }
+    if no_labels:
+        trainings = {"of distillation alone": {"teacher": base, "distill_weight": 1.0, "temperature": 1.0}}
+    for name, taught in trainings.items() if epochs else ():
+        batches = augmented_data(keras, *data.train, batch, shift, seed=0)
+        path = run_dir / f"{network}-{epochs}-{rate:g}-{name.replace(' ', '-')}.keras"
+        rows[f"{epochs} epochs {name}"] = trained(keras, result.model, batches, settings | taught, path)
     print(table(network, rows, data.sample("train", calibration_size)[0], reporting), flush=True)
 
 
-def trained(keras: Any, model: Any, teacher: Any, images: tuple, epochs: int, path: Path) -> Any:
+def trained(keras: Any, model: Any, batches: Any, settings: dict[str, Any], path: Path) -> Any:
     """The model trained on, or what an earlier start left of it."""
     import amc_tf
-    from models.train import augmented_data
 
     if not path.exists():
-        batches = augmented_data(keras, *images, BATCH, SHIFT, seed=0)
-        tuned = amc_tf.finetune(model, batches, epochs=epochs, learning_rate=RATE, teacher=teacher, verbose=2)
+        tuned = amc_tf.finetune(model, batches, **settings)
         path.parent.mkdir(parents=True, exist_ok=True)
         tuned.save(path.with_suffix(".part.keras"))
         path.with_suffix(".part.keras").replace(path)
