@@ -40,6 +40,7 @@ from amc_tf.search.schedule import Schedule
 from amc_tf.search.search import Search
 from amc_tf.search.sensitivity import tabled
 from amc_tf.stages import Training, halves, staged
+from amc_tf.stages import checked as stages_of
 from amc_tf.tflite import convert
 from amc_tf.tflite.obstacles import obstacles, processor_obstacle, zeros_missing
 from amc_tf.tflite.quantize import FORMATS
@@ -165,11 +166,14 @@ def compress(
     if stages is None:
         stages = halves(budget, target) if finetune_epochs else ()
     dry_run, report = request.switch("dry_run", dry_run), request.switch("report", report)
-    if not isinstance(stages, (list, tuple)) or (stages and not dry_run):
-        return staged(compress, locals())
+    if not isinstance(stages, (list, tuple)) or stages:
+        if not dry_run:
+            return staged(compress, locals())
+        stages, _ = stages_of(stages, budget, {"target": target, "finetune_epochs": finetune_epochs})
     started = time.monotonic()
     target = request.check(target, method, metric, run_dir)
     callbacks, forms = checked(callbacks), request.forms(quantize, integer_io)
+    request.check_timed(method, target, forms)
     episodes, seed = request.whole("episodes", episodes, 1), request.whole("seed", seed, 0)
     calibration_size = request.whole("calibration_size", calibration_size, 1)
     reward_size = request.whole("reward_size", reward_size, 1)
@@ -313,7 +317,8 @@ def compress(
         finished = finishing(compressed, bench, {timed_form: (tflite, comparison)})
         of_base, of_winner = bench.base_us, bench.us(finished.comparison)
         reopening = Reopening(
-            reported.inputs, sample.labels, metric, evaluator.yes_above, timed_base, device, bench.base_us
+            sample.split.inputs, sample.labels, metric, evaluator.yes_above, timed_base, device, bench.base_us,
+            latency.identity if timed else None,
         )
         result = Result(
             model=compressed,
@@ -389,6 +394,8 @@ def _finalists(
         return (best, *narrower)
     if search.interrupted:
         raise KeyboardInterrupt
+    if search.stop_search:
+        raise ValueError("A callback ended the search before it had tried a network within the budget; let it go on.")
     raise RunDirError(f"All trials in {search.journal.path} failed; the reasons stand there.")
 
 

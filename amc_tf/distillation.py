@@ -56,6 +56,14 @@ class Distillation:
             mine, other = ([tuple(t.shape[1:]) for t in getattr(m, what)] for m in (model, self.teacher))
             if mine != other:
                 raise ValueError(f"The teacher has {what} of shapes {other}, but the model {mine}; they must be equal.")
+        graphs = [keras_graph.read(each)[0] for each in (model, self.teacher)]
+        for number in range(len(model.outputs)):
+            mine, other = (end(graph, number) for graph in graphs)
+            if mine != other and "softmax" in (mine, other):
+                raise ValueError(
+                    f"Output {number} of the teacher ends in {other!r}, that of the model in {mine!r}; both must put "
+                    f"out probabilities, or both logits."
+                )
 
     def teach(self, model: Any, loss: Any) -> None:
         """Has a model learn from the teacher too, in `fit`; what it is validated by stays its own loss.

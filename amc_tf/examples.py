@@ -74,6 +74,11 @@ def _arrays(given: Any, model: Any, keras: Any, batch_size: int, seed: int | Non
         labels = np.asarray(labels)
     import tensorflow as tf
 
+    if len(model.outputs) > 1 and len(tf.nest.flatten(labels)) != len(model.outputs):
+        raise ValueError(
+            f"{name} has one array of labels, but the model {len(model.outputs)} outputs, and a training needs labels "
+            f"for each; train the pruned model in a loop of your own and give it back by Result.with_model."
+        )
     for part in tf.nest.flatten(labels):
         if len(part) != len(inputs[0]):
             raise ValueError(f"{name} has {len(inputs[0])} examples, but {len(part)} labels; give as many.")

@@ -13,7 +13,7 @@ from amc_tf.cost.stopwatch import Stopwatch
 from amc_tf.data import Split
 from amc_tf.devices.choose import choose
 from amc_tf.devices.interleave import Comparison
-from amc_tf.errors import AmcError
+from amc_tf.errors import DeviceError
 from amc_tf.graph import keras_graph
 from amc_tf.latency import taken
 from amc_tf.pruning.kernels import masks
@@ -56,6 +56,7 @@ class Reopening:
         metric, yes_above: see search.metrics.score.
         base: the .tflite that others are measured in turns with.
         device: as compress() was given it; base_us None where nothing was measured.
+        identity: of the device that it was.
     """
 
     inputs: tuple[np.ndarray, ...]
@@ -65,6 +66,7 @@ class Reopening:
     base: bytes
     device: Any
     base_us: float | None
+    identity: dict[str, Any] | None
 
     @contextlib.contextmanager
     def bench(self) -> Iterator[Bench]:
@@ -86,6 +88,11 @@ class Reopening:
             device, opened = choose(self.device)
             if opened:
                 stack.callback(device.close)
+            if dict(device.identity) != self.identity:
+                raise DeviceError(
+                    f"The network was measured on {self.identity}, but the device is now {dict(device.identity)}; "
+                    f"connect the same one."
+                )
             stopwatch = Stopwatch(device, self.base, base_us=self.base_us)
             stack.callback(stopwatch.close)
             yield Bench(accuracy, stopwatch.compare, self.base_us)
@@ -212,7 +219,7 @@ def again(finishing: Finishing, reopening: Reopening, base: bytes, result: Resul
     """`finished_again` after the search's own bench was closed; see Result.with_model."""
     check_same(result, trained)  # before a device is asked for
     with reopening.bench() as bench:
-        new = finished_again(result, trained, finishing, bench, base)
+        new = finished_again(result, trained, finishing, bench, base, training=None)
     if (new.run_dir / page.PAGE).exists():
         write_page(new.run_dir)
     return new
@@ -251,8 +258,8 @@ def write_page(run_dir: Path) -> None:
     """Writes the report of a run directory; a warning where that is not possible, since the result itself is safe."""
     try:
         page.write(run_dir)
-    except (AmcError, OSError) as error:
-        warnings.warn(f"The report was not written: {error}", stacklevel=3)
+    except Exception as error:  # hours of work must not end in a stack trace about a picture
+        warnings.warn(f"The report was not written ({type(error).__name__}: {error}); the result is.", stacklevel=3)
 
 
 def ends(model: Any) -> dict[str, tuple[dict[str, Any], ...]]:

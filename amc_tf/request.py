@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,15 @@ def forms(quantize: Any, integer_io: Any) -> tuple[str, ...]:
     if switch("integer_io", integer_io) and "int8" not in given:
         raise ValueError(f"integer_io is True, but quantize is {quantize!r}; only int8 files can take and give int8.")
     return tuple(given)
+
+
+def check_timed(method: str, target: str, forms: Sequence[str]) -> None:
+    """Raises ValueError for a latency of zeros in a quantised file, for which runtimes have no sparse kernels."""
+    if method == "magnitude" and target == "latency" and forms:
+        raise ValueError(
+            f"target is 'latency' and quantize {forms[0]!r}, but zeros are worth time in float files alone; leave out "
+            f"quantize, or give method 'channel'."
+        )
 
 
 def distillation(teacher: Any, model: Any, temperature: Any, weight: Any) -> Distillation | None:

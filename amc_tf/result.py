@@ -200,8 +200,10 @@ class Result:
     def rows(self) -> list[tuple[str, str, str, str, str]]:
         """The before/after table: (figure, base, uniform, compressed, what is kept)."""
         base, small, even = self.base, self.compressed, self.uniform
-        change = f"{(small.accuracy - base.accuracy) * 100:+.2f} points"
-        rows = [(self.scored_by, *(_told(f and f.accuracy, "{:.2%}") for f in (base, even, small)), change)]
+        metric = self.scored_by == "metric"  # a caller's own, in whatever unit
+        lost = small.accuracy - base.accuracy
+        change, score = (f"{lost:+.4g}", "{:.4g}") if metric else (f"{lost * 100:+.2f} points", "{:.2%}")
+        rows = [(self.scored_by, *(_told(f and f.accuracy, score) for f in (base, even, small)), change)]
         form = FLOAT if self.latency is None else self.latency.get("format", FLOAT)
         timed = "latency" if form == FLOAT else f"latency ({form})"
         for name, figure, form in (
@@ -222,9 +224,10 @@ class Result:
 
     def format_rows(self) -> list[tuple[str, str, str, str, str, str]]:
         """The formats of the compressed network: (format, accuracy, latency, size, gzipped, file)."""
+        score = "{:.4g}" if self.scored_by == "metric" else "{:.2%}"
         return [
             (
-                line.format, f"{line.accuracy:.2%}", _told(line.latency_ms, "{:.3g} ms"), f"{line.size_bytes:,} B",
+                line.format, score.format(line.accuracy), _told(line.latency_ms, "{:.3g} ms"), f"{line.size_bytes:,} B",
                 f"{line.gzip_bytes:,} B", FORMATS[line.format],
             )
             for line in self.formats

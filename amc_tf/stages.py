@@ -8,10 +8,12 @@ import hashlib
 import io
 import itertools
 import json
+import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -95,6 +97,7 @@ class Training:
             TypeError, ValueError, AmcError: see finetune() and finished_again().
             RunDirError: the weights cannot be written.
         """
+        started = time.monotonic()
         try:
             trained, told = self.tuned(result.model, result.plan, result.run_dir)
         except TrainingError as error:
@@ -105,8 +108,11 @@ class Training:
                 "The fine-tuning was stopped, so the result is the network without it; the same call trains it anew.",
                 stacklevel=3,
             )
-            return replace(result, interrupted=True)
-        return finished_again(result, trained, finishing, bench, base, training=told)
+            stopped = replace(result, interrupted=True)
+            stopped.save(base, _files(result))
+            return stopped
+        seconds = result.seconds + time.monotonic() - started
+        return finished_again(result, trained, finishing, bench, base, training=told, seconds=seconds)
 
     def tuned(self, model: Any, plan: Plan, run_dir: Path) -> tuple[Any, dict[str, Any]]:
         """The model trained on, and how, see Result; taken from the run directory where an earlier call left it there.
@@ -131,7 +137,7 @@ class Training:
         history = {}
         trained = finetune(
             model, self.data, plan=plan if plan.of == WEIGHTS else None, epochs=self.epochs, seed=self.seed,
-            callbacks=[self._recorder(history), *self._boards(run_dir), *self.callbacks],
+            callbacks=[self._recorder(history), *self._boards(run_dir), *self._own_callbacks()],
             verbose=2 if self.verbose else 0,
             **_taught_by(self.distillation),
         )  # fmt: skip
@@ -145,20 +151,24 @@ class Training:
     def _told(self, history: dict[str, list[float]]) -> dict[str, Any]:
         taught = self.distillation
         return {
-            "epochs": self.epochs,
+            "epochs": max((len(values) for values in history.values()), default=self.epochs),
             "distilled": taught is not None,
             "temperature": None if taught is None else taught.temperature,
             "weight": None if taught is None else taught.weight,
             "history": history,
         }
 
-    def _recorder(self, history: dict[str, list[float]]) -> Any:
+    def _own_callbacks(self) -> Sequence[Any]:
+        return self.callbacks if isinstance(self.callbacks, (list, tuple)) else [self.callbacks]
+
+    def _recorder(self, history: dict[str, list[float | None]]) -> Any:
         """A callback that writes down what each epoch came to."""
 
         def record(epoch: int, logs: Mapping[str, Any] | None = None) -> None:
             for name, value in (logs or {}).items():
                 with contextlib.suppress(TypeError, ValueError):  # not a number
-                    history.setdefault(name, []).append(float(value))
+                    number = float(value)
+                    history.setdefault(name, []).append(number if math.isfinite(number) else None)
 
         return keras_graph.keras_of(self.model).callbacks.LambdaCallback(on_epoch_end=record)
 
@@ -172,14 +182,31 @@ class Training:
         state = hashlib.sha256(f"{plan.digest} {self.epochs} {self.seed}".encode())
         state.update(digest(*keras_graph.read(model)).encode())
         if own is not None:
-            state.update(repr((own["optimizer"].get_config(), named(own.get("loss")))).encode())
+            optimizer = {name: value for name, value in own["optimizer"].get_config().items() if name != "name"}
+            losses = [_described(loss) for loss in _leaves(own.get("loss"))]
+            state.update(repr((optimizer, losses, own.get("loss_weights"))).encode())
         if self.distillation is not None:
             state.update(digest(*keras_graph.read(self.distillation.teacher)).encode())
             state.update(repr((self.distillation.temperature, self.distillation.weight)).encode())
-        for part in self.data if isinstance(self.data, tuple) else ():  # a data set cannot be told from another
-            if isinstance(part, np.ndarray):
-                state.update(np.ascontiguousarray(part).data)
+        for part in _leaves(self.data) if isinstance(self.data, tuple) else ():  # a data set's examples are not known
+            state.update(np.ascontiguousarray(part).data)
         return state.hexdigest()[:16]
+
+
+def _leaves(structure: Any) -> list[Any]:
+    import tensorflow as tf
+
+    return tf.nest.flatten(structure)
+
+
+def _described(loss: Any) -> Any:
+    """A loss such that another one is another text, and the same one the same in every process."""
+    config = getattr(loss, "get_config", None)
+    try:
+        settings = {name: named(value) for name, value in config().items()} if config is not None else None
+    except (NotImplementedError, TypeError):
+        settings = None
+    return named(loss), settings
 
 
 def _taught_by(distillation: Distillation | None) -> dict[str, Any]:
@@ -208,9 +235,18 @@ def _stored(path: Path) -> tuple[dict[str, tuple[np.ndarray, ...]], dict[str, li
 
 def halves(budget: Any, target: str) -> tuple[float, ...]:
     """The stages of a budget that is less than half of the network: a half, a quarter and so on, above the budget."""
+    budget = _share(budget)
     if not is_ratio(budget) or target not in _FIELDS:
         return ()
     return tuple(itertools.takewhile(lambda share: share > budget, (0.5**k for k in itertools.count(1))))
+
+
+def _share(budget: Any) -> Any:
+    """A budget in percent as a fraction; any other as it is."""
+    if isinstance(budget, str) and budget.strip().endswith("%"):
+        with contextlib.suppress(ValueError):
+            return float(budget.strip()[:-1]) / 100
+    return budget
 
 
 def staged(compress: Callable[..., Result], arguments: Mapping[str, Any]) -> Result:
@@ -232,24 +268,24 @@ def staged(compress: Callable[..., Result], arguments: Mapping[str, Any]) -> Res
         TypeError, ValueError: the stages do not fall, or there is nothing that could be done between them.
     """
     asked = dict(arguments)
-    stages, run_dir, budget = asked.pop("stages"), asked.pop("run_dir"), asked["budget"]
-    stages, field = _checked(stages, budget, asked)
+    stages, run_dir, budget = asked.pop("stages"), asked.pop("run_dir"), _share(asked["budget"])
+    stages, field = checked(stages, budget, asked)
     request.check(asked["target"], asked["method"], asked["metric"], run_dir)
-    model, base, result = asked.pop("model"), None, None
+    model, first, result = asked.pop("model"), None, None
     if asked["teacher"] == ORIGINAL:
         asked["teacher"] = model  # of every stage
-    folder = Path("runs") / f"{model.name}-stages" if run_dir is None else Path(run_dir)
+    folder = Path("runs") / _name(model, stages, asked) if run_dir is None else Path(run_dir)
     for number, share in enumerate((*stages, budget), 1):
         last = number > len(stages)
-        limit = share if base is None else share * getattr(base, field)
-        if base is not None and field == "latency_ms":
+        limit = share if first is None else share * getattr(first.base, field)
+        if first is not None and field == "latency_ms":
             limit = f"{limit} ms"
         where = folder if last else folder / f"stage-{number}"
         try:
             step = {"budget": limit, "run_dir": where, "stages": (), "report": False}
             result = compress(model, **{**asked, **step})
         except RunDirError as error:
-            if base is None:
+            if first is None:
                 raise
             raise RunDirError(
                 f"Stage {number} in {where} cannot go on, because stages before it were prolonged or changed, and it "
@@ -257,16 +293,48 @@ def staged(compress: Callable[..., Result], arguments: Mapping[str, Any]) -> Res
             ) from error
         if result.interrupted and not last:  # the next stage would begin with a network that was not trained
             raise KeyboardInterrupt
-        model, base = result.model, base or result.base
-    result = replace(result, base=base, budget=budget)
-    files = {line.format: (folder / FORMATS[line.format]).read_bytes() for line in result.formats}
-    result.save((folder / "stage-1" / "base.tflite").read_bytes(), files)
+        model, first = result.model, first or result
+    whole = (folder / "stage-1" / "base.tflite").read_bytes()
+    result = replace(result, **_beside(first, result), budget=budget, again=partial(_again, whole, result.again))
+    result.save(whole, _files(result))
     if asked["report"]:
         write_page(folder)
     return result
 
 
-def _checked(stages: Any, budget: Any, asked: Mapping[str, Any]) -> tuple[tuple, str]:
+def _files(result: Result) -> dict[str, bytes]:
+    """The files of a result by format, as they lie in its run directory."""
+    return {line.format: (result.run_dir / FORMATS[line.format]).read_bytes() for line in result.formats}
+
+
+def _beside(first: Result, last: Result) -> dict[str, Any]:
+    """What the last stage says of the network that it began with, said of the one that the first began with."""
+    left = {unit["name"]: unit["kept"] for unit in last.units}
+    units = tuple(unit | {"kept": left.get(unit["name"], unit["kept"])} for unit in first.units)
+    latency = last.latency
+    if latency is not None and first.latency is not None:
+        share = last.compressed.latency_ms / first.base.latency_ms
+        more = share / latency["ratio"]
+        low, high = (latency[name] * more for name in ("ratio_low", "ratio_high"))
+        latency = latency | {"ratio": share, "ratio_low": low, "ratio_high": high, "base": first.latency["base"]}
+    return {"base": first.base, "units": units, "latency": latency}
+
+
+def _again(whole: bytes, again: Callable[[Result, Any], Result], result: Result, trained: Any) -> Result:
+    """As of the last stage, which knows only what the one before left, and would leave that as the base."""
+    new = again(result, trained)
+    write(whole, result.run_dir / "base.tflite")
+    return new
+
+
+def _name(model: Any, stages: tuple, asked: Mapping[str, Any]) -> str:
+    """The same for the same call, another for another budget or target."""
+    told = [asked[name] for name in ("target", "budget", "method", "seed", "finetune_epochs", "round_to", "min_keep")]
+    whose = digest(*keras_graph.read(model))
+    return f"{model.name}-stages-{hashlib.sha256(repr((whose, stages, told)).encode()).hexdigest()[:8]}"
+
+
+def checked(stages: Any, budget: Any, asked: Mapping[str, Any]) -> tuple[tuple, str]:
     """The stages, and the field of Figures that the budget is about."""
     stages = tuple(stages) if isinstance(stages, (list, tuple)) else (stages,)
     shares = (*stages, budget)

@@ -84,6 +84,8 @@ def test_what_cannot_teach_is_refused(changes, error, sentence):
 def test_teachers_of_another_form_or_keras_are_refused(keras_module):
     with pytest.raises(ValueError, match="The teacher has inputs of shapes"):
         Distillation(small.network(keras_module)).check(tiny(keras_module))
+    with pytest.raises(ValueError, match="both must put out probabilities, or both logits"):
+        Distillation(linear(keras_module, "mse")).check(tiny(keras_module))
     other = pytest.importorskip("tf_keras" if keras_module is keras else "keras")
     with pytest.raises(TypeError, match="give the same"):
         Distillation(tiny(other)).check(tiny(keras_module))

@@ -47,7 +47,7 @@ class Watch(callbacks.Callback):
 
 @pytest.fixture(scope="module")
 def network():
-    return small.network(keras)
+    return small.settled(small.network(keras))
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +103,17 @@ def test_accuracy_of_a_format_is_what_its_file_says(result, network):
 def test_the_page_shows_them(result):
     text = (result.run_dir / page.PAGE).read_text()
     assert all(f"model_{form}.tflite" in text for form in FORMS)
+
+
+def test_zeros_in_a_quantised_file_are_worth_no_time(network, tmp_path):
+    with pytest.raises(ValueError, match="zeros are worth time in float files alone"):
+        run(network, tmp_path, method="magnitude", target="latency", quantize="int8", round_to=8)
+
+
+@pytest.mark.parametrize("stages", [0.5, (0.4, 0.6)])
+def test_wrong_stages_are_refused_in_a_dry_run(network, tmp_path, stages):
+    with pytest.raises(ValueError, match="stages is"):
+        run(network, tmp_path, stages=stages, budget=0.6, finetune_epochs=1, dry_run=True)
 
 
 @pytest.mark.parametrize("wrong", ["int4", ("int8", "int8"), 8])
@@ -172,9 +183,26 @@ def test_ctrl_c_in_training_leaves_the_untrained_network(network, tmp_path):
     assert after.training["epochs"] == 1 and not after.interrupted
 
 
+def test_a_lone_callback_of_keras_will_do(network, tmp_path):
+    seen = []
+    hook = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(epoch))
+    run(network, tmp_path / "run", finetune_epochs=1, finetune_callbacks=hook)
+    assert seen == [0]
+
+
+def test_stages_are_told_of_the_network_that_it_began_with(network, tmp_path):
+    made = run(network, tmp_path / "run", budget="40%", finetune_epochs=1, episodes=1)
+    assert (tmp_path / "run/stage-1/journal.jsonl").exists()
+    assert [unit["size"] for unit in made.units] == [16, 32, 4]
+    assert made.compressed.macs <= 0.4 * made.base.macs
+    whole = (tmp_path / "run/stage-1/base.tflite").read_bytes()
+    made.with_model(made.model)
+    assert (tmp_path / "run/base.tflite").read_bytes() == whole
+
+
 def test_small_budgets_go_in_halves():
     assert halves(0.5, "macs") == () == halves(0.6, "macs") == halves("30 ms", "latency") == halves(None, "macs")
-    assert halves(0.3, "flops") == (0.5,) and halves(0.2, "latency") == (0.5, 0.25)
+    assert halves("30%", "macs") == halves(0.3, "flops") == (0.5,) and halves(0.2, "latency") == (0.5, 0.25)
 
 
 # -------------------------------------------------------------------------------------------------------- with_model
@@ -192,6 +220,12 @@ def test_a_model_trained_elsewhere_takes_the_place(result, network):
     back = new.with_model(result.model)
     assert back.compressed == result.compressed
     assert (back.run_dir / "model.tflite").read_bytes() == before["float"]
+
+
+def test_the_score_of_the_same_model_is_the_same_again(network, tmp_path):
+    made = run(network, tmp_path / "run")  # without validation_data: scored on a part of train_data
+    assert made.compressed.accuracy > 0.3
+    assert made.with_model(made.model).compressed.accuracy == made.compressed.accuracy
 
 
 def file(line):

@@ -128,9 +128,9 @@ def print_result(result: Result, console: Console | None = None) -> None:
     for row in result.rows():
         table.add_row(*row)
     console.print(table)
-    when = "before fine-tuning"
+    when, score = "before fine-tuning", "{:.4g}" if result.scored_by == "metric" else "{:.2%}"
     if result.untrained is not None:
-        when = f"compressed: after fine-tuning, {result.untrained.accuracy:.2%} before it as all others are"
+        when = f"compressed: after fine-tuning, {score.format(result.untrained.accuracy)} before it as all others are"
     if len(result.formats) > 1:
         table = Table("compressed as", result.scored_by, "latency", "size", "gzipped", "", box=None, pad_edge=False)
         for row in result.format_rows():

@@ -36,7 +36,7 @@ class Unit:
     @property
     def keep(self) -> float:
         """The keep ratio."""
-        return self.kept / self.size
+        return self.kept / self.size if self.size else 1.0  # a kernel that was zero before
 
 
 @dataclass(frozen=True)

@@ -30,12 +30,14 @@ class Sample:
     """Examples that networks are scored on.
 
     Attributes:
+        split: the examples, in the order in which they are scored.
         held: the inputs, where the workers read them.
         labels: of the examples, or what the original network says of them.
         accuracy: of the original network.
         one_each: whether every example is right or wrong as a whole, unlike an image whose pixels have labels.
     """
 
+    split: Split
     held: Held
     labels: np.ndarray
     accuracy: float
@@ -173,7 +175,7 @@ class Evaluator:
         one_hot = labels.ndim == 2 and labels.shape == found[0].shape
         one_each = one_hot or labels.shape in ((len(split),), (len(split), 1))
         try:
-            return Sample(held, labels, self._score_of(labels, found), one_each)
+            return Sample(split, held, labels, self._score_of(labels, found), one_each)
         except BadPredictions as error:
             raise ValueError(
                 "The model's own predictions hold NaN or infinity on the given data; check its weights and the "
