@@ -18,6 +18,7 @@ from amc_tf.pruning.kernels import masks, zeroed
 from amc_tf.pruning.plan import Plan
 
 BATCH = 128
+_STATISTICS = 20  # so many times in a training, at least, what BatchNorm's moving statistics remember is renewed
 
 
 def finetune(
@@ -45,6 +46,8 @@ def finetune(
 
     A model of Keras 3 keeps its zeros by constraints on its variables, one of tf_keras by
     tensorflow-model-optimization, with the plan's own masks.
+
+    Where a training is short, the moving statistics of BatchNorm take a smaller momentum than theirs while it lasts.
 
     With a teacher, for instance the model before it was pruned, the loss is (1 - w) times the model's own plus w times
     how far its outputs are from the teacher's: for classes the Kullback-Leibler divergence of both, softened by a
@@ -90,6 +93,7 @@ def finetune(
         distillation.check(model)
     copy = keras_graph.rebuild(model, weights=weights if plan is None else zeroed(graph, plan, weights))
     given, compiled = _ready(model, copy, graph, train_data, epochs, batch_size, learning_rate, seed)
+    _keep_up(copy, given.steps, epochs)
     scored = None
     if validation_data is not None:
         scored = examples(validation_data, copy, keras, batch_size, None, "validation_data").data
@@ -115,6 +119,17 @@ def finetune(
     if again:
         new.compile(**again)
     return new
+
+
+def _keep_up(model: Any, steps: int | None, epochs: int) -> None:
+    """Lets the statistics of BatchNorm follow a short training: at a momentum of 0.99 they lag by hundreds of steps."""
+    if steps is None:
+        return
+    most = max(0.5, 1 - _STATISTICS / (steps * epochs))
+    for layer in keras_graph.layers(model).values():
+        momentum = getattr(layer, "momentum", None)
+        if hasattr(layer, "moving_variance") and isinstance(momentum, float) and momentum > most:
+            layer.momentum = most
 
 
 def check(

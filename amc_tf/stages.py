@@ -112,7 +112,14 @@ class Training:
             stopped.save(base, _files(result))
             return stopped
         seconds = result.seconds + time.monotonic() - started
-        return finished_again(result, trained, finishing, bench, base, training=told, seconds=seconds)
+        new = finished_again(result, trained, finishing, bench, base, training=told, seconds=seconds)
+        if new.compressed.accuracy < result.compressed.accuracy:
+            warnings.warn(
+                f"The fine-tuning made the network worse: {result.scored_by} {result.compressed.accuracy:.4g} before, "
+                f"{new.compressed.accuracy:.4g} after it; give another learning rate, more epochs or more data.",
+                stacklevel=3,
+            )
+        return new
 
     def tuned(self, model: Any, plan: Plan, run_dir: Path) -> tuple[Any, dict[str, Any]]:
         """The model trained on, and how, see Result; taken from the run directory where an earlier call left it there.

@@ -423,6 +423,20 @@ def test_missing_tfmot_is_said_in_one_sentence(monkeypatch) -> None:
     finetune(model, points(), **QUICK)  # without a plan nothing asks for it
 
 
+def test_statistics_follow_a_short_training(keras_module) -> None:
+    model = small.settled(small.network(keras_module))
+    x = small.images(192) * 3 + 2  # other images than those of the statistics
+    y = (x[..., 0].mean((1, 2)) > 2) + 2 * (x[..., 1].mean((1, 2)) > 2)
+    before = [layer.momentum for layer in model.layers if hasattr(layer, "moving_variance")]
+    trained = finetune(model, (x, y), epochs=2, batch_size=32, verbose=0)
+    norm = next(layer for layer in trained.layers if hasattr(layer, "moving_variance"))
+    stem = keras_module.Model(trained.inputs, trained.get_layer("stem").output)
+    seen = np.asarray(stem(x, training=False)).mean((0, 1, 2))
+    found = np.asarray(norm.moving_mean)
+    assert np.abs(found - seen).max() < 0.2 * np.abs(seen).max()
+    assert [layer.momentum for layer in trained.layers if hasattr(layer, "moving_variance")] == before
+
+
 # ------------------------------------------------------------------------------------------------------ what goes wrong
 
 
