@@ -445,7 +445,7 @@ def test_a_loss_that_is_no_number_ends_it(keras_module) -> None:
     model.compile(keras_module.optimizers.SGD(1e30), "mse")
     before = [w.copy() for w in model.get_weights()]
     x, y = points()
-    with pytest.raises(AmcError, match=r"became (nan|inf) in epoch \d of 9.* smaller learning_rate than 1e\+30"):
+    with pytest.raises(AmcError, match=r"infinite or no numbers in epoch \d of 9.* smaller learning_rate than 1e\+30"):
         finetune(linear(keras_module), (x, 1e6 * x), **QUICK | {"epochs": 9})
     assert all(np.array_equal(old, new) for old, new in zip(before, model.get_weights(), strict=True))
 
