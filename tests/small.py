@@ -57,10 +57,10 @@ def _random(rng, shape, name):
 
 
 def hook(function):
-    """A callback that calls a function with each trial and the best so far."""
+    """A callback, in a list, that calls a function with each trial and the best so far; none for None."""
 
     class Hook(Callback):
         def on_episode_end(self, episode, logs=None):
             function(self.search.trials[episode], self.search.best)
 
-    return [Hook()]
+    return [] if function is None else [Hook()]
