@@ -57,7 +57,8 @@ class Client:
         return (done.stdout + done.stderr).strip()
 
     def connect(self) -> "Client":
-        assert self("connect", self._phone.serial).stdout == f"connected to {self._phone.serial}\n"
+        """Asks again where the client gave up on its server, which a busy computer starts slowly."""
+        wait_until(lambda: f"connected to {self._phone.serial}\n" in self("connect", self._phone.serial).stdout)
         return self
 
     def wait_until(self, state: str) -> None:

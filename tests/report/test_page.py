@@ -106,7 +106,7 @@ def test_every_format_is_in_the_table_and_the_one_that_ships_above_it(folder):
         "2 agent 70.72% 39.2 31.2% −0.2928 1.5", "4 agent ≈ 73.57%", "5 agent failed – – –", "9 refined",
         "it is an output of the model head", "1 of 22 trials failed", "BadPredictions: all NaN. 5",
         "50.0% of the original's time (95% interval 48.0% to 52.0%)", "model Pixel 8", "before: celsius 40.0",
-        "distilled from the original network (temperature 4, weight 0.7): 83.00% before, 88.00% after",
+        "with distillation from a teacher (temperature 4, weight 0.7): 83.00% before, 88.00% after",
         "No latency was measured of: fp16.", 'context.assets, "model_int8.tflite"', "keras 3.15.1",
     ):  # fmt: skip
         assert part in found
