@@ -3,7 +3,6 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,12 +38,13 @@ from amc_tf.search.rewards import Reward, choose
 from amc_tf.search.schedule import Schedule
 from amc_tf.search.search import Search
 from amc_tf.search.sensitivity import tabled
-from amc_tf.stages import Training, halves, staged
 from amc_tf.stages import checked as stages_of
+from amc_tf.stages import halves, staged
 from amc_tf.tflite import convert
 from amc_tf.tflite.obstacles import obstacles, processor_obstacle, zeros_missing
 from amc_tf.tflite.quantize import FORMATS
 from amc_tf.tflite.score import Scorer
+from amc_tf.training import Training
 
 _NARROWER = (0.99, 0.97, 0.9, 0.8)  # of the best plan's bytes, where its file turned out larger than its limit
 _BOARD = "tensorboard"  # in the run directory
@@ -295,14 +295,13 @@ def compress(
             told.begin(search)
             search.run()
             told.end(search)
-        bench = Bench(partial(evaluator.accuracy, sample=sample))
-        if timed:
-            bench = replace(bench, compare=latency.stopwatch.compare, base_us=latency.stopwatch.base_us)
+        bench = Bench(partial(evaluator.accuracy, sample=sample), latency.stopwatch if timed else None)
+        base_us = latency.stopwatch.base_us if timed else None
         for widths in _finalists(search, latency if priced else None, earns, evaluator, guarantee):
             plan = pruning.plan(widths)
             compressed = pruning.apply(plan, evaluator.weights(plan))
             tflite = finishing.file(compressed, timed_form)
-            comparison = bench.compare(tflite) if timed else None
+            comparison = bench.compare(tflite)
             fits = target != "size" or limit is None or len(tflite) <= limit
             if latency.holds(comparison, limit) if priced else fits:
                 break
@@ -315,9 +314,8 @@ def compress(
             found.save(run_dir / "sensitivity.json")
         figures = partial(_figures, costs, counts.macs(pruning.groups, ()))
         finished = finishing(compressed, bench, {timed_form: (tflite, comparison)})
-        of_base, of_winner = bench.base_us, bench.us(finished.comparison)
         reopening = Reopening(
-            sample.split.inputs, sample.labels, metric, evaluator.yes_above, timed_base, device, bench.base_us,
+            sample.split.inputs, sample.labels, metric, evaluator.yes_above, timed_base, device, base_us,
             latency.identity if timed else None,
         )
         result = Result(
@@ -326,8 +324,10 @@ def compress(
             plan=plan,
             run_dir=run_dir,
             trials=search.trials,
-            base=figures(pruning.full, sample.accuracy, base_tflite, of_base),
-            compressed=figures(widths, finished.formats[0].accuracy, finished.files[FLOAT], of_winner),
+            base=figures(pruning.full, sample.accuracy, base_tflite, None if base_us is None else base_us / 1e3),
+            compressed=figures(
+                widths, finished.formats[0].accuracy, finished.files[FLOAT], bench.ms(finished.comparison)
+            ),
             obstacles=in_the_way if in_the_way != () else _too_few_zeros(compressed),
             uniform=_uniform(search, widths, figures, finishing, pruning, evaluator, bench),
             method=method,
@@ -349,7 +349,6 @@ def compress(
         result.save(base_tflite, finished.files)  # before hours of training
         if training is not None and not search.interrupted:  # who stops a search does not ask for those
             result = training.result(result, finishing, bench, base_tflite)
-            result = replace(result, seconds=time.monotonic() - started)
     if report:
         write_page(result.run_dir)
     return result
@@ -425,28 +424,25 @@ def _uniform(
         return None
     if search.limit is None:
         widths = uniform(search.units, search.cost, search.cost(winner))
-    us = None
+    ms = None
     try:
         tflite = finishing.shipped(evaluator.tflite(widths))
         accuracy = bench.accuracy(tflite)
-        if bench.compare is not None:
-            timed = tflite
-            if finishing.timed_form != FLOAT:
-                plan = pruning.plan(widths)
-                timed = finishing.file(pruning.apply(plan, evaluator.weights(plan)), finishing.timed_form)
-            us = bench.us(bench.compare(timed))
+        timed = tflite
+        if finishing.timed_form != FLOAT:
+            plan = pruning.plan(widths)
+            timed = finishing.file(pruning.apply(plan, evaluator.weights(plan)), finishing.timed_form)
+        ms = bench.ms(bench.compare(timed))
     except DeviceError:  # nothing else hangs on this figure
         pass
     except (BadPredictions, ConversionError):
         return None
-    return figures(widths, accuracy, tflite, us)
+    return figures(widths, accuracy, tflite, ms)
 
 
-def _figures(costs: Mapping[str, Any], dense: Any, widths, accuracy: float, tflite: bytes, us: float | None) -> Figures:
+def _figures(costs: Mapping[str, Any], dense: Any, widths, accuracy: float, tflite: bytes, ms: float | None) -> Figures:
     macs = costs["macs"](widths) if "macs" in costs else dense(())  # zeros are multiplied like all others
-    return Figures(
-        accuracy, int(macs), int(costs["params"](widths)), len(tflite), None if us is None else us / 1e3, packed(tflite)
-    )
+    return Figures(accuracy, int(macs), int(costs["params"](widths)), len(tflite), ms, packed(tflite))
 
 
 def _units(pruning: Pruning, plan: Plan, round_to: int) -> tuple[dict[str, Any], ...]:

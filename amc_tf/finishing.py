@@ -34,17 +34,19 @@ class Bench:
 
     Attributes:
         accuracy: of a .tflite on the examples that are reported.
-        compare: a .tflite measured in turns with the base network; None where nothing is measured.
-        base_us: what the base takes.
+        stopwatch: measures a .tflite in turns with the base network; None where nothing is measured.
     """
 
     accuracy: Callable[[bytes], float]
-    compare: Callable[[bytes], Comparison] | None = None
-    base_us: float | None = None
+    stopwatch: Stopwatch | None = None
 
-    def us(self, comparison: Comparison | None) -> float | None:
-        """Microseconds of a file that was compared with the base: see Stopwatch."""
-        return None if comparison is None else comparison.ratios[1].value * self.base_us
+    def compare(self, tflite: bytes) -> Comparison | None:
+        """A .tflite beside the base network, where that is measured."""
+        return None if self.stopwatch is None else self.stopwatch.compare(tflite)
+
+    def ms(self, comparison: Comparison | None) -> float | None:
+        """Milliseconds of a file that was compared with the base."""
+        return None if comparison is None else self.stopwatch.us(comparison) / 1e3
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class Reopening:
                 )
             stopwatch = Stopwatch(device, self.base, base_us=self.base_us)
             stack.callback(stopwatch.close)
-            yield Bench(accuracy, stopwatch.compare, self.base_us)
+            yield Bench(accuracy, stopwatch)
 
 
 @dataclass(frozen=True)
@@ -170,15 +172,8 @@ class Finishing:
         formats = []
         for form in (FLOAT, *self.forms):
             files[form], compared[form] = known.get(form) or (self.file(model, form), None)
-            if compared[form] is None and bench.compare is not None:
-                compared[form] = bench.compare(files[form])
-            us = bench.us(compared[form])
-            formats.append(
-                Format(
-                    form, bench.accuracy(files[form]), None if us is None else us / 1e3, len(files[form]),
-                    packed(files[form]),
-                )
-            )  # fmt: skip
+            file, compared[form] = files[form], compared[form] or bench.compare(files[form])
+            formats.append(Format(form, bench.accuracy(file), bench.ms(compared[form]), len(file), packed(file)))
         difference = agreement.verify(model, files[FLOAT], structured(model, self.examples))
         return Finished(files, tuple(formats), compared[self.timed_form], difference)
 
@@ -194,15 +189,13 @@ def finished_again(result: Result, trained: Any, finishing: Finishing, bench: Be
         changes: other fields of the new result.
 
     Raises:
-        TypeError, ValueError: the model is not of the same form, or its zeros are gone.
         AmcError: see Finishing.
     """
-    check_same(result, trained)
     found = finishing(trained, bench)
-    line, us = found.formats[0], bench.us(found.comparison)
+    line = found.formats[0]
     compressed = replace(
         result.compressed, accuracy=line.accuracy, size_bytes=line.size_bytes, gzip_bytes=line.gzip_bytes,
-        latency_ms=None if us is None else us / 1e3,
+        latency_ms=bench.ms(found.comparison),
     )  # fmt: skip
     latency = result.latency
     if found.comparison is not None:

@@ -191,11 +191,7 @@ class Latency:
 
     def holds(self, comparison: Comparison, limit: float | None) -> bool:
         """Whether a finished file holds the limit."""
-        return limit is None or self.us(comparison) <= limit
-
-    def us(self, comparison: Comparison) -> float:
-        """What a finished file takes: its share of the base network's time, times what that takes on a cool device."""
-        return comparison.ratios[1].value * self.stopwatch.base_us
+        return limit is None or self.stopwatch.us(comparison) <= limit
 
     def record(self, comparison: Comparison) -> dict[str, Any]:
         """The measurement in plain types."""

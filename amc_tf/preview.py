@@ -10,10 +10,11 @@ import numpy as np
 from amc_tf.analyze import UnitLine
 from amc_tf.data import Split
 from amc_tf.pruning.pruning import Pruning
+from amc_tf.report.numbers import duration
 from amc_tf.search.budget import extremes
 from amc_tf.search.schedule import Schedule
-from amc_tf.stages import Training
 from amc_tf.tflite.score import Scorer
+from amc_tf.training import Training
 
 # Measured on networks of docs/results.md: set-up took as long as so many conversions of the whole network, an episode
 # so many times the inference of its examples, those for BatchNorm among them.
@@ -78,9 +79,9 @@ class Preview:
         if self.stages:
             told.append(f"in stages of {', '.join(f'{share:g}' for share in self.stages)} and then {self.budget}")
         told.append(f"files: {', '.join(self.formats)}")
-        took = f"set-up about {_clock(self.setup_seconds)}, search at most about {_clock(self.search_seconds)}"
+        took = f"set-up about {duration(self.setup_seconds)}, search at most about {duration(self.search_seconds)}"
         if self.training_seconds:
-            took += f", fine-tuning about {_clock(self.training_seconds)}"
+            took += f", fine-tuning about {duration(self.training_seconds)}"
         return [*told, took + (", each stage" if self.stages else "")]
 
 
@@ -129,10 +130,3 @@ def preview(
         training_seconds=None if training is None else training.seconds(),
         **asked,
     )
-
-
-def _clock(seconds: float) -> str:
-    whole = int(seconds)
-    if whole < 90:
-        return f"{max(1, whole)} s"
-    return f"{whole // 3600} h {whole // 60 % 60:02} min" if whole >= 3600 else f"{whole // 60} min"

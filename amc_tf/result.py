@@ -168,6 +168,10 @@ class Result:
             "outputs": list(self.outputs),
         }
 
+    def files(self) -> dict[str, bytes]:
+        """Its .tflite files by format, as they lie in the run directory."""
+        return {line.format: (self.run_dir / FORMATS[line.format]).read_bytes() for line in self.formats}
+
     def save(self, base_tflite: bytes, files: Mapping[str, bytes]) -> None:
         """Writes the run directory: each file whole or not at all; result.json last, so that it stands for all of them.
 

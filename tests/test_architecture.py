@@ -36,6 +36,7 @@ LEVELS = {
     "report": 7,
     "finishing": 8,
     "stages": 9,
+    "training": 9,
     "preview": 10,
     "compress": 11,
     "__init__": 12,

@@ -72,7 +72,7 @@ def test_each_stage_prunes_what_the_one_before_left(done):
 
 def test_the_same_call_again_trains_nothing_twice_and_says_what_zeros_bring(done, monkeypatch, capsys):
     model, result = done
-    monkeypatch.setattr("amc_tf.stages.finetune", None)
+    monkeypatch.setattr("amc_tf.training.finetune", None)
     again = run(model, result.run_dir, stages=(0.7,), finetune_epochs=2, verbose=True)
     assert again.plan == result.plan and again.compressed == result.compressed
     assert all(np.array_equal(a, b) for a, b in zip(again.model.get_weights(), result.model.get_weights(), strict=True))
@@ -156,10 +156,10 @@ def test_mistakes_are_refused_in_one_sentence(changes, says, tmp_path):
 
 def optimizers(monkeypatch) -> list[str]:
     """Names of the optimizers that later trainings use."""
-    import amc_tf.stages as stages
+    import amc_tf.training as training
 
-    seen, train = [], stages.finetune
-    monkeypatch.setattr(stages, "finetune", lambda model, *a, **k: (
+    seen, train = [], training.finetune
+    monkeypatch.setattr(training, "finetune", lambda model, *a, **k: (
         seen.append(type(getattr(model, "optimizer", None)).__name__), train(model, *a, **k))[1])  # fmt: skip
     return seen
 

@@ -72,6 +72,10 @@ class Stopwatch:
         path.write_bytes(tflite)
         return again(lambda: interleave(self.device, [self._base, path], rounds=rounds, **_THOROUGH))
 
+    def us(self, comparison: Comparison) -> float:
+        """What a file takes: its share of the base network's time, times what that takes on a cool device."""
+        return comparison.ratios[1].value * self.base_us
+
     def close(self) -> None:
         """Removes its files; the device is the caller's."""
         self._folder.cleanup()

@@ -9,7 +9,7 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -74,6 +74,12 @@ def parse_budget(budget: float | str, base_cost: float, unit: str, target: str) 
             about = "is ambiguous, since a multiply-add is one FLOP to some and two to others"
         raise ValueError(f"The unit {match[2].strip()!r} of budget {budget!r} {about}: {how}.")
     return number * accepted[word]
+
+
+def fraction(budget: Any) -> Any:
+    """A budget in percent as a fraction; any other as it is."""
+    match = _NUMBER.fullmatch(budget) if isinstance(budget, str) else None
+    return float(match[1]) / 100 if match is not None and match[2].strip() == "%" else budget
 
 
 def nearest_width(unit: "Unit", ratio: float, lowest: int, highest: int) -> int:
