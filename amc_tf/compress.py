@@ -35,6 +35,7 @@ from amc_tf.search.guarantee import Guarantee, cheap, unheld
 from amc_tf.search.journal import Journal, header
 from amc_tf.search.metrics import BadPredictions, Metric
 from amc_tf.search.rewards import Reward, choose
+from amc_tf.search.sample import Sample
 from amc_tf.search.schedule import Schedule
 from amc_tf.search.search import Search
 from amc_tf.search.sensitivity import tabled
@@ -191,6 +192,8 @@ def compress(
     options = {"round_to": round_to, "min_keep": min_keep, "importance": importance, "frozen": frozen}
     pruning = methods.pruning(method, model, **options)
     calibration, reward_split = data.splits(model, train_data, reward_data, calibration_size, reward_size, seed)
+    if "int8" in forms and train_data is None:
+        raise ValueError("quantize asks for int8, whose ranges come from examples; give train_data too.")
     if finetune_epochs and calibration.labels is None:
         raise ValueError(f"finetune_epochs is {finetune_epochs}, but train_data has no labels to train by; give both.")
     training = None
@@ -218,17 +221,18 @@ def compress(
         methods.check_faster(way, in_the_way)
     counted = None if priced else methods.cost_of(costs, target)
     if budget is not None and not priced:
-        _limit(pruning, counted, budget, target)  # raises where it cannot be reached, before minutes of work
+        # Raises where it cannot be reached, before minutes of work.
+        _limit(pruning, counted, stages[0] if stages else budget, target)
     timed_form = forms[0] if priced and forms else FLOAT
     finishing = Finishing(way.finished, forms, timed_form, calibration.inputs, integer_io, few(reward_split))
     timed_base = base_tflite if timed_form == FLOAT else finishing.file(model, timed_form)
     timed_as = None if timed_form == FLOAT else finishing.rough(timed_form)
     for form in forms if timed_form == FLOAT else forms[1:]:
-        finishing.file(model, form)  # raises what no candidate could be made into either
+        finishing.check(model, form)  # raises what no candidate could be made into either
     if dry_run:
         schedule = Schedule.of(pruning.units, episodes, table, paper, (), len(pruning.thresholds()))
         return preview(
-            model, pruning, base_tflite, costs, schedule, calibration, reward_split, training,
+            model, pruning, base_tflite, costs, schedule, calibration, reward_split, metric, training,
             lines(pruning, round_to), conversion, method=method, target=target, budget=budget, stages=tuple(stages),
             formats=tuple(FORMATS[form] for form in (FLOAT, *forms)),
             device=str(getattr(device, "name", device) or "the connected phone, else this computer") if timed else None,
@@ -262,9 +266,11 @@ def compress(
                 pruning, cost, calibration, reward_split, base_tflite, scorer, metric, earns, reconstruct
             )
             # Now: labels that do not fit must not wait for the end.
-            sample = evaluator.sample if reported is reward_split else evaluator.hold(reported)
+            sample = evaluator.sample
+            if reported is not reward_split:
+                sample = Sample.of(reported, base_tflite, scorer, metric, sample.yes_above)
         if table is not None:
-            table.check(evaluator.sample.accuracy)
+            table.check(evaluator.sample.base_accuracy)
         if timed:
             with TableProgress(latency.device, verbose) as progress:
                 latency.prepare(run_dir, evaluator if priced else None, journal.trials, progress.update)
@@ -290,12 +296,12 @@ def compress(
                 **measured, limit=limit, reward=reward, schedule=schedule, table=table, seed=seed,
                 thresholds=thresholds, guarantee=guarantee,
                 digest=lambda widths: pruning.plan(widths).digest,
-                on_episode_end=_both(progress.update, told.episode),
+                on_episode_end=lambda *found: (progress.update(*found), told.episode(*found)),
             )  # fmt: skip
             told.begin(search)
             search.run()
             told.end(search)
-        bench = Bench(partial(evaluator.accuracy, sample=sample), latency.stopwatch if timed else None)
+        bench = Bench(sample, latency.stopwatch if timed else None)
         base_us = latency.stopwatch.base_us if timed else None
         for widths in _finalists(search, latency if priced else None, earns, evaluator, guarantee):
             plan = pruning.plan(widths)
@@ -315,8 +321,7 @@ def compress(
         figures = partial(_figures, costs, counts.macs(pruning.groups, ()))
         finished = finishing(compressed, bench, {timed_form: (tflite, comparison)})
         reopening = Reopening(
-            sample.split.inputs, sample.labels, metric, evaluator.yes_above, timed_base, device, base_us,
-            latency.identity if timed else None,
+            sample, timed_base, device, base_us, latency.identity if timed else None
         )
         result = Result(
             model=compressed,
@@ -324,7 +329,7 @@ def compress(
             plan=plan,
             run_dir=run_dir,
             trials=search.trials,
-            base=figures(pruning.full, sample.accuracy, base_tflite, None if base_us is None else base_us / 1e3),
+            base=figures(pruning.full, sample.base_accuracy, base_tflite, None if base_us is None else base_us / 1e3),
             compressed=figures(
                 widths, finished.formats[0].accuracy, finished.files[FLOAT], bench.ms(finished.comparison)
             ),
@@ -427,7 +432,7 @@ def _uniform(
     ms = None
     try:
         tflite = finishing.shipped(evaluator.tflite(widths))
-        accuracy = bench.accuracy(tflite)
+        accuracy = bench.sample.accuracy(tflite)
         timed = tflite
         if finishing.timed_form != FLOAT:
             plan = pruning.plan(widths)
@@ -455,11 +460,3 @@ def _units(pruning: Pruning, plan: Plan, round_to: int) -> tuple[dict[str, Any],
         }
         for line in lines(pruning, round_to)
     )  # fmt: skip
-
-
-def _both(first: Callable, second: Callable) -> Callable:
-    def call(trial, best):
-        first(trial, best)
-        second(trial, best)
-
-    return call

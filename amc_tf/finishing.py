@@ -19,11 +19,11 @@ from amc_tf.latency import taken
 from amc_tf.pruning.kernels import masks
 from amc_tf.pruning.plan import WEIGHTS
 from amc_tf.report import page
+from amc_tf.report.numbers import amount
 from amc_tf.result import FLOAT, Format, Result, packed
-from amc_tf.search.metrics import Metric, score
-from amc_tf.tflite import agreement, convert
-from amc_tf.tflite.quantize import quantized, rough
-from amc_tf.tflite.score import Scorer, outputs
+from amc_tf.search.sample import Sample
+from amc_tf.tflite import agreement, convert, quantize
+from amc_tf.tflite.score import Scorer
 
 _AGREEMENT = 8
 
@@ -33,11 +33,11 @@ class Bench:
     """Where finished files are scored and measured.
 
     Attributes:
-        accuracy: of a .tflite on the examples that are reported.
+        sample: the examples that are reported.
         stopwatch: measures a .tflite in turns with the base network; None where nothing is measured.
     """
 
-    accuracy: Callable[[bytes], float]
+    sample: Sample
     stopwatch: Stopwatch | None = None
 
     def compare(self, tflite: bytes) -> Comparison | None:
@@ -54,17 +54,13 @@ class Reopening:
     """What it takes to have the bench of a search again when its own is closed.
 
     Attributes:
-        inputs, labels: the examples that are reported.
-        metric, yes_above: see search.metrics.score.
+        sample: the examples that are reported.
         base: the .tflite that others are measured in turns with.
         device: as compress() was given it; base_us None where nothing was measured.
         identity: of the device that it was.
     """
 
-    inputs: tuple[np.ndarray, ...]
-    labels: np.ndarray
-    metric: Metric | None
-    yes_above: float
+    sample: Sample
     base: bytes
     device: Any
     base_us: float | None
@@ -78,14 +74,9 @@ class Reopening:
             DeviceError: the device is not there any more.
         """
         with contextlib.ExitStack() as stack:
-            scorer = stack.enter_context(Scorer())
-            held = scorer.hold(self.inputs)
-
-            def accuracy(tflite: bytes) -> float:
-                return score(self.metric, self.labels, outputs(scorer.run(tflite, held)), self.yes_above)
-
+            sample = self.sample.on(stack.enter_context(Scorer()))
             if self.base_us is None:
-                yield Bench(accuracy)
+                yield Bench(sample)
                 return
             device, opened = choose(self.device)
             if opened:
@@ -97,7 +88,7 @@ class Reopening:
                 )
             stopwatch = Stopwatch(device, self.base, base_us=self.base_us)
             stack.callback(stopwatch.close)
-            yield Bench(accuracy, stopwatch)
+            yield Bench(sample, stopwatch)
 
 
 @dataclass(frozen=True)
@@ -145,11 +136,15 @@ class Finishing:
         """
         if form == FLOAT:
             return self.shipped(convert.convert(model))
-        return quantized(model, form, self.calibration, self._integer_io(form))
+        return quantize.quantized(model, form, self.calibration, self._integer_io(form))
+
+    def check(self, model: Any, form: str) -> None:
+        """Raises what `file` would, before the work of a search."""
+        quantize.check(model, form, self.calibration, self._integer_io(form))
 
     def rough(self, form: str) -> Callable[[Any], bytes]:
         """What makes files of a format of which the time alone matters."""
-        return rough(form, self.calibration, self._integer_io(form))
+        return quantize.rough(form, self.calibration, self._integer_io(form))
 
     def _integer_io(self, form: str) -> bool:
         return self.integer_io and form == "int8"
@@ -173,7 +168,7 @@ class Finishing:
         for form in (FLOAT, *self.forms):
             files[form], compared[form] = known.get(form) or (self.file(model, form), None)
             file, compared[form] = files[form], compared[form] or bench.compare(files[form])
-            formats.append(Format(form, bench.accuracy(file), bench.ms(compared[form]), len(file), packed(file)))
+            formats.append(Format(form, bench.sample.accuracy(file), bench.ms(compared[form]), len(file), packed(file)))
         difference = agreement.verify(model, files[FLOAT], structured(model, self.examples))
         return Finished(files, tuple(formats), compared[self.timed_form], difference)
 
@@ -205,7 +200,22 @@ def finished_again(result: Result, trained: Any, finishing: Finishing, bench: Be
         formats=found.formats, difference=found.difference, latency=latency, **changes,
     )  # fmt: skip
     new.save(base, found.files)
+    _warn_of_limit(new)
     return new
+
+
+def _warn_of_limit(result: Result) -> None:
+    """Another training leaves other zeros and scales, and a device is never twice the same."""
+    line = result.compressed
+    found = {"latency": line.latency_ms and line.latency_ms * 1e3, "size": line.size_bytes}.get(result.target)
+    if found is None or result.limit is None or found <= result.limit:
+        return
+    warnings.warn(
+        f"The trained network takes {amount(result.target, found)}, but its limit is "
+        f"{amount(result.target, result.limit)}; search again with a smaller budget, or measure again with "
+        f"result.with_model(result.model).",
+        stacklevel=4,
+    )
 
 
 def again(finishing: Finishing, reopening: Reopening, base: bytes, result: Result, trained: Any) -> Result:

@@ -12,6 +12,8 @@ from amc_tf.data import Split
 from amc_tf.pruning.pruning import Pruning
 from amc_tf.report.numbers import duration
 from amc_tf.search.budget import extremes
+from amc_tf.search.metrics import Metric
+from amc_tf.search.sample import Sample
 from amc_tf.search.schedule import Schedule
 from amc_tf.tflite.score import Scorer
 from amc_tf.training import Training
@@ -33,6 +35,7 @@ class Preview:
             device has measured the operators.
         networks: how many would be tried, of which some measure the units' sensitivity.
         calibration, reward: how many examples candidates are made and scored on.
+        accuracy: of the original on a few of the latter, by the metric where one was given; None without labels.
         stages: shares of the network before the budget.
         formats: files that would be made.
         device: where latency would be measured, or None.
@@ -51,6 +54,7 @@ class Preview:
     sensitivity: int
     calibration: int
     reward: int
+    accuracy: float | None
     stages: tuple[float, ...]
     formats: tuple[str, ...]
     device: str | None
@@ -76,6 +80,8 @@ class Preview:
             f"{self.networks} networks would be tried ({self.sensitivity} to measure sensitivity), made with "
             f"{self.calibration} examples and scored on {self.reward}"
         )
+        if self.accuracy is not None:
+            told.append(f"the original scores {self.accuracy:.4g} on {min(_TIMED, self.reward)} of those")
         if self.stages:
             told.append(f"in stages of {', '.join(f'{share:g}' for share in self.stages)} and then {self.budget}")
         told.append(f"files: {', '.join(self.formats)}")
@@ -93,6 +99,7 @@ def preview(
     schedule: Schedule,
     calibration: Split,
     reward: Split,
+    metric: Metric | None,
     training: Training | None,
     units: Sequence[UnitLine],
     conversion: float,
@@ -101,20 +108,22 @@ def preview(
     """Looks ahead; runs the base network on a few examples, and a few steps of the training where there would be one.
 
     Args:
-        model, pruning, base, costs, schedule, calibration, reward, training: of the search; base is the network's
-            .tflite.
+        model, pruning, base, costs, schedule, calibration, reward, metric, training: of the search; base is the
+            network's .tflite.
         units: everything that could be pruned.
         conversion: seconds that the conversion of the whole network took.
         asked: other fields of the Preview, as they are.
+
+    Raises:
+        ValueError: the labels do not fit the outputs, or those hold NaN.
     """
     narrowest, whole = extremes(pruning.units)
-    examples = min(_TIMED, len(reward))
+    few = reward.take(np.arange(min(_TIMED, len(reward))))
     with Scorer() as scorer:
-        few = scorer.hold(reward.take(np.arange(examples)).inputs)
-        scorer.run(base, few)  # starts the processes
+        sample = Sample.of(few, base, scorer, metric)  # starts the processes
         started = time.monotonic()
-        scorer.run(base, few)
-        each = (time.monotonic() - started) / examples
+        sample.accuracy(base)
+        each = (time.monotonic() - started) / len(few)
     networks = schedule.total - 1  # the original is scored too, but is none of those
     return Preview(
         model=model.name,
@@ -125,6 +134,7 @@ def preview(
         sensitivity=len(schedule.points),
         calibration=len(calibration),
         reward=len(reward),
+        accuracy=None if few.labels is None else sample.base_accuracy,
         setup_seconds=round(_CONVERSIONS * conversion, 1),
         search_seconds=round(networks * _OVERHEAD * each * (len(reward) + len(calibration)), 1),
         training_seconds=None if training is None else training.seconds(),

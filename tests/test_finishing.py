@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -103,6 +104,11 @@ def test_accuracy_of_a_format_is_what_its_file_says(result, network):
 def test_the_page_shows_them(result):
     text = (result.run_dir / page.PAGE).read_text()
     assert all(f"model_{form}.tflite" in text for form in FORMS)
+
+
+def test_int8_wants_examples(network, tmp_path):
+    with pytest.raises(ValueError, match="asks for int8, whose ranges come from examples"):
+        run(network, tmp_path, quantize=("fp16", "int8"), train_data=None)
 
 
 def test_zeros_in_a_quantised_file_are_worth_no_time(network, tmp_path):
@@ -228,6 +234,16 @@ def test_the_score_of_the_same_model_is_the_same_again(network, tmp_path):
     assert made.with_model(made.model).compressed.accuracy == made.compressed.accuracy
 
 
+def test_a_trained_model_above_the_limit_is_told_of(network, tmp_path):
+    made = run(network, tmp_path / "run", target="size", budget=0.9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made.with_model(made.model)
+    above = replace(made, limit=1000.0)
+    with pytest.warns(UserWarning, match=r"takes .* kB, but its limit is 1 kB"):
+        above.with_model(made.model)
+
+
 def file(line):
     return {"float": "model.tflite"}.get(line.format, f"model_{line.format}.tflite")
 
@@ -312,3 +328,22 @@ def test_a_look_ahead_writes_nothing(network, tmp_path):
     }
     assert min(seen.setup_seconds, seen.search_seconds, seen.training_seconds) > 0
     assert any("fine-tuning about" in sentence for sentence in seen.sentences())
+    assert any(f"the original scores {seen.accuracy:.4g} on 64" in sentence for sentence in seen.sentences())
+
+
+def test_a_look_ahead_scores_the_original(network, result, tmp_path):
+    assert run(network, tmp_path, dry_run=True).accuracy == result.base.accuracy
+    assert run(network, tmp_path, dry_run=True, metric=lambda labels, found: 7.0).accuracy == 7.0
+    assert run(network, tmp_path, dry_run=True, train_data=small.images(96)).accuracy is None
+    with pytest.raises(ValueError, match="labels run from 0 to 9"):
+        run(network, tmp_path, dry_run=True, train_data=(small.images(96), np.arange(96) % 10))
+
+
+def test_stages_reach_further_than_the_network_they_begin_with(network, tmp_path):
+    least = run(network, tmp_path, dry_run=True).reachable["macs"]
+    with pytest.raises(amc_tf.BudgetError):
+        run(network, tmp_path, dry_run=True, budget=0.9 * least)
+    seen = run(network, tmp_path, dry_run=True, budget=0.9 * least, finetune_epochs=1)
+    assert seen.stages == halves(0.9 * least, "macs") != ()
+    with pytest.raises(amc_tf.BudgetError):
+        run(network, tmp_path, dry_run=True, stages=(0.9 * least,), budget=0.5 * least, finetune_epochs=1)

@@ -111,6 +111,7 @@ class Bench:
         from amc_tf.pruning.channel import ChannelPruning
         from amc_tf.search.evaluate import Evaluator
         from amc_tf.search.rewards import negative_error
+        from amc_tf.search.sample import Sample
         from amc_tf.tflite.convert import convert
         from amc_tf.tflite.score import Scorer
         from models import datasets
@@ -124,13 +125,13 @@ class Bench:
         self._pruning = ChannelPruning(model)
         self._macs = counts.macs(self._pruning.groups, self._pruning.units)
         self._limit = budget * self._macs(self._pruning.full)
-        scorer = stack.enter_context(Scorer())
+        scorer, base = stack.enter_context(Scorer()), convert(model)
         self._evaluator = Evaluator(
             self._pruning, self._macs, Split((self._data.sample("train", calibration)[0],), None),
-            Split((x[:reward_size],), y[:reward_size]), convert(model), scorer, reward=negative_error,
+            Split((x[:reward_size],), y[:reward_size]), base, scorer, reward=negative_error,
         )  # fmt: skip
-        self._reporting = self._evaluator.hold(Split((reporting[0],), reporting[1]))
-        self.base = self._reporting.accuracy
+        self._reporting = Sample.of(Split((reporting[0],), reporting[1]), base, scorer)
+        self.base = self._reporting.base_accuracy
 
     def choice(self, method: str, seed: int, episodes: int, folder: Path) -> Choice:
         """Runs a method."""
@@ -144,7 +145,7 @@ class Bench:
         return Choice(
             widths=widths,
             reward=reward,
-            reporting=self._evaluator.accuracy(self._evaluator.tflite(widths), self._reporting),
+            reporting=self._reporting.accuracy(self._evaluator.tflite(widths)),
             kept=self._macs(widths) / self._macs(self._pruning.full),
             evaluations=max(1, len(trials) - 2),  # the base network and the uniform plan come first in all of them
             best=tuple(np.maximum.accumulate(whole).tolist()),
@@ -210,7 +211,7 @@ class Bench:
         model = self._pruning.apply(plan, self._evaluator.weights(plan))
         keras.utils.set_random_seed(0)
         fit(keras, model, self._data.train, epochs=epochs, batch=BATCH, rate=RATE, shift=SHIFT, rise=0)
-        return {"reporting": self._evaluator.accuracy(convert(model), self._reporting)}
+        return {"reporting": self._reporting.accuracy(convert(model))}
 
 
 def report(network: str, base: float, choices: dict, tuned: dict, epochs: int) -> str:

@@ -3,7 +3,6 @@
 import threading
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,36 +11,18 @@ from amc_tf.errors import ConversionError
 from amc_tf.pruning.plan import Plan
 from amc_tf.pruning.pruning import Pruning
 from amc_tf.pruning.reconstruct import Reconstruction
-from amc_tf.search.metrics import BadPredictions, Metric, as_labels, score, threshold
+from amc_tf.search.metrics import Metric
 from amc_tf.search.outcome import Outcome
 from amc_tf.search.racing import Race, needed
 from amc_tf.search.rewards import Reward
+from amc_tf.search.sample import Sample
 from amc_tf.tflite.candidate import Candidates, Converted
 from amc_tf.tflite.formulas import Weights
-from amc_tf.tflite.score import Held, Scorer, outputs
+from amc_tf.tflite.score import Scorer, outputs
 from amc_tf.tflite.shapes import Shapes
 from amc_tf.tflite.statistics import Statistics
 
 _FILES = 4  # candidates that are kept for whoever measures them next
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Examples that networks are scored on.
-
-    Attributes:
-        split: the examples, in the order in which they are scored.
-        held: the inputs, where the workers read them.
-        labels: of the examples, or what the original network says of them.
-        accuracy: of the original network.
-        one_each: whether every example is right or wrong as a whole, unlike an image whose pixels have labels.
-    """
-
-    split: Split
-    held: Held
-    labels: np.ndarray
-    accuracy: float
-    one_each: bool
 
 
 class Evaluator:
@@ -61,7 +42,6 @@ class Evaluator:
     Attributes:
         sample: the examples of `reward_split`.
         candidates: makes the files of candidates.
-        yes_above: see search.metrics.score.
 
     Raises:
         ValueError: the labels do not fit the outputs, or the model's own predictions hold NaN.
@@ -80,12 +60,11 @@ class Evaluator:
         reward: Reward | None = None,
         reconstruct: bool = True,
     ):
-        self.pruning, self.cost, self.metric = pruning, cost, metric
-        self._base, self._scorer, self._reward = base, scorer, reward
-        self._scoring = threading.Lock()  # a caller's metric may keep a state, as those of Keras do
-        self.yes_above: float | None = None  # decided once, by what the original says to the reward examples
+        self.pruning, self.cost = pruning, cost
+        self._base, self._reward = base, reward
         # A part of the examples stands for all of them only in a random order; a caller's metric gets them in theirs.
-        self.sample = self.hold(reward_split if metric is not None else _shuffled(reward_split))
+        split = reward_split if metric is not None else _shuffled(reward_split)
+        self.sample = Sample.of(split, base, scorer, metric)
         self._reconstruction = Reconstruction(pruning, calibration.inputs) if reconstruct else None
         try:
             self.candidates: Candidates | Converted = Candidates(pruning)
@@ -117,11 +96,11 @@ class Evaluator:
         widths = tuple(int(w) for w in widths)
         base_cost = self.base_cost
         if widths == self.pruning.full:  # nothing pruned: the network as it came, with its own statistics
-            return Outcome(self.sample.accuracy, base_cost, self.sample.accuracy, base_cost)
+            return Outcome(self.sample.base_accuracy, base_cost, self.sample.base_accuracy, base_cost)
         cost = float(self.cost(widths))
         accuracy, seen = self._score(self.tflite(widths), self._race(beat, cost, base_cost))
-        examples = None if seen == self.sample.held.examples else seen
-        return Outcome(accuracy, cost, self.sample.accuracy, base_cost, examples=examples)
+        examples = None if seen == len(self.sample) else seen
+        return Outcome(accuracy, cost, self.sample.base_accuracy, base_cost, examples=examples)
 
     @property
     def shapes(self) -> Shapes:
@@ -161,60 +140,26 @@ class Evaluator:
             sliced = self._reconstruction(plan, sliced)
         return self._statistics(plan, sliced)
 
-    def hold(self, split: Split) -> Sample:
-        """Examples to score networks on, with the original network's own answers where they have no labels.
-
-        Raises:
-            ValueError: the labels do not fit the outputs, or the original network's predictions hold NaN.
-        """
-        held = self._scorer.hold(split.inputs)
-        found = outputs(self._scorer.run(self._base, held))
-        if self.yes_above is None:
-            self.yes_above = threshold(found[0])
-        labels = as_labels(found[0], self.yes_above) if split.labels is None else split.labels
-        one_hot = labels.ndim == 2 and labels.shape == found[0].shape
-        one_each = one_hot or labels.shape in ((len(split),), (len(split), 1))
-        try:
-            return Sample(split, held, labels, self._score_of(labels, found), one_each)
-        except BadPredictions as error:
-            raise ValueError(
-                "The model's own predictions hold NaN or infinity on the given data; check its weights and the "
-                "preprocessing of the data."
-            ) from error
-
-    def accuracy(self, tflite: bytes, sample: Sample) -> float:
-        """The caller's metric, or the accuracy, of a .tflite made from this network.
-
-        Raises:
-            BadPredictions, ConversionError, RunDirError: as of a call.
-        """
-        return self._score_of(sample.labels, outputs(self._scorer.run(tflite, sample.held)))
-
-    def _score_of(self, labels: np.ndarray, found: Sequence[np.ndarray]) -> float:
-        with self._scoring:
-            return score(self.metric, labels, found, self.yes_above)
-
     def _score(self, tflite: bytes, race: Race | None) -> tuple[float, int]:
         """Accuracy of a candidate, and of how many examples."""
         if race is None:
-            return self.accuracy(tflite, self.sample), self.sample.held.examples
+            return self.sample.accuracy(tflite), len(self.sample)
         seen, found = 0, []
-        with self._scorer.load(tflite, self.sample.held) as loaded:
+        with self.sample.scorer.load(tflite, self.sample.held) as loaded:
             for part in race.parts:
                 found.append(outputs(loaded.run(seen, part)))
                 seen = part
-                so_far = [np.concatenate(arrays) for arrays in zip(*found, strict=True)]
-                accuracy = score(None, self.sample.labels[:seen], so_far, self.yes_above)
+                accuracy = self.sample.score([np.concatenate(arrays) for arrays in zip(*found, strict=True)])
                 if race.lost(round(accuracy * seen), seen):
                     break
         return accuracy, seen
 
     def _race(self, beat: float | None, cost: float, base_cost: float) -> Race | None:
         """The race that a candidate of this cost is in, if it is one of right and wrong examples."""
-        examples = self.sample.held.examples
-        if self.metric is not None or self._reward is None or not self.sample.one_each:
+        examples = len(self.sample)
+        if self.sample.metric is not None or self._reward is None or not self.sample.one_each:
             return None
-        wanted = needed(self._reward, beat, cost, self.sample.accuracy, base_cost, examples)
+        wanted = needed(self._reward, beat, cost, self.sample.base_accuracy, base_cost, examples)
         return None if wanted is None else Race(examples, wanted)
 
 
