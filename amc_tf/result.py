@@ -88,6 +88,8 @@ class Result:
             and "frozen" (why, or None).
         training: "epochs", "distilled", "temperature", "weight" and, by epoch, "history" of the fine-tuning; None
             without one.
+        stages: shares of the original that it was pruned to and trained before; trials, uniform and untrained are then
+            those of the last stage, whose base is what the one before left.
         inputs, outputs: of the float file: dicts of "name", "shape" and "dtype".
     """
 
@@ -115,6 +117,7 @@ class Result:
     formats: tuple[Format, ...] = ()
     units: tuple[dict[str, Any], ...] = ()
     training: dict[str, Any] | None = None
+    stages: tuple[float, ...] = ()
     inputs: tuple[dict[str, Any], ...] = ()
     outputs: tuple[dict[str, Any], ...] = ()
     again: Callable[["Result", Any], "Result"] | None = field(default=None, repr=False, compare=False)
@@ -164,6 +167,7 @@ class Result:
             "formats": [asdict(line) | {"file": FORMATS[line.format]} for line in self.formats],
             "units": list(self.units),
             "training": self.training,
+            "stages": list(self.stages),
             "inputs": list(self.inputs),
             "outputs": list(self.outputs),
         }

@@ -38,8 +38,7 @@ def staged(compress: Callable[..., Result], arguments: Mapping[str, Any]) -> Res
     """What compress() does with `stages`: one search a stage, each on the network that the one before left, fine-tuned.
 
     Stage k lies in the folder stage-k of the run directory, the last one in the run directory itself. Keep ratios and
-    `min_keep` of a stage are of what the stage before left; seconds, uniform and untrained of the Result are the last
-    stage's.
+    `min_keep` of a stage are of what the stage before left.
 
     Args:
         compress: does one stage.
@@ -56,7 +55,7 @@ def staged(compress: Callable[..., Result], arguments: Mapping[str, Any]) -> Res
     stages, run_dir, budget = asked.pop("stages"), asked.pop("run_dir"), fraction(asked["budget"])
     stages, field = checked(stages, budget, asked)
     request.check(asked["target"], asked["method"], asked["metric"], run_dir)
-    model, first, result = asked.pop("model"), None, None
+    model, first, result, seconds = asked.pop("model"), None, None, 0.0
     if asked["teacher"] == ORIGINAL:
         asked["teacher"] = model  # of every stage
     folder = Path("runs") / _name(model, stages, asked) if run_dir is None else Path(run_dir)
@@ -78,9 +77,12 @@ def staged(compress: Callable[..., Result], arguments: Mapping[str, Any]) -> Res
             ) from error
         if result.interrupted and not last:  # the next stage would begin with a network that was not trained
             raise KeyboardInterrupt
-        model, first = result.model, first or result
+        model, first, seconds = result.model, first or result, seconds + result.seconds
     whole = (folder / "stage-1" / "base.tflite").read_bytes()
-    result = replace(result, **_beside(first, result), budget=budget, again=partial(_again, whole, result.again))
+    result = replace(
+        result, **_beside(first, result), budget=budget, stages=stages, seconds=seconds,
+        again=partial(_again, whole, result.again),
+    )  # fmt: skip
     result.save(whole, result.files())
     if asked["report"]:
         write_page(folder)

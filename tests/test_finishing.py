@@ -198,10 +198,12 @@ def test_a_lone_callback_of_keras_will_do(network, tmp_path):
 
 def test_stages_are_told_of_the_network_that_it_began_with(network, tmp_path):
     made = run(network, tmp_path / "run", budget="40%", finetune_epochs=1, episodes=1)
-    assert (tmp_path / "run/stage-1/journal.jsonl").exists()
+    stage = tmp_path / "run/stage-1"
+    assert (stage / "journal.jsonl").exists()
     assert [unit["size"] for unit in made.units] == [16, 32, 4]
     assert made.compressed.macs <= 0.4 * made.base.macs
-    whole = (tmp_path / "run/stage-1/base.tflite").read_bytes()
+    assert made.stages == (0.5,) and made.seconds > json.loads((stage / "result.json").read_text())["seconds"]
+    whole = (stage / "base.tflite").read_bytes()
     made.with_model(made.model)
     assert (tmp_path / "run/base.tflite").read_bytes() == whole
 

@@ -37,6 +37,7 @@ def sentences(record: Record) -> list[str]:
         f"{_SCORED_BY.get(record.scored_by, '')} Those of the table are of {_scored_on(record)}",
         _reward_data(record),
         *_partial(record),
+        *_stages(record),
         _training(record),
         *_uniform(record),
         *_latency(record),
@@ -73,6 +74,16 @@ def _partial(record: Record) -> list[str]:
     return [
         f"{part} of {len(record.trials)} trials were scored on a part of the examples only, since they clearly could "
         f"not win any more: their accuracies are estimates."
+    ]
+
+
+def _stages(record: Record) -> list[str]:
+    if not record.stages:
+        return []
+    return [
+        f"The network was pruned to {', '.join(f'{share:.3g}' for share in record.stages)} of the original first and "
+        f"trained each time: the trials, the shares of their costs, the uniform network and the one before fine-tuning "
+        f"are those of the last stage, which began with what stage-{len(record.stages)} left."
     ]
 
 

@@ -125,6 +125,7 @@ class Record:
     outputs: tuple[End, ...]
     latency: Measurement | None
     training: Training | None
+    stages: tuple[float, ...]
     units: tuple[Unit, ...]
     frozen_known: bool
     digest: str | None
@@ -224,6 +225,7 @@ def read(run_dir: str | Path) -> Record:
             outputs=outputs,
             latency=_measurement(result.get("latency")),
             training=_training(result.get("training")),
+            stages=tuple(map(float, result.get("stages") or ())),
             units=units,
             frozen_known=result.get("units") is not None,
             digest=None if plan is None else plan.digest,

@@ -100,7 +100,7 @@ def run(folder: Path, free: int = 6, tried: int = 20, names: str = "block_{}_con
               for name in sizes),
             {"name": "head", "layers": ["head"], "size": 10, "kept": 10, "frozen": "it is an output of the model"},
         ],
-        "training": None,
+        "training": None, "stages": [],
         "inputs": [{"name": "image", "shape": [1, 32, 32, 3], "dtype": "float32"}],
         "outputs": [{"name": "head", "shape": [1, 10], "dtype": "float32"}],
     }  # fmt: skip
@@ -111,7 +111,7 @@ def run(folder: Path, free: int = 6, tried: int = 20, names: str = "block_{}_con
 
 def old(folder: Path, **result: Any) -> Path:
     """A run directory of the first amc_tf, which recorded less."""
-    later = "uniform untrained method max_drop obstacles tflite formats units training inputs outputs".split()
+    later = "uniform untrained method max_drop obstacles tflite formats units training stages inputs outputs".split()
     first = {name: {key: figures(*shares)[key] for key in ("accuracy", "macs", "params", "size_bytes")}
              for name, shares in (("base", (0.9, 1.0)), ("compressed", (0.83, 0.5)))}  # fmt: skip
     return run(folder, **{**dict.fromkeys(later, ...), **first, **result})

@@ -161,6 +161,8 @@ def test_names_from_users_stay_text(tmp_path):
         ({"scored_by": "agreement", "scored_on": "generated noise"}, "There were no labels"),
         ({"budget": None, "limit": None, "max_drop": 0.5}, "for the lowest MACs at a loss of at most 0.5 points"),
         ({"budget": "60 MMAC", "limit": 6e7}, "to a budget of 60 MMAC (MACs)"),
+        ({"stages": [0.5, 0.25]}, "that of the last of 3 stages: costs are shares of what stage-2 left"),
+        ({"stages": [0.5]}, "pruned to 0.5 of the original first and trained each time"),
         ({"uniform": None}, "Nothing was fine-tuned"),
         ({"untrained": runs.figures(0.8, 0.5), "scored_on": "train_data"}, "trained on the examples that it is scored"),
         ({"tried": 0}, "0 networks tried"),
