@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from amc_tf.analyze import lines
 from amc_tf.callbacks import Callback, Callbacks, TensorBoard, checked
 from amc_tf.cost import counts
 from amc_tf.distillation import TEMPERATURE, WEIGHT
-from amc_tf.errors import ConversionError, DeviceError, RunDirError
 from amc_tf.finishing import Bench, Finishing, Reopening, again, ends, few, write_page
 from amc_tf.graph import keras_graph
 from amc_tf.graph.graph import digest
@@ -22,18 +21,16 @@ from amc_tf.latency import Latency, missed
 from amc_tf.methods import IMPORTANCE, ROUND_TO, Method
 from amc_tf.preview import Preview, preview
 from amc_tf.pruning.importance import Importance
-from amc_tf.pruning.plan import Plan
 from amc_tf.pruning.pruning import Pruning
 from amc_tf.report.progress import SearchProgress, TableProgress, preparing, say
 from amc_tf.report.zeros import told
 from amc_tf.request import ORIGINAL, fingerprint, named, run_name
-from amc_tf.result import FLOAT, Figures, Result, packed
+from amc_tf.result import FLOAT, Result
 from amc_tf.search.agent import DdpgAgent
-from amc_tf.search.budget import Budget, narrowed, parse_budget, too_large, uniform
+from amc_tf.search.budget import Budget, parse_budget, too_large
 from amc_tf.search.evaluate import Evaluator
-from amc_tf.search.guarantee import Guarantee, cheap, unheld
 from amc_tf.search.journal import Journal, header
-from amc_tf.search.metrics import BadPredictions, Metric
+from amc_tf.search.metrics import Metric
 from amc_tf.search.rewards import Reward, choose
 from amc_tf.search.sample import Sample
 from amc_tf.search.schedule import Schedule
@@ -46,8 +43,8 @@ from amc_tf.tflite.obstacles import obstacles, processor_obstacle, zeros_missing
 from amc_tf.tflite.quantize import FORMATS
 from amc_tf.tflite.score import Scorer
 from amc_tf.training import Training
+from amc_tf.winner import figures_of, finalists, uniform_network, units_of
 
-_NARROWER = (0.99, 0.97, 0.9, 0.8)  # of the best plan's bytes, where its file turned out larger than its limit
 _BOARD = "tensorboard"  # in the run directory
 
 
@@ -173,8 +170,8 @@ def compress(
         stages, _ = stages_of(stages, budget, {"target": target, "finetune_epochs": finetune_epochs})
     started = time.monotonic()
     target = request.check(target, method, metric, run_dir)
-    callbacks, forms = checked(callbacks), request.forms(quantize, integer_io)
-    request.check_timed(method, target, forms)
+    callbacks, formats = checked(callbacks), request.formats(quantize, integer_io)
+    request.check_timed(method, target, formats)
     episodes, seed = request.whole("episodes", episodes, 1), request.whole("seed", seed, 0)
     calibration_size = request.whole("calibration_size", calibration_size, 1)
     reward_size = request.whole("reward_size", reward_size, 1)
@@ -192,7 +189,7 @@ def compress(
     options = {"round_to": round_to, "min_keep": min_keep, "importance": importance, "frozen": frozen}
     pruning = methods.pruning(method, model, **options)
     calibration, reward_split = data.splits(model, train_data, reward_data, calibration_size, reward_size, seed)
-    if "int8" in forms and train_data is None:
+    if "int8" in formats and train_data is None:
         raise ValueError("quantize asks for int8, whose ranges come from examples; give train_data too.")
     if finetune_epochs and calibration.labels is None:
         raise ValueError(f"finetune_epochs is {finetune_epochs}, but train_data has no labels to train by; give both.")
@@ -223,18 +220,18 @@ def compress(
     if budget is not None and not priced:
         # Raises where it cannot be reached, before minutes of work.
         _limit(pruning, counted, stages[0] if stages else budget, target)
-    timed_form = forms[0] if priced and forms else FLOAT
-    finishing = Finishing(way.finished, forms, timed_form, calibration.inputs, integer_io, few(reward_split))
-    timed_base = base_tflite if timed_form == FLOAT else finishing.file(model, timed_form)
-    timed_as = None if timed_form == FLOAT else finishing.rough(timed_form)
-    for form in forms if timed_form == FLOAT else forms[1:]:
-        finishing.check(model, form)  # raises what no candidate could be made into either
+    timed_format = formats[0] if priced and formats else FLOAT
+    finishing = Finishing(way.finished, formats, timed_format, calibration.inputs, integer_io, few(reward_split))
+    timed_base = base_tflite if timed_format == FLOAT else finishing.file(model, timed_format)
+    timed_as = None if timed_format == FLOAT else finishing.rough(timed_format)
+    for format in formats if timed_format == FLOAT else formats[1:]:
+        finishing.check(model, format)  # raises what no candidate could be made into either
     if dry_run:
         schedule = Schedule.of(pruning.units, episodes, table, paper, (), len(pruning.thresholds()))
         return preview(
             model, pruning, base_tflite, costs, schedule, calibration, reward_split, metric, training,
             lines(pruning, round_to), conversion, method=method, target=target, budget=budget, stages=tuple(stages),
-            formats=tuple(FORMATS[form] for form in (FLOAT, *forms)),
+            formats=tuple(FORMATS[format] for format in (FLOAT, *formats)),
             device=str(getattr(device, "name", device) or "the connected phone, else this computer") if timed else None,
         )  # fmt: skip
     with contextlib.ExitStack() as stack:
@@ -251,7 +248,7 @@ def compress(
                 "max_drop": max_drop, "frozen": list(frozen), "reconstruct": reconstruct, "paper": paper,
                 "sensitivity": None if table is None else table.digest, "calibration": fingerprint(calibration),
                 "reward_data": fingerprint(reward_split), **({"device": latency.identity} if priced else {}),
-                **({} if timed_form == FLOAT else {"quantize": timed_form}),
+                **({} if timed_format == FLOAT else {"quantize": timed_format}),
             },
         )  # fmt: skip
         run_dir = Path(run_dir) if run_dir is not None else Path("runs") / run_name(model.name, asked_for)
@@ -303,10 +300,10 @@ def compress(
             told.end(search)
         bench = Bench(sample, latency.stopwatch if timed else None)
         base_us = latency.stopwatch.base_us if timed else None
-        for widths in _finalists(search, latency if priced else None, earns, evaluator, guarantee):
+        for widths in finalists(search, latency if priced else None, earns, evaluator, guarantee):
             plan = pruning.plan(widths)
             compressed = pruning.apply(plan, evaluator.weights(plan))
-            tflite = finishing.file(compressed, timed_form)
+            tflite = finishing.file(compressed, timed_format)
             comparison = bench.compare(tflite)
             fits = target != "size" or limit is None or len(tflite) <= limit
             if latency.holds(comparison, limit) if priced else fits:
@@ -318,14 +315,14 @@ def compress(
             found = tabled(pruning.units, search.trials)
         if found is not None:
             found.save(run_dir / "sensitivity.json")
-        figures = partial(_figures, costs, counts.macs(pruning.groups, ()))
-        finished = finishing(compressed, bench, {timed_form: (tflite, comparison)})
+        figures = partial(figures_of, costs, counts.macs(pruning.groups, ()))
+        finished = finishing(compressed, bench, {timed_format: (tflite, comparison)})
         reopening = Reopening(
             sample, timed_base, device, base_us, latency.identity if timed else None
         )
         result = Result(
             model=compressed,
-            tflite=run_dir / FORMATS[forms[0] if forms else FLOAT],
+            tflite=run_dir / FORMATS[formats[0] if formats else FLOAT],
             plan=plan,
             run_dir=run_dir,
             trials=search.trials,
@@ -334,7 +331,7 @@ def compress(
                 widths, finished.formats[0].accuracy, finished.files[FLOAT], bench.ms(finished.comparison)
             ),
             obstacles=in_the_way if in_the_way != () else _too_few_zeros(compressed),
-            uniform=_uniform(search, widths, figures, finishing, pruning, evaluator, bench),
+            uniform=uniform_network(search, widths, figures, finishing, pruning, evaluator, bench),
             method=method,
             max_drop=max_drop,
             target=target,
@@ -345,9 +342,9 @@ def compress(
             interrupted=search.interrupted,
             scored_on=scored_on,
             scored_by="metric" if metric is not None else "agreement" if reported.labels is None else "accuracy",
-            latency=None if not timed else latency.record(finished.comparison) | {"format": timed_form},
+            latency=None if not timed else latency.record(finished.comparison) | {"format": timed_format},
             formats=finished.formats,
-            units=_units(pruning, plan, round_to),
+            units=units_of(pruning, plan, round_to),
             again=partial(again, finishing, reopening, base_tflite),
             **ends(compressed),
         )
@@ -373,36 +370,6 @@ def _too_few_zeros(model: Any) -> tuple[str, ...]:
     return tuple(filter(None, [zeros_missing(convert.convert(model))]))
 
 
-def _finalists(
-    search: Search, latency: Latency | None, reward: Reward, evaluator: Evaluator, guarantee: Guarantee | None
-) -> Iterable[tuple[int, ...]]:
-    """Widths to build, best first; only a latency can turn out another than was foretold.
-
-    Raises:
-        BudgetError: no network but the original holds the accuracy.
-    """
-    full = tuple(unit.size for unit in search.units)
-    made = [t for t in search.trials if t.state == "complete" and t.widths != full]
-    candidates = [t for t in made if t.kind != "sensitivity"]
-    if guarantee is not None and candidates:
-        holding = guarantee.holding(candidates)
-        if not holding and (latency is not None or search.best is None or search.best.widths == full):
-            raise unheld(guarantee, candidates)
-        candidates, reward = holding, cheap
-    if latency is not None and candidates:
-        return latency.finalists(candidates, search.limit, reward, evaluator)
-    if latency is None and search.best is not None:
-        best = search.best.widths
-        # A file is larger than was counted by what aligns its parts: it is narrowed until it holds its limit.
-        narrower = (narrowed(search.units, search.cost, best, search.cost(best) * part) for part in _NARROWER)
-        return (best, *narrower)
-    if search.interrupted:
-        raise KeyboardInterrupt
-    if search.stop_search:
-        raise ValueError("A callback ended the search before it had tried a network within the budget; let it go on.")
-    raise RunDirError(f"All trials in {search.journal.path} failed; the reasons stand there.")
-
-
 def _limit(pruning: Pruning, cost: Any, budget: float | str, target: str) -> float:
     """What a plan may cost.
 
@@ -412,51 +379,3 @@ def _limit(pruning: Pruning, cost: Any, budget: float | str, target: str) -> flo
     limit = parse_budget(budget, cost(cost.full), cost.unit, target)
     Budget(pruning.units, cost, limit)
     return limit
-
-
-def _uniform(
-    search: Search,
-    winner: tuple[int, ...],
-    figures: Callable[..., Figures],
-    finishing: Finishing,
-    pruning: Pruning,
-    evaluator: Evaluator,
-    bench: Bench,
-) -> Figures | None:
-    """The uniform plan at the same budget, or of the winner's cost where there is none; made and scored likewise."""
-    widths = next((trial.widths for trial in search.trials if trial.kind == "uniform"), None)
-    if widths is None:  # Ctrl-C came before
-        return None
-    if search.limit is None:
-        widths = uniform(search.units, search.cost, search.cost(winner))
-    ms = None
-    try:
-        tflite = finishing.shipped(evaluator.tflite(widths))
-        accuracy = bench.sample.accuracy(tflite)
-        timed = tflite
-        if finishing.timed_form != FLOAT:
-            plan = pruning.plan(widths)
-            timed = finishing.file(pruning.apply(plan, evaluator.weights(plan)), finishing.timed_form)
-        ms = bench.ms(bench.compare(timed))
-    except DeviceError:  # nothing else hangs on this figure
-        pass
-    except (BadPredictions, ConversionError):
-        return None
-    return figures(widths, accuracy, tflite, ms)
-
-
-def _figures(costs: Mapping[str, Any], dense: Any, widths, accuracy: float, tflite: bytes, ms: float | None) -> Figures:
-    macs = costs["macs"](widths) if "macs" in costs else dense(())  # zeros are multiplied like all others
-    return Figures(accuracy, int(macs), int(costs["params"](widths)), len(tflite), ms, packed(tflite))
-
-
-def _units(pruning: Pruning, plan: Plan, round_to: int) -> tuple[dict[str, Any], ...]:
-    """What was kept of everything that could be pruned, and why the rest could not."""
-    kept = {unit.name: width for unit, width in zip(pruning.units, pruning.widths(plan), strict=True)}
-    return tuple(
-        {
-            "name": line.name, "layers": list(line.layers), "size": line.size,
-            "kept": int(kept.get(line.name, line.size)), "frozen": line.frozen,
-        }
-        for line in lines(pruning, round_to)
-    )  # fmt: skip

@@ -114,40 +114,40 @@ class Finishing:
 
     Attributes:
         shipped: a .tflite as the converter makes it -> the one that ships, see Method.finished.
-        forms: formats to make beside float.
-        timed_form: the one whose latency stands for the network.
+        formats: formats to make beside float.
+        timed_format: the one whose latency stands for the network.
         calibration: examples that int8 is calibrated on, one array (examples, ...) an input.
         integer_io: whether int8 files take and give int8.
         examples: a few inputs that file and model are compared on.
     """
 
     shipped: Callable[[bytes], bytes]
-    forms: tuple[str, ...]
-    timed_form: str
+    formats: tuple[str, ...]
+    timed_format: str
     calibration: tuple[np.ndarray, ...]
     integer_io: bool
     examples: tuple[np.ndarray, ...] = field(repr=False)
 
-    def file(self, model: Any, form: str) -> bytes:
+    def file(self, model: Any, format: str) -> bytes:
         """The .tflite of a model in one format.
 
         Raises:
             ConversionError: the model cannot be expressed so.
         """
-        if form == FLOAT:
+        if format == FLOAT:
             return self.shipped(convert.convert(model))
-        return quantize.quantized(model, form, self.calibration, self._integer_io(form))
+        return quantize.quantized(model, format, self.calibration, self._integer_io(format))
 
-    def check(self, model: Any, form: str) -> None:
+    def check(self, model: Any, format: str) -> None:
         """Raises what `file` would, before the work of a search."""
-        quantize.check(model, form, self.calibration, self._integer_io(form))
+        quantize.check(model, format, self.calibration, self._integer_io(format))
 
-    def rough(self, form: str) -> Callable[[Any], bytes]:
+    def rough(self, format: str) -> Callable[[Any], bytes]:
         """What makes files of a format of which the time alone matters."""
-        return quantize.rough(form, self.calibration, self._integer_io(form))
+        return quantize.rough(format, self.calibration, self._integer_io(format))
 
-    def _integer_io(self, form: str) -> bool:
-        return self.integer_io and form == "int8"
+    def _integer_io(self, format: str) -> bool:
+        return self.integer_io and format == "int8"
 
     def __call__(self, model: Any, bench: Bench, known: Mapping[str, tuple[bytes, Comparison | None]] = {}) -> Finished:
         """Makes, checks, scores and measures all files of a model.
@@ -165,12 +165,13 @@ class Finishing:
         files: dict[str, bytes] = {}
         compared: dict[str, Comparison | None] = {}
         formats = []
-        for form in (FLOAT, *self.forms):
-            files[form], compared[form] = known.get(form) or (self.file(model, form), None)
-            file, compared[form] = files[form], compared[form] or bench.compare(files[form])
-            formats.append(Format(form, bench.sample.accuracy(file), bench.ms(compared[form]), len(file), packed(file)))
+        for format in (FLOAT, *self.formats):
+            files[format], compared[format] = known.get(format) or (self.file(model, format), None)
+            file, compared[format] = files[format], compared[format] or bench.compare(files[format])
+            accuracy, ms = bench.sample.accuracy(file), bench.ms(compared[format])
+            formats.append(Format(format, accuracy, ms, len(file), packed(file)))
         difference = agreement.verify(model, files[FLOAT], structured(model, self.examples))
-        return Finished(files, tuple(formats), compared[self.timed_form], difference)
+        return Finished(files, tuple(formats), compared[self.timed_format], difference)
 
 
 def finished_again(result: Result, trained: Any, finishing: Finishing, bench: Bench, base: bytes, **changes) -> Result:

@@ -61,23 +61,23 @@ def check(target: Any, method: Any, metric: Any, run_dir: Any) -> str:
     return target
 
 
-def forms(quantize: Any, integer_io: Any) -> tuple[str, ...]:
+def formats(quantize: Any, integer_io: Any) -> tuple[str, ...]:
     """The formats to make beside float; ValueError where one is none."""
     given = () if quantize is None else (quantize,) if isinstance(quantize, str) else quantize
-    known = [form for form in FORMATS if form != FLOAT]
-    if not isinstance(given, (list, tuple)) or any(form not in known for form in given) or len(set(given)) < len(given):
+    known = [name for name in FORMATS if name != FLOAT]
+    if not isinstance(given, (list, tuple)) or any(name not in known for name in given) or len(set(given)) < len(given):
         raise ValueError(f"quantize is {quantize!r}; expected None, one of {', '.join(map(repr, known))}, or several.")
     if switch("integer_io", integer_io) and "int8" not in given:
         raise ValueError(f"integer_io is True, but quantize is {quantize!r}; only int8 files can take and give int8.")
     return tuple(given)
 
 
-def check_timed(method: str, target: str, forms: Sequence[str]) -> None:
+def check_timed(method: str, target: str, formats: Sequence[str]) -> None:
     """Raises ValueError for a latency of zeros in a quantised file, for which runtimes have no sparse kernels."""
-    if method == "magnitude" and target == "latency" and forms:
+    if method == "magnitude" and target == "latency" and formats:
         raise ValueError(
-            f"target is 'latency' and quantize {forms[0]!r}, but zeros are worth time in float files alone; leave out "
-            f"quantize, or give method 'channel'."
+            f"target is 'latency' and quantize {formats[0]!r}, but zeros are worth time in float files alone; leave "
+            f"out quantize, or give method 'channel'."
         )
 
 

@@ -55,6 +55,11 @@ class Format:
     size_bytes: int
     gzip_bytes: int
 
+    @property
+    def file(self) -> str:
+        """Its name in the run directory."""
+        return FORMATS[self.format]
+
 
 @dataclass(frozen=True)
 class Result:
@@ -83,7 +88,7 @@ class Result:
         untrained: the compressed network before it was fine-tuned; None where it was not.
         obstacles: what keeps zeros among single weights from making the network faster, a sentence each; empty where
             nothing does, None for whole channels, which leave no zeros.
-        formats: every format that was made, float first; its file is FORMATS[format] in the run directory.
+        formats: every format that was made, float first.
         units: what could be pruned, what not and why, in the network's order: dicts of "name", "layers", "size", "kept"
             and "frozen" (why, or None).
         training: "epochs", "distilled", "temperature", "weight" and, by epoch, "history" of the fine-tuning; None
@@ -164,7 +169,7 @@ class Result:
             "latency": self.latency,
             "obstacles": None if self.obstacles is None else list(self.obstacles),
             "tflite": self.tflite.name,
-            "formats": [asdict(line) | {"file": FORMATS[line.format]} for line in self.formats],
+            "formats": [asdict(line) | {"file": line.file} for line in self.formats],
             "units": list(self.units),
             "training": self.training,
             "stages": list(self.stages),
@@ -174,7 +179,7 @@ class Result:
 
     def files(self) -> dict[str, bytes]:
         """Its .tflite files by format, as they lie in the run directory."""
-        return {line.format: (self.run_dir / FORMATS[line.format]).read_bytes() for line in self.formats}
+        return {line.format: (self.run_dir / line.file).read_bytes() for line in self.formats}
 
     def save(self, base_tflite: bytes, files: Mapping[str, bytes]) -> None:
         """Writes the run directory: each file whole or not at all; result.json last, so that it stands for all of them.
@@ -192,9 +197,9 @@ class Result:
             self.model.save(temporary)
             temporary.replace(self.run_dir / "model.keras")
             write(base_tflite, self.run_dir / "base.tflite")
-            for form, name in FORMATS.items():
-                if form in files:
-                    write(files[form], self.run_dir / name)
+            for format, name in FORMATS.items():
+                if format in files:
+                    write(files[format], self.run_dir / name)
                 else:
                     (self.run_dir / name).unlink(missing_ok=True)
             write(json.dumps(self.summary(), indent=1).encode(), self.run_dir / "result.json")

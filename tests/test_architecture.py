@@ -37,6 +37,7 @@ LEVELS = {
     "finishing": 8,
     "stages": 9,
     "training": 9,
+    "winner": 9,
     "preview": 10,
     "compress": 11,
     "__init__": 12,

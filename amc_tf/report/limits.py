@@ -116,7 +116,7 @@ def _latency(record: Record) -> list[str]:
     ]
     if record.latency.device.get("device") == "host":
         said.append("It was measured on a computer, and no phone: what is faster here need not be faster there.")
-    unmeasured = [form.format for form in record.formats if form.latency_ms is None]
+    unmeasured = [line.format for line in record.formats if line.latency_ms is None]
     if unmeasured:
         said.append(f"No latency was measured of: {', '.join(unmeasured)}.")
     if record.target == "latency":

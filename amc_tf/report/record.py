@@ -10,8 +10,11 @@ from amc_tf.devices.timing import Timing
 from amc_tf.errors import RunDirError
 from amc_tf.pruning.plan import Plan
 from amc_tf.report.ends import End, ends
-from amc_tf.result import FLOAT, Figures
+from amc_tf.result import FLOAT, Figures, Format
+from amc_tf.search.best import best_trial
 from amc_tf.search.guarantee import Guarantee
+from amc_tf.search.journal import JOURNAL
+from amc_tf.search.journal import read as read_journal
 from amc_tf.search.outcome import Trial
 
 _ONLY = "model.tflite"  # the file that shipped when there were no other formats
@@ -37,18 +40,6 @@ class Unit:
     def keep(self) -> float:
         """The keep ratio."""
         return self.kept / self.size if self.size else 1.0  # a kernel that was zero before
-
-
-@dataclass(frozen=True)
-class Format:
-    """One file that ships: `format` is "float", "int8", "fp16" or "dynamic"; `latency_ms` None where not measured."""
-
-    format: str
-    file: str
-    accuracy: float | None
-    latency_ms: float | None
-    size_bytes: int
-    gzip_bytes: int | None
 
 
 @dataclass(frozen=True)
@@ -145,21 +136,16 @@ class Record:
         return next((trial for trial in self.trials if trial.kind == kind and trial.outcome is not None), None)
 
     def best_so_far(self) -> list[tuple[int, Trial]]:
-        """(number of a trial, the best of the search when it had ended), from the first that could have won.
+        """(number of a trial, the best of the search when it had ended), from the first that has a best.
 
-        Best is what the search takes for it: within the budget, scored on all examples, and no point of the sensitivity
-        table; the cheapest that holds the accuracy where there is a guarantee, else the one of the highest reward.
+        Best is what the search takes for it, see `best_trial`.
         """
         guarantee = None if self.max_drop is None else Guarantee(self.max_drop / 100)
-        best, found = None, []
-        for trial in filter(self._able, self.trials):
-            pair = [trial] if best is None else [best, trial]
-            if guarantee is None:
-                best = max(pair, key=lambda each: (each.reward, -each.outcome.cost))
-            else:
-                best = guarantee.best(pair)
-            if best is not None:
-                found.append((trial.number, best))
+        points = self.limit is None and self.target != "latency"
+        known, found = [], []
+        for trial in self.trials:
+            known = [*filter(None, [best_trial([*known, trial], self.limit, guarantee, points)])]
+            found += [(trial.number, first) for first in known]
         return found
 
     def front(self) -> list[Trial]:
@@ -170,12 +156,6 @@ class Record:
             if not front or trial.outcome.accuracy > front[-1].outcome.accuracy:
                 front.append(trial)
         return front
-
-    def _able(self, trial: Trial) -> bool:
-        if trial.outcome is None or trial.outcome.examples is not None:
-            return False
-        within = self.limit is None or trial.outcome.cost <= self.limit
-        return within and (trial.kind != "sensitivity" or (self.limit is None and self.target != "latency"))
 
 
 def read(run_dir: str | Path) -> Record:
@@ -188,10 +168,10 @@ def read(run_dir: str | Path) -> Record:
         RunDirError: it is none, its search has not ended, or a file in it is damaged.
     """
     folder = Path(run_dir)
-    if not (folder / "result.json").is_file() or not (folder / "journal.jsonl").is_file():
+    if not (folder / "result.json").is_file() or not (folder / JOURNAL).is_file():
         raise RunDirError(_no_run(folder))
     result = _json(folder / "result.json")
-    header, trials = _journal(folder / "journal.jsonl")
+    header, trials = read_journal(folder)
     arguments = header.get("arguments") or {}
     try:
         plan = Plan.load(folder / "plan.json") if (folder / "plan.json").is_file() else None
@@ -245,9 +225,9 @@ def read(run_dir: str | Path) -> Record:
 def _no_run(folder: Path) -> str:
     if not folder.is_dir():
         return f"{folder} is no folder; give the run directory of a search."
-    if (folder / "journal.jsonl").is_file():
+    if (folder / JOURNAL).is_file():
         return (
-            f"{folder} holds a search that has not come to a result: there is a journal.jsonl, but no result.json; run "
+            f"{folder} holds a search that has not come to a result: there is a {JOURNAL}, but no result.json; run "
             f"the same search again, which goes on where it stopped."
         )
     return f"{folder} is no run directory: it lacks journal.jsonl and result.json, which a search leaves; give one."
@@ -261,26 +241,6 @@ def _json(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise RunDirError(f"{path} holds no JSON object; run the same search again.")
     return found
-
-
-def _journal(path: Path) -> tuple[dict[str, Any], list[Trial]]:
-    """Header and trials; a last line that a kill tore off is not there yet."""
-    try:
-        lines = path.read_bytes().splitlines(keepends=True)
-    except OSError as error:
-        raise RunDirError(f"{path} cannot be read ({error.strerror or error}).") from error
-    if lines and not lines[-1].endswith(b"\n"):
-        lines.pop()
-    records = []
-    for number, line in enumerate(lines, 1):
-        try:
-            record = json.loads(line)
-            records.append(Trial.from_dict(record) if number > 1 else dict(record))
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
-            raise RunDirError(f"{path}, line {number}, is damaged ({error!r}); give a whole one.") from error
-    if not records:
-        raise RunDirError(f"{path} is empty; run the same search again.")
-    return records[0], records[1:]
 
 
 def _made(kind: type, found: Mapping[str, Any]) -> Any:

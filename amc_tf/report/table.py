@@ -86,11 +86,11 @@ def lines(record: Record) -> list[Line]:
     name = "compressed, fine-tuned" if trained else "compressed"
     if not record.formats:
         return [*found, _line(name, record.compressed, record.tflite, ships=True)]
-    for form in record.formats:
-        figures = {field: getattr(form, field) for field in ("accuracy", "latency_ms", "size_bytes", "gzip_bytes")}
-        title = name if len(record.formats) == 1 else f"{name}, {form.format}"
+    for made in record.formats:
+        figures = {field: getattr(made, field) for field in ("accuracy", "latency_ms", "size_bytes", "gzip_bytes")}
+        title = name if len(record.formats) == 1 else f"{name}, {made.format}"
         found.append(
-            replace(_line(title, record.compressed, form.file, ships=form.file == record.tflite), **figures)
+            replace(_line(title, record.compressed, made.file, ships=made.file == record.tflite), **figures)
         )
     return found
 

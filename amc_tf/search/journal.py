@@ -19,6 +19,7 @@ from amc_tf.search.outcome import Trial
 
 _LOG = logging.getLogger(__name__)
 _FORMAT = 1
+JOURNAL = "journal.jsonl"  # in the run directory
 _PACKAGES = ("amc_tf", "numpy", "tensorflow", "keras", "tf_keras", "tf-agents", "ai-edge-litert")
 
 
@@ -37,6 +38,22 @@ def header(model: str, seed: int, arguments: dict) -> dict:
     return {"versions": versions, "seed": seed, "model": model, "arguments": arguments}
 
 
+def read(run_dir: str | os.PathLike) -> tuple[dict, list[Trial]]:
+    """Header and trials of a journal that may be in use; a torn last line is not there yet.
+
+    Raises:
+        RunDirError: there is none, or it is damaged.
+    """
+    path = Path(run_dir) / JOURNAL
+    try:
+        records = _records(path, io.BytesIO(path.read_bytes()).readlines())
+    except OSError as error:
+        raise RunDirError(f"{path} cannot be read ({error.strerror or error}).") from error
+    if not records:
+        raise RunDirError(f"{path} is empty; run the same search again.")
+    return records[0], _trials(path, records)
+
+
 class Journal:
     """Append-only file `journal.jsonl` in the run directory; one process at a time.
 
@@ -53,7 +70,7 @@ class Journal:
 
     def __init__(self, run_dir: str | os.PathLike, header: dict):
         self.run_dir = Path(run_dir)
-        self.path = self.run_dir / "journal.jsonl"
+        self.path = self.run_dir / JOURNAL
         self.trials: list[Trial] = []
         wanted = json.loads(json.dumps({"format": _FORMAT, **header}))  # a tuple is a list on disk
         try:
@@ -108,29 +125,19 @@ class Journal:
             raise self._failed("locked and read", error) from error
 
     def _load(self, lines: list[bytes], wanted: dict) -> None:
-        records = [_parse(line) for line in lines]
-        if records and records[-1] is None:
-            self._cut(len(b"".join(lines[:-1])))
-            records.pop()
-        if None in records:
-            raise self._damaged(records.index(None) + 1, "is no JSON object")
+        records = _records(self.path, lines)
+        if len(records) < len(lines):
+            self._cut(len(b"".join(lines[: len(records)])))
         if not records:
             self._write(wanted)
             self._sync_name()
             return
         self._check_header(records[0], wanted)
-        for number, record in enumerate(records[1:], 2):
-            try:
-                trial = Trial.from_dict(record)
-            except (TypeError, ValueError, KeyError) as error:
-                raise self._damaged(number, f"is no trial: {error!r}") from error
-            if trial.number != len(self.trials):
-                raise self._damaged(number, f"is trial {trial.number}, expected trial {len(self.trials)}")
-            self.trials.append(trial)
+        self.trials.extend(_trials(self.path, records))
 
     def _check_header(self, found: dict, wanted: dict) -> None:
         if found.get("format") != _FORMAT:
-            raise self._damaged(1, f"has format {found.get('format')!r}, expected the header of format {_FORMAT}")
+            raise _damaged(self.path, 1, f"has format {found.get('format')!r}, expected the header of format {_FORMAT}")
         old, new = _flat(found), _flat(wanted)
         differing = [name for name in {**old, **new} if old.get(name) != new.get(name)]
         # A search may be prolonged, and the packages under it renewed; all else must be as it was.
@@ -180,11 +187,36 @@ class Journal:
             "resumes after the last whole trial, or choose another run_dir."
         )
 
-    def _damaged(self, number: int, why: str) -> RunDirError:
-        return RunDirError(
-            f"{self.path}, line {number}, {why}: the journal is damaged. Choose another run_dir, or delete the file "
-            "from this line on to resume from there."
-        )
+
+def _damaged(path: Path, number: int, why: str) -> RunDirError:
+    return RunDirError(
+        f"{path}, line {number}, {why}: the journal is damaged. Choose another run_dir, or delete the file from this "
+        "line on to resume from there."
+    )
+
+
+def _records(path: Path, lines: list[bytes]) -> list[dict]:
+    """The objects on the lines; the last one may be torn, and is left out then."""
+    records = [_parse(line) for line in lines]
+    if records and records[-1] is None:
+        records.pop()
+    if None in records:
+        raise _damaged(path, records.index(None) + 1, "is no JSON object")
+    return records
+
+
+def _trials(path: Path, records: list[dict]) -> list[Trial]:
+    """The trials after the header."""
+    trials: list[Trial] = []
+    for number, record in enumerate(records[1:], 2):
+        try:
+            trial = Trial.from_dict(record)
+        except (TypeError, ValueError, KeyError) as error:
+            raise _damaged(path, number, f"is no trial: {error!r}") from error
+        if trial.number != len(trials):
+            raise _damaged(path, number, f"is trial {trial.number}, expected trial {len(trials)}")
+        trials.append(trial)
+    return trials
 
 
 def _parse(line: bytes) -> dict | None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from amc_tf.errors import AmcError, RunDirError
 from amc_tf.search.baselines import greedy
+from amc_tf.search.best import best_trial
 from amc_tf.search.budget import FLOOR, Budget, uniform
 from amc_tf.search.environment import Environment
 from amc_tf.search.features import NAMES
@@ -302,13 +303,8 @@ class Search:
         return None if best is None or (self.measure and self._reward is not negative_error) else best.reward
 
     def _best(self, trials: Sequence[Trial]) -> Trial | None:
-        allowed = float("inf") if self.limit is None else self.limit
-        whole = [t for t in trials if t.state == "complete" and t.outcome.examples is None]
-        free = self.limit is None and self.measure is None  # else a point of the table is no candidate
-        able = [t for t in whole if t.outcome.cost <= allowed and (free or t.kind != "sensitivity")]
-        if self._guarantee is not None:
-            return self._guarantee.best(able)
-        return max(able, key=lambda trial: (trial.reward, -trial.outcome.cost), default=None)
+        points = self.limit is None and self.measure is None  # else they are no candidates
+        return best_trial(trials, self.limit, self._guarantee, points)
 
     def _least(self) -> float:
         return self.cost(np.array([unit.widths[0] for unit in self.units]))

@@ -24,7 +24,7 @@ _ROUGH = 4  # examples for a file whose time alone matters
 _AT_THE_ENDS = {"QUANTIZE", "DEQUANTIZE"}
 
 
-def quantized(model: Any, form: str, examples: Sequence[np.ndarray] = (), integer_io: bool = False) -> bytes:
+def quantized(model: Any, format: str, examples: Sequence[np.ndarray] = (), integer_io: bool = False) -> bytes:
     """Converts a Keras model to a quantised .tflite with batch and signature as `convert` gives them.
 
     "int8" computes in whole numbers alone: weights with a scale for each output channel, activations with one for each
@@ -34,7 +34,7 @@ def quantized(model: Any, form: str, examples: Sequence[np.ndarray] = (), intege
 
     Args:
         model: built functional or Sequential keras.Model (Keras 3) or tf_keras.Model; it is not changed.
-        form: "int8", "fp16" or "dynamic".
+        format: "int8", "fp16" or "dynamic".
         examples: for "int8" one array (examples, ...) for each input, in the order of the .tflite; some hundreds do.
         integer_io: whether inputs and outputs of an "int8" file are int8 too instead of float32; inputs that are whole
             numbers in the model stay what they are.
@@ -44,77 +44,77 @@ def quantized(model: Any, form: str, examples: Sequence[np.ndarray] = (), intege
 
     Raises:
         TypeError: not a Keras model.
-        ValueError: there is no such form, integer_io without "int8", or the examples are not those of the model.
+        ValueError: there is no such format, integer_io without "int8", or the examples are not those of the model.
         UnsupportedModel: a subclassed or unbuilt model, or one whose inputs leave a size open.
         ConversionError: the converter cannot express the model so: a layer has no kernel of whole numbers, a number is
             NaN or too large, or there are too few examples.
     """
-    _check_form(form, integer_io)
+    _check_format(format, integer_io)
     keras_graph.check(model)
-    _check_weights(model, form)
-    if form != "int8":
-        return convert(model, _by_weights(form))
+    _check_weights(model, format)
+    if format != "int8":
+        return convert(model, _by_weights(format))
     return biases.corrected(*_of_whole_numbers(model, examples, LEAST_EXAMPLES, integer_io))
 
 
-def check(model: Any, form: str, examples: Sequence[np.ndarray] = (), integer_io: bool = False) -> None:
+def check(model: Any, format: str, examples: Sequence[np.ndarray] = (), integer_io: bool = False) -> None:
     """Raises what `quantized` would of the same arguments, in a fraction of its time.
 
     Args:
-        model, form, examples, integer_io: as of `quantized`.
+        model, format, examples, integer_io: as of `quantized`.
     """
-    _check_form(form, integer_io)
+    _check_format(format, integer_io)
     keras_graph.check(model)
-    _check_weights(model, form)
-    if form == "int8":
+    _check_weights(model, format)
+    if format == "int8":
         _arrays(model, examples, LEAST_EXAMPLES)
-    rough(form, examples, integer_io)(model)
+    rough(format, examples, integer_io)(model)
 
 
-def rough(form: str, examples: Sequence[np.ndarray] = (), integer_io: bool = False) -> Callable[[Any], bytes]:
+def rough(format: str, examples: Sequence[np.ndarray] = (), integer_io: bool = False) -> Callable[[Any], bytes]:
     """What makes quantised files whose time alone matters, Keras model -> .tflite, for `Shapes` and `LatencyTable`.
 
     The files hold the operators and shapes of those of `quantized`, and scales of a few examples. Weights of 16 bits
     take a CPU no other time than floats, so for "fp16" that is what it makes.
 
     Args:
-        form, examples, integer_io: as of `quantized`.
+        format, examples, integer_io: as of `quantized`.
     """
-    _check_form(form, integer_io)
-    if form == "fp16":
+    _check_format(format, integer_io)
+    if format == "fp16":
         return convert
-    if form == "dynamic":
-        return lambda model: convert(model, _by_weights(form))
+    if format == "dynamic":
+        return lambda model: convert(model, _by_weights(format))
     few = [array[:_ROUGH] for array in examples]
     return lambda model: _of_whole_numbers(model, few, 1, integer_io)[0]
 
 
-def _check_form(form: str, integer_io: bool) -> None:
-    if form not in FORMATS or form == "float":
+def _check_format(format: str, integer_io: bool) -> None:
+    if format not in FORMATS or format == "float":
         expected = ", ".join(repr(name) for name in FORMATS if name != "float")
-        raise ValueError(f"The form to quantise to is {form!r}; expected one of {expected}.")
-    if integer_io and form != "int8":
-        raise ValueError(f"integer_io is {integer_io!r} with {form!r}; leave it out, or quantise to 'int8'.")
+        raise ValueError(f"The format to quantise to is {format!r}; expected one of {expected}.")
+    if integer_io and format != "int8":
+        raise ValueError(f"integer_io is {integer_io!r} with {format!r}; leave it out, or quantise to 'int8'.")
 
 
-def _check_weights(model: Any, form: str) -> None:
+def _check_weights(model: Any, format: str) -> None:
     """Refuses NaN and infinity, and for "fp16" what the converter would silently make the largest number there is."""
-    most = np.finfo(np.float16 if form == "fp16" else np.float32).max
+    most = np.finfo(np.float16 if format == "fp16" else np.float32).max
     for variable, array in zip(model.weights, model.get_weights(), strict=True):
         if array.dtype.kind == "f" and not (np.abs(array) <= most).all():
             name = getattr(variable, "path", variable.name)  # of Keras 3; the name of tf_keras's is a path
             raise ConversionError(
-                f"The model {model.name!r} cannot be quantised to {form!r}, since its weight {name!r} holds NaN, "
+                f"The model {model.name!r} cannot be quantised to {format!r}, since its weight {name!r} holds NaN, "
                 f"infinity or a number above {most:.3g}; train it again from a checkpoint without."
             )
 
 
-def _by_weights(form: str) -> Callable[[Any], None]:
+def _by_weights(format: str) -> Callable[[Any], None]:
     def setting(converter: Any) -> None:
         import tensorflow as tf
 
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        if form == "fp16":
+        if format == "fp16":
             converter.target_spec.supported_types = [tf.float16]
 
     return setting
