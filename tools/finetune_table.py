@@ -29,8 +29,9 @@ ROUNDS = 7  # of the timing
 @click.option("--rate", default=0.02, show_default=True, help="Highest learning rate.")
 @click.option("--shift", default=4, show_default=True, help="Pixels that images are shifted by.")
 @click.option("--no-labels", is_flag=True, help="Learn from the teacher alone, for images whose labels say little.")
+@click.option("--draws", default=1, show_default=True, help="Choices of calibration images, each for its int8 files.")
 @click.option("--run-dir", type=click.Path(path_type=Path), default=Path("runs/finetune"), show_default=True)
-def main(network, budget, episodes, reward_size, calibration_size, epochs, batch, rate, shift, no_labels, run_dir):
+def main(network, budget, episodes, reward_size, calibration_size, epochs, batch, rate, shift, no_labels, draws, run_dir):
     import keras
 
     import amc_tf
@@ -61,7 +62,8 @@ def main(network, budget, episodes, reward_size, calibration_size, epochs, batch
         batches = augmented_data(keras, *data.train, batch, shift, seed=0)
         path = run_dir / f"{network}-{epochs}-{rate:g}-{name.replace(' ', '-')}.keras"
         rows[f"{epochs} epochs {name}"] = trained(keras, result.model, batches, settings | taught, path)
-    print(table(network, rows, data.sample("train", calibration_size)[0], reporting), flush=True)
+    calibrations = [data.sample("train", calibration_size, seed=seed)[0] for seed in range(draws)]
+    print(table(network, rows, calibrations, reporting), flush=True)
 
 
 def trained(keras: Any, model: Any, batches: Any, settings: dict[str, Any], path: Path) -> Any:
@@ -76,8 +78,11 @@ def trained(keras: Any, model: Any, batches: Any, settings: dict[str, Any], path
     return keras.saving.load_model(path)
 
 
-def table(network: str, rows: dict[str, Any], calibration: Any, reporting: tuple) -> str:
-    """Markdown: each network as float and as int8 file: accuracy, bytes, and time in turns with the float base."""
+def table(network: str, rows: dict[str, Any], calibrations: list[Any], reporting: tuple) -> str:
+    """Markdown: each network as float and as int8 file: accuracy, bytes, and time in turns with the float base.
+
+    An int8 file's accuracy is the mean over the calibrations, bytes and time those of the first.
+    """
     import tempfile
 
     from amc_tf.devices import HostDevice
@@ -89,21 +94,28 @@ def table(network: str, rows: dict[str, Any], calibration: Any, reporting: tuple
 
     files = {}
     for name, model in rows.items():
-        files[name, "float"] = convert(model)
-        files[name, "int8"] = quantized(model, "int8", [calibration])
+        files[name, "float"] = [convert(model)]
+        files[name, "int8"] = [quantized(model, "int8", [calibration]) for calibration in calibrations]
     with Scorer() as scorer:
         held = scorer.hold((reporting[0],))
-        right = {key: score(None, reporting[1], outputs(scorer.run(file, held))) for key, file in files.items()}
+        right = {
+            key: [score(None, reporting[1], outputs(scorer.run(file, held))) for file in made]
+            for key, made in files.items()
+        }
     with HostDevice() as device, tempfile.TemporaryDirectory() as folder:
         paths = []
-        for number, file in enumerate(files.values()):
+        for number, (file, *_) in enumerate(files.values()):
             paths.append(Path(folder) / f"{number}.tflite")
             paths[-1].write_bytes(file)
         ratios = interleave(device, paths, rounds=ROUNDS, min_runs=50, min_seconds=0.5).ratios
     lines = [f"| {network} | format | accuracy | bytes | time, of the float base |", "|---|---|---|---|---|"]
-    for (name, form), ratio in zip(files, ratios, strict=True):
+    for (name, format), ratio in zip(files, ratios, strict=True):
         took = "1" if ratio.low is None else f"{ratio.value:.3f} ({ratio.low:.3f} to {ratio.high:.3f})"
-        lines.append(f"| {name} | {form} | {right[name, form]:.2%} | {len(files[name, form]):,} | {took} |")
+        found, size = right[name, format], len(files[name, format][0])
+        accuracy = f"{sum(found) / len(found):.2%}"
+        if len(found) > 1:
+            accuracy += f" ({min(found):.2%} to {max(found):.2%})"
+        lines.append(f"| {name} | {format} | {accuracy} | {size:,} | {took} |")
     return "\n".join(lines)
 
 
