@@ -31,7 +31,9 @@ ROUNDS = 7  # of the timing
 @click.option("--no-labels", is_flag=True, help="Learn from the teacher alone, for images whose labels say little.")
 @click.option("--draws", default=1, show_default=True, help="Choices of calibration images, each for its int8 files.")
 @click.option("--run-dir", type=click.Path(path_type=Path), default=Path("runs/finetune"), show_default=True)
-def main(network, budget, episodes, reward_size, calibration_size, epochs, batch, rate, shift, no_labels, draws, run_dir):
+def main(
+    network, budget, episodes, reward_size, calibration_size, epochs, batch, rate, shift, no_labels, draws, run_dir
+):  # fmt: skip
     import keras
 
     import amc_tf
