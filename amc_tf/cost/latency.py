@@ -29,7 +29,7 @@ from amc_tf.pruning.lengths import Lengths
 from amc_tf.pruning.unit import Unit
 from amc_tf.tflite.shapes import Shapes
 
-_VERSION = 2  # of the file and of what is measured; another one is measured anew
+_VERSION = 3  # of the file and of what is measured; another one is measured anew
 _PASSES = 2  # a burst of other work on the device seldom hits the same model twice
 _MIN_RUNS, _MIN_SECONDS = 10, 0.05
 _ON_A_LINE = 5  # points of an operator that follows more than two lengths
@@ -43,7 +43,7 @@ class LatencyTable:
         lengths: the lengths that vary, see Shapes.
         axes: for each kind of segment, the lengths it may take, ascending, one sequence an axis, at most two.
         values: for each kind, microseconds at all of them, non-decreasing along each axis.
-        rows: for each segment, (its kind, the indices of its lengths); more than two lengths are summed up.
+        rows: for each segment, (its kind, the indices of its lengths); lengths of kinds with one axis are summed up.
         seconds: that measuring it took.
 
     Attributes:
@@ -171,14 +171,14 @@ def measure(
     """
     started = time.monotonic()
     kinds: dict[tuple, int] = {}
-    examples: list[tuple[Segment, list[Sequence[int]], list[np.ndarray]]] = []
+    examples: list[tuple[Segment, list[list[int]], list[list[int]] | None]] = []
     rows = []
     for segment in segments(shapes):
-        axes = [_allowed(shapes.lengths, row, units) for row in segment.rows]
-        kind = (segment.kind, tuple(map(tuple, axes)))
+        axes, points = _plane(shapes.lengths, segment.rows, units)
+        kind = (segment.kind, repr((axes, points)))
         if kind not in kinds:
             kinds[kind] = len(examples)
-            examples.append((segment, *_plane(axes)))
+            examples.append((segment, axes, points))
         rows.append((kinds[kind], segment.rows))
     wanted = [(kind, index) for kind, (_, axes, _) in enumerate(examples) for index in grid.wanted(axes)]
     taken = _timed(device, shapes, examples, wanted, on_progress)
@@ -200,11 +200,29 @@ def _allowed(lengths: Lengths, row: int, units: Sequence[Unit]) -> list[int]:
     return [*range(least, most, max(1, int(np.gcd.reduce(steps)))), most]
 
 
-def _plane(axes: list[list[int]]) -> tuple[list[list[int]], list[list[int]]]:
-    """Axes of at most two lengths, and what each index stands for; more than two become a line through them."""
-    if len(axes) <= 2:
-        return axes, axes
-    line = np.stack([np.linspace(axis[0], axis[-1], _ON_A_LINE).round().astype(int) for axis in axes], axis=1)
+def _plane(
+    lengths: Lengths, rows: Sequence[int], units: Sequence[Unit]
+) -> tuple[list[list[int]], list[list[int]] | None]:
+    """At most two axes for the lengths of a segment.
+
+    Two lengths that go each their own way have an axis each. Those that are tied, like the channels before and after a
+    Flatten, have one, their sum; so have more than two, with a line through all that they can be.
+
+    Returns:
+        The axes; and, where all lengths are on one, what they are at each of its points.
+    """
+    copies, fixed = lengths.copies[list(rows)], lengths.fixed[list(rows)]
+    if len(rows) > 1 and np.linalg.matrix_rank(copies) == 1:
+        least = int(copies.sum(axis=1).argmin())
+        owner = int(np.flatnonzero(copies[least])[0])
+        values = np.array(_allowed(lengths, rows[least], units))[:, None]
+        line = fixed + (values - fixed[least]) * copies[:, owner] // copies[least, owner]
+    elif len(rows) > 2:
+        shares = np.linspace(0, 1, _ON_A_LINE)
+        widths = [[unit.widths[round(share * (len(unit.widths) - 1))] for unit in units] for share in shares]
+        line = np.unique([lengths(chosen)[list(rows)] for chosen in widths], axis=0)
+    else:
+        return [_allowed(lengths, row, units) for row in rows], None
     return [line.sum(axis=1).tolist()], line.tolist()
 
 
@@ -219,8 +237,8 @@ def _timed(device, shapes, examples, wanted, on_progress) -> dict[tuple[int, tup
                 paths, copies = [], []
                 for number, (kind, index) in enumerate(batch):
                     segment, axes, points = examples[kind]
-                    on_line = len(segment.rows) > 2
-                    values = points[index[0]] if on_line else [axis[i] for axis, i in zip(axes, index, strict=True)]
+                    apart = [axis[i] for axis, i in zip(axes, index, strict=True)]
+                    values = apart if points is None else points[index[0]]
                     file, count = model_of(shapes, segment, values)
                     paths.append(Path(folder) / f"{number}.tflite")
                     paths[-1].write_bytes(file)

@@ -229,6 +229,37 @@ def test_a_network_with_a_loop_is_priced(of_small):
         interpreter.invoke()
 
 
+def tied(layers):
+    """Lengths that follow each other: depth multipliers, joined branches, maps that are flattened."""
+    x = layers.Conv2D(6, 3, padding="same", name="stem")(image := layers.Input((4, 4, 3)))
+    x = layers.DepthwiseConv2D(3, padding="same", depth_multiplier=2, name="deep")(x)
+    x = layers.Concatenate()([layers.Conv2D(4 + k, 1, name=f"branch_{k}")(x) for k in range(3)])
+    x = layers.Flatten()(layers.AveragePooling2D(2)(x))
+    return image, layers.Dense(3)(x)
+
+
+def test_what_is_measured_of_lengths_that_are_tied_is_what_can_be():
+    keras = importlib.import_module("keras")
+    pruning, shapes = setting(keras.Model(*tied(keras.layers)))
+
+    class Running(Computed):
+        """Runs what it is given, as every device does."""
+
+        def benchmark_many(self, paths, **arguments):
+            for path in paths:
+                interpreter = Interpreter(str(path))
+                interpreter.allocate_tensors()
+                interpreter.invoke()
+            return super().benchmark_many(paths, **arguments)
+
+    table = measure(Running(), shapes, pruning.units)
+    assert table(pruning.full) == pytest.approx(truly(shapes, pruning.full), rel=1e-6)
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        widths = tuple(int(rng.choice(unit.widths)) for unit in pruning.units)
+        assert table(widths) == pytest.approx(truly(shapes, widths), rel=0.15)
+
+
 def test_the_stored_form_is_the_table(of_small):
     pruning, shapes = of_small
     table = measure(Computed(), shapes, pruning.units)
