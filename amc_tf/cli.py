@@ -237,3 +237,7 @@ def _read(path: Path) -> dict:
     if not found:
         raise ValueError(f"{path} holds {sorted(arrays)}; expected x and y, or x_train and y_train.")
     return found
+
+
+if __name__ == "__main__":
+    main()

@@ -36,8 +36,8 @@ from amc_tf.search.sample import Sample
 from amc_tf.search.schedule import Schedule
 from amc_tf.search.search import Search
 from amc_tf.search.sensitivity import tabled
+from amc_tf.stages import check_reach, halves, narrowest, staged
 from amc_tf.stages import checked as stages_of
-from amc_tf.stages import halves, staged
 from amc_tf.tflite import convert
 from amc_tf.tflite.obstacles import obstacles, processor_obstacle, zeros_missing
 from amc_tf.tflite.quantize import FORMATS
@@ -167,7 +167,7 @@ def compress(
     if not isinstance(stages, (list, tuple)) or stages:
         if not dry_run:
             return staged(compress, locals())
-        stages, _ = stages_of(stages, budget, {"target": target, "finetune_epochs": finetune_epochs})
+        stages, budget, _ = stages_of(stages, budget, {"target": target, "finetune_epochs": finetune_epochs})
     started = time.monotonic()
     target = request.check(target, method, metric, run_dir)
     callbacks, formats = checked(callbacks), request.formats(quantize, integer_io)
@@ -194,7 +194,9 @@ def compress(
     if finetune_epochs and calibration.labels is None:
         raise ValueError(f"finetune_epochs is {finetune_epochs}, but train_data has no labels to train by; give both.")
     training = None
-    if finetune_epochs:
+    if not finetune_epochs:
+        request.check_untrained(teacher, temperature, distill_weight, finetune_callbacks)
+    else:
         distillation = request.distillation(teacher, model, temperature, distill_weight)
         board = f"{_BOARD}/finetune" if tensorboard else None
         training = Training(
@@ -227,9 +229,14 @@ def compress(
     for format in formats if timed_format == FLOAT else formats[1:]:
         finishing.check(model, format)  # raises what no candidate could be made into either
     if dry_run:
+        reach = pruning
+        if stages:
+            check_reach(asked := {"model": model, "method": method, "target": target, **options}, budget, base_tflite)
+            reach = narrowest(asked)
+        reported, _ = data.reported(reward_split, train_data, reward_data, validation_data)
         schedule = Schedule.of(pruning.units, episodes, table, paper, (), len(pruning.thresholds()))
         return preview(
-            model, pruning, base_tflite, costs, schedule, calibration, reward_split, metric, training,
+            model, reach, base_tflite, costs, schedule, calibration, [reward_split, reported], metric, training,
             lines(pruning, round_to), conversion, method=method, target=target, budget=budget, stages=tuple(stages),
             formats=tuple(FORMATS[format] for format in (FLOAT, *formats)),
             device=str(getattr(device, "name", device) or "the connected phone, else this computer") if timed else None,
@@ -248,7 +255,7 @@ def compress(
                 "max_drop": max_drop, "frozen": list(frozen), "reconstruct": reconstruct, "paper": paper,
                 "sensitivity": None if table is None else table.digest, "calibration": fingerprint(calibration),
                 "reward_data": fingerprint(reward_split), **({"device": latency.identity} if priced else {}),
-                **({} if timed_format == FLOAT else {"quantize": timed_format}),
+                **({} if timed_format == FLOAT else {"quantize": timed_format, "integer_io": integer_io}),
             },
         )  # fmt: skip
         run_dir = Path(run_dir) if run_dir is not None else Path("runs") / run_name(model.name, asked_for)

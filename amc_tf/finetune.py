@@ -143,7 +143,7 @@ def check(
         zeros_stay: whether there will be a plan of weights.
     """
     graph, _ = keras_graph.read(model)
-    _checked_callbacks(callbacks, keras_graph.keras_of(model))
+    _checked_callbacks(callbacks, keras_graph.keras_of(model), "finetune_callbacks")
     _ready(model, keras_graph.rebuild(model), graph, train_data, epochs, batch_size, None, 0)
     if zeros_stay:
         zeros.check(model)
@@ -178,16 +178,17 @@ def _checked_plan(plan: Any) -> Plan:
     return plan
 
 
-def _checked_callbacks(callbacks: Any, keras: Any) -> list:
+def _checked_callbacks(callbacks: Any, keras: Any, name: str = "callbacks") -> list:
     if isinstance(callbacks, keras.callbacks.Callback):
         return [callbacks]
     if not isinstance(callbacks, (list, tuple)):
-        raise TypeError(f"callbacks is {callbacks!r}; a list of objects of {keras.__name__}.callbacks is expected.")
+        raise TypeError(f"{name} is {callbacks!r}; a list of objects of {keras.__name__}.callbacks is expected.")
     for callback in callbacks:
         if not isinstance(callback, keras.callbacks.Callback):
+            kind = f"{type(callback).__module__}.{type(callback).__name__}"
             raise TypeError(
-                f"callbacks holds a {type(callback).__module__}.{type(callback).__name__}, but the model is one of "
-                f"{keras.__name__}; give objects of {keras.__name__}.callbacks."
+                f"{name} holds an object of {kind}, but the model is one of {keras.__name__}; give objects of "
+                f"{keras.__name__}.callbacks."
             )
     return list(callbacks)
 

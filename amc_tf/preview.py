@@ -12,10 +12,10 @@ from amc_tf.data import Split
 from amc_tf.pruning.pruning import Pruning
 from amc_tf.report.numbers import duration
 from amc_tf.search.budget import extremes
-from amc_tf.search.metrics import Metric
+from amc_tf.search.metrics import Metric, accuracy
 from amc_tf.search.sample import Sample
 from amc_tf.search.schedule import Schedule
-from amc_tf.tflite.score import Scorer
+from amc_tf.tflite.score import Scorer, outputs
 from amc_tf.training import Training
 
 # Measured on networks of docs/results.md: set-up took as long as so many conversions of the whole network, an episode
@@ -98,7 +98,7 @@ def preview(
     costs: dict[str, Any],
     schedule: Schedule,
     calibration: Split,
-    reward: Split,
+    splits: Sequence[Split],
     metric: Metric | None,
     training: Training | None,
     units: Sequence[UnitLine],
@@ -108,8 +108,9 @@ def preview(
     """Looks ahead; runs the base network on a few examples, and a few steps of the training where there would be one.
 
     Args:
-        model, pruning, base, costs, schedule, calibration, reward, metric, training: of the search; base is the
-            network's .tflite.
+        model, base, costs, schedule, calibration, metric, training: of the search; base is the network's .tflite.
+        pruning: whose narrowest plan can be reached, in all stages together.
+        splits: what would be scored on: the reward split, and that of the reported accuracies.
         units: everything that could be pruned.
         conversion: seconds that the conversion of the whole network took.
         asked: other fields of the Preview, as they are.
@@ -118,12 +119,12 @@ def preview(
         ValueError: the labels do not fit the outputs, or those hold NaN.
     """
     narrowest, whole = extremes(pruning.units)
-    few = reward.take(np.arange(min(_TIMED, len(reward))))
+    reward = splits[0]
     with Scorer() as scorer:
-        sample = Sample.of(few, base, scorer, metric)  # starts the processes
+        sample, *_ = (_looked_at(split, base, scorer, metric) for split in splits)
         started = time.monotonic()
         sample.accuracy(base)
-        each = (time.monotonic() - started) / len(few)
+        each = (time.monotonic() - started) / len(sample)
     networks = schedule.total - 1  # the original is scored too, but is none of those
     return Preview(
         model=model.name,
@@ -134,9 +135,18 @@ def preview(
         sensitivity=len(schedule.points),
         calibration=len(calibration),
         reward=len(reward),
-        accuracy=None if few.labels is None else sample.base_accuracy,
+        accuracy=None if reward.labels is None else sample.base_accuracy,
         setup_seconds=round(_CONVERSIONS * conversion, 1),
         search_seconds=round(networks * _OVERHEAD * each * (len(reward) + len(calibration)), 1),
         training_seconds=None if training is None else training.seconds(),
         **asked,
     )
+
+
+def _looked_at(split: Split, base: bytes, scorer: Scorer, metric: Metric | None) -> Sample:
+    """A few examples as they would be scored on; ValueError where labels, also those of all others, do not fit."""
+    sample = Sample.of(split.take(np.arange(min(_TIMED, len(split)))), base, scorer, metric)
+    if metric is None and split.labels is not None:
+        (said, *_) = outputs(scorer.run(base, sample.held))
+        accuracy(split.labels, np.broadcast_to(said[:1], (len(split), *said.shape[1:])))
+    return sample

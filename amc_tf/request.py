@@ -3,13 +3,14 @@
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from types import CodeType
 from typing import Any
 
 import numpy as np
 
 from amc_tf import methods
 from amc_tf.data import Split
-from amc_tf.distillation import Distillation
+from amc_tf.distillation import TEMPERATURE, WEIGHT, Distillation
 from amc_tf.result import FLOAT
 from amc_tf.search.guarantee import Guarantee
 from amc_tf.search.sensitivity import Sensitivity
@@ -28,9 +29,25 @@ def named(argument) -> Any:
     code = getattr(argument, "__code__", None)
     if code is None:
         return name
-    cells = [repr(cell.cell_contents) for cell in argument.__closure__ or ()]
-    body = repr((code.co_code, [c for c in code.co_consts if not hasattr(c, "co_code")], code.co_names, cells))
-    return f"{name} {hashlib.sha256(body.encode()).hexdigest()[:8]}"
+    cells = [lasting(cell.cell_contents) for cell in argument.__closure__ or ()]
+    return f"{name} {hashlib.sha256(repr((lasting(code), cells)).encode()).hexdigest()[:8]}"
+
+
+def lasting(value: Any) -> Any:
+    """A value as something with the same repr in every process; an object of another kind is known by its class."""
+    if isinstance(value, CodeType):
+        return value.co_code, [lasting(constant) for constant in value.co_consts], value.co_names
+    if isinstance(value, (set, frozenset)):
+        return sorted(repr(lasting(each)) for each in value)
+    if isinstance(value, Mapping):
+        return [(lasting(name), lasting(each)) for name, each in value.items()]
+    if isinstance(value, (list, tuple)):
+        return [lasting(each) for each in value]
+    if isinstance(value, np.ndarray):
+        return value.shape, hashlib.sha256(np.ascontiguousarray(value).data).hexdigest()
+    if value is None or isinstance(value, (bool, int, float, str, bytes, np.generic)):
+        return value
+    return named(value) if callable(value) else type(value).__qualname__
 
 
 def fingerprint(split: Split) -> str:
@@ -66,7 +83,10 @@ def formats(quantize: Any, integer_io: Any) -> tuple[str, ...]:
     given = () if quantize is None else (quantize,) if isinstance(quantize, str) else quantize
     known = [name for name in FORMATS if name != FLOAT]
     if not isinstance(given, (list, tuple)) or any(name not in known for name in given) or len(set(given)) < len(given):
-        raise ValueError(f"quantize is {quantize!r}; expected None, one of {', '.join(map(repr, known))}, or several.")
+        raise ValueError(
+            f"quantize is {quantize!r}; expected None, one of {', '.join(map(repr, known))}, or a list of some of "
+            f"them, each once."
+        )
     if switch("integer_io", integer_io) and "int8" not in given:
         raise ValueError(f"integer_io is True, but quantize is {quantize!r}; only int8 files can take and give int8.")
     return tuple(given)
@@ -78,6 +98,21 @@ def check_timed(method: str, target: str, formats: Sequence[str]) -> None:
         raise ValueError(
             f"target is 'latency' and quantize {formats[0]!r}, but zeros are worth time in float files alone; leave "
             f"out quantize, or give method 'channel'."
+        )
+
+
+def check_untrained(teacher: Any, temperature: Any, weight: Any, callbacks: Any) -> None:
+    """Raises ValueError for arguments of the fine-tuning where there is to be none."""
+    wrong = {
+        "teacher": teacher is not None and not (isinstance(teacher, str) and teacher == ORIGINAL),
+        "temperature": temperature != TEMPERATURE,
+        "distill_weight": weight != WEIGHT,
+        "finetune_callbacks": not isinstance(callbacks, (list, tuple)) or bool(callbacks),
+    }
+    if any(wrong.values()):
+        raise ValueError(
+            f"{next(name for name in wrong if wrong[name])} is given, but finetune_epochs is 0; give the number of "
+            f"epochs too."
         )
 
 

@@ -79,7 +79,7 @@ class Result:
         limit: the budget in the target's own unit, or None.
         seconds: of the call.
         difference: largest absolute difference between the outputs of the .tflite and of `model` on real inputs.
-        interrupted: whether Ctrl-C ended the search early.
+        interrupted: whether Ctrl-C ended the search, or the fine-tuning, early.
         scored_on: "validation_data", "reward_data", "train_data" or "generated noise": what the accuracies are of.
         scored_by: "accuracy", "metric" (the caller's) or "agreement" (with the original, where there are no labels).
         latency: where and how latency was measured, in plain types, or None.
@@ -138,7 +138,7 @@ class Result:
                 pruned, with their zeros.
 
         Returns:
-            A new Result; `untrained` are the figures before.
+            A new Result; `untrained` are the figures before any training.
 
         Raises:
             TypeError, ValueError: it is no such model.

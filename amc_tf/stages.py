@@ -11,19 +11,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from amc_tf import request
+from amc_tf import methods, request
 from amc_tf.errors import RunDirError
 from amc_tf.files import write
 from amc_tf.finishing import write_page
 from amc_tf.graph import keras_graph
 from amc_tf.graph.graph import digest
-from amc_tf.pruning.pruning import is_ratio
+from amc_tf.pruning.pruning import Pruning, is_ratio
+from amc_tf.report.page import PAGE
 from amc_tf.request import ORIGINAL
-from amc_tf.result import Result
-from amc_tf.search.budget import fraction
+from amc_tf.result import FORMATS, Result
+from amc_tf.search.budget import Budget, fraction
+from amc_tf.search.journal import JOURNAL
+from amc_tf.tflite.convert import convert
 
 # target -> the field of Figures that a share is of
 _FIELDS = {"macs": "macs", "flops": "macs", "params": "params", "size": "size_bytes", "latency": "latency_ms"}
+_LEAST_KEEP = 1e-6  # rounds to as little as round_to allows
 
 
 def halves(budget: Any, target: str) -> tuple[float, ...]:
@@ -38,7 +42,7 @@ def staged(compress: Callable[..., Result], arguments: Mapping[str, Any]) -> Res
     """What compress() does with `stages`: one search a stage, each on the network that the one before left, fine-tuned.
 
     Stage k lies in the folder stage-k of the run directory, the last one in the run directory itself. Keep ratios and
-    `min_keep` of a stage are of what the stage before left.
+    `min_keep` of a stage are of what the stage before left. A stage whose share is held already is left out.
 
     Args:
         compress: does one stage.
@@ -50,43 +54,94 @@ def staged(compress: Callable[..., Result], arguments: Mapping[str, Any]) -> Res
     Raises:
         KeyboardInterrupt: a stage before the last was stopped; the same call goes on there.
         TypeError, ValueError: the stages do not fall, or there is nothing that could be done between them.
+        BudgetError: not even all stages together can reach the budget.
     """
     asked = dict(arguments)
-    stages, run_dir, budget = asked.pop("stages"), asked.pop("run_dir"), fraction(asked["budget"])
-    stages, field = checked(stages, budget, asked)
+    run_dir = asked.pop("run_dir")
+    stages, budget, field = checked(asked.pop("stages"), asked["budget"], asked)
     request.check(asked["target"], asked["method"], asked["metric"], run_dir)
-    model, first, result, seconds = asked.pop("model"), None, None, 0.0
+    check_reach(asked, budget, convert(asked["model"]))
+    model = asked.pop("model")
     if asked["teacher"] == ORIGINAL:
         asked["teacher"] = model  # of every stage
     folder = Path("runs") / _name(model, stages, asked) if run_dir is None else Path(run_dir)
-    for number, share in enumerate((*stages, budget), 1):
-        last = number > len(stages)
-        limit = share if first is None else share * getattr(first.base, field)
-        if first is not None and field == "latency_ms":
-            limit = f"{limit} ms"
-        where = folder if last else folder / f"stage-{number}"
+    done: list[Result] = []
+    shares: list[float] = []
+    for share in (*stages, budget):
+        last, limit = share == budget, share
+        if done:
+            whole = getattr(done[0].base, field)
+            if getattr(done[-1].compressed, field) <= share * whole:
+                continue
+            limit = f"{share * whole} ms" if field == "latency_ms" else share * whole
+        where = folder if last else folder / f"stage-{len(done) + 1}"
+        step = {"budget": limit, "run_dir": where, "stages": (), "report": False}
         try:
-            step = {"budget": limit, "run_dir": where, "stages": (), "report": False}
             result = compress(model, **{**asked, **step})
         except RunDirError as error:
-            if first is None:
+            if not done:
                 raise
             raise RunDirError(
-                f"Stage {number} in {where} cannot go on, because stages before it were prolonged or changed, and it "
-                f"began with what they left ({error}); choose another run_dir."
+                f"Stage {len(done) + 1} in {where} cannot go on, because stages before it were prolonged or changed, "
+                f"and it began with what they left ({error}); choose another run_dir."
             ) from error
         if result.interrupted and not last:  # the next stage would begin with a network that was not trained
             raise KeyboardInterrupt
-        model, first, seconds = result.model, first or result, seconds + result.seconds
-    whole = (folder / "stage-1" / "base.tflite").read_bytes()
-    result = replace(
-        result, **_beside(first, result), budget=budget, stages=stages, seconds=seconds,
-        again=partial(_again, whole, result.again),
-    )  # fmt: skip
-    result.save(whole, result.files())
-    if asked["report"]:
-        write_page(folder)
+        model = result.model
+        asked["sensitivity"] = None  # a table is of the network that the first stage began with
+        done.append(result)
+        shares.append(share)
+    found = done[-1] if done[-1].run_dir == folder else _moved(done[-1], folder)
+    told = {"budget": budget, "stages": tuple(shares[:-1]), "seconds": sum(result.seconds for result in done)}
+    return _finished(done[0], told, asked["report"], found)
+
+
+def _finished(first: Result, told: Mapping[str, Any], report: bool, last: Result) -> Result:
+    """The last stage's Result beside the network that the first began with, written."""
+    again = partial(_again, first, told, last)
+    result = replace(last, **_beside(first, last), **told, again=again)
+    result.save((first.run_dir / "base.tflite").read_bytes(), result.files())
+    if report:
+        write_page(result.run_dir)
     return result
+
+
+def _again(first: Result, told: Mapping[str, Any], last: Result, result: Result, trained: Any) -> Result:
+    """See Result.with_model; the last stage knows only what the one before left, and measures beside that."""
+    own = replace(last, compressed=result.compressed, untrained=result.untrained)
+    return _finished(first, told, (result.run_dir / PAGE).exists(), last.again(own, trained))
+
+
+def _moved(result: Result, folder: Path) -> Result:
+    """A stage that held the whole budget as the last one, with its files in the run directory itself."""
+    for name in (JOURNAL, "sensitivity.json"):
+        if (result.run_dir / name).exists():
+            write((result.run_dir / name).read_bytes(), folder / name)
+    for file in result.files().items():
+        write(file[1], folder / FORMATS[file[0]])
+    return replace(result, run_dir=folder, tflite=folder / result.tflite.name)
+
+
+def check_reach(asked: Mapping[str, Any], budget: float, base: bytes) -> None:
+    """Raises BudgetError where not even all stages together can reach a budget that is counted.
+
+    Args:
+        asked: arguments of compress().
+        budget: share of the network.
+        base: its .tflite.
+    """
+    if asked["target"] == "latency":
+        return
+    target = "macs" if asked["target"] == "flops" else asked["target"]
+    pruning = narrowest(asked)
+    cost = methods.cost_of(methods.chosen(asked["method"], target).costs(pruning, base), target)
+    Budget(pruning.units, cost, budget * cost(cost.full))
+
+
+def narrowest(asked: Mapping[str, Any]) -> Pruning:
+    """The Pruning whose narrowest plan is what many stages could come to."""
+    options = {name: asked[name] for name in ("round_to", "importance", "frozen")}
+    return methods.pruning(asked["method"], asked["model"], min_keep=_LEAST_KEEP, **options)
 
 
 def _beside(first: Result, last: Result) -> dict[str, Any]:
@@ -102,13 +157,6 @@ def _beside(first: Result, last: Result) -> dict[str, Any]:
     return {"base": first.base, "units": units, "latency": latency}
 
 
-def _again(whole: bytes, again: Callable[[Result, Any], Result], result: Result, trained: Any) -> Result:
-    """As of the last stage, which knows only what the one before left, and would leave that as the base."""
-    new = again(result, trained)
-    write(whole, result.run_dir / "base.tflite")
-    return new
-
-
 def _name(model: Any, stages: tuple, asked: Mapping[str, Any]) -> str:
     """The same for the same call, another for another budget or target."""
     told = [asked[name] for name in ("target", "budget", "method", "seed", "finetune_epochs", "round_to", "min_keep")]
@@ -116,10 +164,15 @@ def _name(model: Any, stages: tuple, asked: Mapping[str, Any]) -> str:
     return f"{model.name}-stages-{hashlib.sha256(repr((whose, stages, told)).encode()).hexdigest()[:8]}"
 
 
-def checked(stages: Any, budget: Any, asked: Mapping[str, Any]) -> tuple[tuple, str]:
-    """The stages, and the field of Figures that the budget is about."""
+def checked(stages: Any, budget: Any, asked: Mapping[str, Any]) -> tuple[tuple[float, ...], float, str]:
+    """The stages and the budget as fractions, and the field of Figures that they are of."""
     stages = tuple(stages) if isinstance(stages, (list, tuple)) else (stages,)
-    shares = (*stages, budget)
+    shares = (*stages, fraction(budget))
+    if not is_ratio(shares[-1]) or not shares[-1] < 1:
+        raise ValueError(
+            f"stages is {stages} with budget {budget!r}; with stages the budget is a share of the network below 1, "
+            f"such as 0.2 or '20%'."
+        )
     if not all(is_ratio(share) and share < 1 for share in shares) or any(a <= b for a, b in itertools.pairwise(shares)):
         raise ValueError(
             f"stages is {stages} with budget {budget!r}; fractions below 1 that fall are expected, the budget being "
@@ -129,4 +182,5 @@ def checked(stages: Any, budget: Any, asked: Mapping[str, Any]) -> tuple[tuple, 
         raise ValueError(f"target is {asked['target']!r}; in stages it can be {', '.join(_FIELDS)}.")
     if not asked["finetune_epochs"]:
         raise ValueError(f"stages is {stages}, but nothing is done between stages; give finetune_epochs of 1 or more.")
-    return stages, _FIELDS[asked["target"]]
+    *stages, budget = map(float, shares)
+    return tuple(stages), budget, _FIELDS[asked["target"]]

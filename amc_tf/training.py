@@ -24,7 +24,7 @@ from amc_tf.finishing import Bench, Finishing, finished_again
 from amc_tf.graph import keras_graph
 from amc_tf.graph.graph import digest
 from amc_tf.pruning.plan import WEIGHTS, Plan
-from amc_tf.request import named
+from amc_tf.request import lasting, named
 from amc_tf.result import Result
 
 _STEPS = 6  # of a training, to know how long one takes
@@ -57,7 +57,7 @@ class Training:
     def seconds(self) -> float | None:
         """About how long the training takes, from a few steps of it on a copy of the whole model, so an upper bound.
 
-        None for data of one batch or of unknown length.
+        None for data of unknown length.
         """
         keras, took = keras_graph.keras_of(self.model), []
 
@@ -175,14 +175,21 @@ class Training:
         if self.distillation is not None:
             state.update(digest(*keras_graph.read(self.distillation.teacher)).encode())
             state.update(repr((self.distillation.temperature, self.distillation.weight)).encode())
+        state.update(repr([lasting(_settings(callback)) for callback in self._own_callbacks()]).encode())
         for part in _leaves(self.data) if isinstance(self.data, tuple) else ():  # a data set's examples are not known
             state.update(np.ascontiguousarray(part).data)
         return state.hexdigest()[:16]
 
 
+def _settings(callback: Any) -> tuple[str, dict[str, Any]]:
+    """Class and attributes of a callback before it is used."""
+    return type(callback).__qualname__, {k: v for k, v in vars(callback).items() if not k.startswith("_")}
+
+
 def _number(value: Any) -> float | None:
-    """A number for JSON, which knows no NaN."""
-    return float(value) if math.isfinite(float(value)) else None
+    """A number for JSON, which knows no NaN; of a metric that has one for each class their mean."""
+    number = float(np.mean(value))
+    return number if math.isfinite(number) else None
 
 
 def _leaves(structure: Any) -> list[Any]:

@@ -481,7 +481,7 @@ BAD = {
     "of channels": (None, {"plan": Plan({"hidden": np.ones(8, bool)})}, ValueError, "plan is of channels"),
     "no list": (None, {"callbacks": None}, TypeError, "callbacks is None"),
     "seed": (None, {"seed": -1}, ValueError, "seed is -1"),
-    "no callback": (None, {"callbacks": [print]}, TypeError, "callbacks holds a builtins"),
+    "no callback": (None, {"callbacks": [print]}, TypeError, "callbacks holds an object of builtins"),
     "validation too": (None, {"validation_data": (np.zeros((4, 5)), np.zeros(4, int))}, ValueError, "^validation_data"),
 }
 

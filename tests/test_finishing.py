@@ -176,6 +176,34 @@ def test_a_training_that_is_lost_leaves_the_untrained_network(network, tmp_path)
     assert all(np.isfinite(w).all() for w in kept.model.get_weights())
 
 
+def test_metrics_of_every_class_and_callbacks_of_ones_own(network, tmp_path):
+    model = keras.models.clone_model(network)
+    model.compile(keras.optimizers.SGD(0.01), "categorical_crossentropy", metrics=[keras.metrics.F1Score()])
+    x, y = small.labelled(network, 96)
+    data = (x, np.eye(4, dtype="float32")[y])
+    seen = []
+
+    class Told(keras.callbacks.Callback):
+        def __init__(self, every):
+            super().__init__()
+            self.every = every
+
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append(self.every)
+
+    for every in (1, 1, 2):  # what is as before is not trained again
+        made = run(
+            model, tmp_path / "run", finetune_epochs=1, train_data=data, finetune_callbacks=[Told(every)], teacher=None
+        )
+    assert seen == [1, 2] and 0 <= made.training["history"]["f1_score"][0] <= 1
+
+
+@pytest.mark.parametrize("given", [{"teacher": 3}, {"temperature": 2.0}, {"finetune_callbacks": [3]}])
+def test_a_training_that_is_not_asked_for_has_no_arguments(network, tmp_path, given):
+    with pytest.raises(ValueError, match=f"{next(iter(given))} is given, but finetune_epochs is 0"):
+        run(network, tmp_path, **given)
+
+
 def test_ctrl_c_in_training_leaves_the_untrained_network(network, tmp_path):
     def stop(epoch, logs=None):
         raise KeyboardInterrupt
@@ -325,9 +353,11 @@ def test_a_look_ahead_writes_nothing(network, tmp_path):
     assert isinstance(seen, Preview) and not (tmp_path / "run").exists()
     assert seen.networks == 31 and seen.stages == (0.5,) and seen.formats == ("model.tflite", "model_int8.tflite")
     assert set(seen.shrinking) == {"stem", "wide"} and "head" in seen.frozen
-    assert seen.reachable == {t: ends[0] for t, ends in amc_tf.analyze(network, round_to=2).budgets().items()} | {
-        "size": seen.reachable["size"]
+    alone = run(network, tmp_path / "run", dry_run=True).reachable
+    assert alone == {t: ends[0] for t, ends in amc_tf.analyze(network, round_to=2).budgets().items()} | {
+        "size": alone["size"]
     }
+    assert all(seen.reachable[target] < least for target, least in alone.items())  # in two stages
     assert min(seen.setup_seconds, seen.search_seconds, seen.training_seconds) > 0
     assert any("fine-tuning about" in sentence for sentence in seen.sentences())
     assert any(f"the original scores {seen.accuracy:.4g} on 64" in sentence for sentence in seen.sentences())
@@ -339,6 +369,9 @@ def test_a_look_ahead_scores_the_original(network, result, tmp_path):
     assert run(network, tmp_path, dry_run=True, train_data=small.images(96)).accuracy is None
     with pytest.raises(ValueError, match="labels run from 0 to 9"):
         run(network, tmp_path, dry_run=True, train_data=(small.images(96), np.arange(96) % 10))
+    late = np.append(np.zeros(95, int), 9)  # not among the few that the original is run on
+    with pytest.raises(ValueError, match="labels run from 0 to 9"):
+        run(network, tmp_path, dry_run=True, validation_data=(small.images(96), late))
 
 
 def test_stages_reach_further_than_the_network_they_begin_with(network, tmp_path):
@@ -347,5 +380,7 @@ def test_stages_reach_further_than_the_network_they_begin_with(network, tmp_path
         run(network, tmp_path, dry_run=True, budget=0.9 * least)
     seen = run(network, tmp_path, dry_run=True, budget=0.9 * least, finetune_epochs=1)
     assert seen.stages == halves(0.9 * least, "macs") != ()
-    with pytest.raises(amc_tf.BudgetError):
-        run(network, tmp_path, dry_run=True, stages=(0.9 * least,), budget=0.5 * least, finetune_epochs=1)
+    for stages, budget in (((0.9 * least,), 0.5 * least), ((0.5,), 1e-4)):
+        with pytest.raises(amc_tf.BudgetError):
+            run(network, tmp_path, dry_run=True, stages=stages, budget=budget, finetune_epochs=1)
+    assert run(network, tmp_path, dry_run=True, budget="30%", finetune_epochs=1).stages == (0.5,)

@@ -50,6 +50,8 @@ def _interrupted(record: Record) -> list[str]:
     if not record.interrupted:
         return []
     asked = record.arguments.get("episodes")
+    if asked is not None and record.episodes >= asked:
+        return ["The fine-tuning was stopped, so the network is the untrained one: the same call trains it anew."]
     of = f" of {asked}" if asked else ""
     return [f"The search was stopped after {record.episodes}{of} episodes: the same call goes on from there."]
 

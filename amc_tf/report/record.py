@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from amc_tf.devices.timing import Timing
 from amc_tf.errors import RunDirError
@@ -190,7 +190,7 @@ def read(run_dir: str | Path) -> Record:
             method=result.get("method") or arguments.get("method") or "channel",
             target=result["target"],
             budget=result["budget"],
-            limit=result["limit"],
+            limit=None if result["limit"] is None else float(result["limit"]),
             max_drop=result.get("max_drop"),
             episodes=int(result["episodes"]),
             seconds=float(result["seconds"]),
@@ -244,8 +244,13 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _made(kind: type, found: Mapping[str, Any]) -> Any:
-    """A dataclass of what a newer or older amc_tf wrote: what it does not know is left, what is missing is None."""
-    return kind(**{field.name: found.get(field.name) for field in fields(kind)})
+    """A dataclass of what a newer or older amc_tf wrote: what it does not know is left, what may be missing is None."""
+    given = {field.name: found.get(field.name) for field in fields(kind)}
+    for field in fields(kind):
+        kinds = get_args(field.type) or (field.type,)
+        if not isinstance(given[field.name], (*kinds, int) if float in kinds else kinds):
+            raise TypeError(f"{field.name} is {given[field.name]!r}")
+    return kind(**given)
 
 
 def _figures(found: Mapping[str, Any] | None) -> Figures | None:

@@ -156,7 +156,8 @@ def test_names_from_users_stay_text(tmp_path):
     ("more", "says"),
     [
         ({"method": "magnitude", "target": "params", "obstacles": ["a Conv is in the way."]}, "a Conv is in the way."),
-        ({"interrupted": True}, "stopped after 20 of 20 episodes"),
+        ({"interrupted": True, "episodes": 12}, "stopped after 12 of 20 episodes"),
+        ({"interrupted": True}, "The fine-tuning was stopped"),
         ({"scored_by": "metric", "base": runs.figures(-2.0, 1.0)}, "metric 0.83 +2.83, from -2"),
         ({"scored_by": "agreement", "scored_on": "generated noise"}, "There were no labels"),
         ({"budget": None, "limit": None, "max_drop": 0.5}, "for the lowest MACs at a loss of at most 0.5 points"),

@@ -1,5 +1,6 @@
 """What a run directory says, also an old, interrupted or damaged one."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -53,6 +54,9 @@ def test_a_torn_last_line_is_not_there_yet(tmp_path):
         ("result.json", "[1]", "no JSON object"),
         ("result.json", "{}", "KeyError('base')"),
         ("result.json", '{"base": 1}', "damaged or not amc_tf's"),
+        ("result.json", {"base": {}}, "accuracy is None"),
+        ("result.json", {"formats": [{}]}, "format is None"),
+        ("result.json", {"limit": "x"}, "could not convert string"),
         ("journal.jsonl", "", "is empty"),
         ("journal.jsonl", '{"format": 1}\n{"number": 0}\n', "line 2, is no trial: KeyError"),
         ("plan.json", "{}", "is not a plan"),
@@ -62,6 +66,8 @@ def test_what_is_wrong_with_a_folder_is_said_in_a_sentence(tmp_path, name, conte
     folder = runs.run(tmp_path / "run", tried=1)
     if contents is None:
         (folder / name).unlink()
+    elif isinstance(contents, dict):
+        (folder / name).write_text(json.dumps(json.loads((folder / name).read_text()) | contents))
     else:
         (folder / name).write_text(contents)
     with pytest.raises(RunDirError) as caught:
