@@ -229,9 +229,9 @@ def compress(
     for format in formats if timed_format == FLOAT else formats[1:]:
         finishing.check(model, format)  # raises what no candidate could be made into either
     if dry_run:
-        reach = pruning
-        if stages:
-            check_reach(asked := {"model": model, "method": method, "target": target, **options}, budget, base_tflite)
+        reach, asked = pruning, {"model": model, "method": method, "target": target, **options}
+        if stages and not way.zeros:
+            check_reach(asked, budget, base_tflite)
             reach = narrowest(asked)
         reported, _ = data.reported(reward_split, train_data, reward_data, validation_data)
         schedule = Schedule.of(pruning.units, episodes, table, paper, (), len(pruning.thresholds()))

@@ -130,18 +130,19 @@ def check_reach(asked: Mapping[str, Any], budget: float, base: bytes) -> None:
         budget: share of the network.
         base: its .tflite.
     """
-    if asked["target"] == "latency":
-        return
     target = "macs" if asked["target"] == "flops" else asked["target"]
+    way = methods.chosen(asked["method"], target)
+    if target == "latency" or way.zeros:  # a kernel goes down to one weight, in as many stages as that takes
+        return
     pruning = narrowest(asked)
-    cost = methods.cost_of(methods.chosen(asked["method"], target).costs(pruning, base), target)
+    cost = methods.cost_of(way.costs(pruning, base), target)
     Budget(pruning.units, cost, budget * cost(cost.full))
 
 
 def narrowest(asked: Mapping[str, Any]) -> Pruning:
-    """The Pruning whose narrowest plan is what many stages could come to."""
+    """The Pruning whose narrowest plan is what many stages of channels could come to."""
     options = {name: asked[name] for name in ("round_to", "importance", "frozen")}
-    return methods.pruning(asked["method"], asked["model"], min_keep=_LEAST_KEEP, **options)
+    return methods.pruning("channel", asked["model"], min_keep=_LEAST_KEEP, **options)
 
 
 def _beside(first: Result, last: Result) -> dict[str, Any]:
