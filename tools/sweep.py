@@ -338,6 +338,5 @@ def main(results, families, kerases, every, again, seconds, markdown, one, folde
                 break  # a format that a Keras itself cannot read back says nothing of this package
 
 
-
 if __name__ == "__main__":
     main()
