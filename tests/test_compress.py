@@ -18,6 +18,7 @@ from ai_edge_litert.interpreter import Interpreter
 import amc_tf
 from amc_tf.search.journal import Journal
 from tests import small
+from tests.search.fakes import AgentAtOnce
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,6 +31,12 @@ def run(model, run_dir, **changes):
     if "train_data" not in changes:
         changes["train_data"] = small.labelled(model, 96)
     return amc_tf.compress(model, **(arguments | changes))
+
+
+@pytest.fixture
+def no_agent(monkeypatch):
+    """For tests in which its process would only take time."""
+    monkeypatch.setattr(sys.modules["amc_tf.compress"], "DdpgAgent", AgentAtOnce)
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +148,7 @@ def test_a_run_directory_of_another_model_is_refused(done, keras_module):
         run(other, result.run_dir, train_data=small.labelled(done[0], 96))
 
 
+@pytest.mark.usefixtures("no_agent")
 def test_without_a_budget_the_reward_weighs_accuracy_against_cost(tmp_path):
     import math
 
@@ -151,11 +159,13 @@ def test_without_a_budget_the_reward_weighs_accuracy_against_cost(tmp_path):
     assert 0.8 * result.compressed.params <= result.uniform.params <= result.compressed.params
 
 
+@pytest.mark.usefixtures("no_agent")
 def test_a_size_budget_holds_for_the_file(tmp_path):
     result = run(small.network(tf_keras, width=32), tmp_path / "run", target="size", budget=0.5)
     assert result.tflite.stat().st_size <= 0.5 * (result.run_dir / "base.tflite").stat().st_size
 
 
+@pytest.mark.usefixtures("no_agent")
 def test_the_callers_own_metric_and_reward_are_used(tmp_path):
     result = run(
         small.network(keras), tmp_path / "run", metric=lambda labels, outputs: 0.25,
@@ -164,6 +174,7 @@ def test_the_callers_own_metric_and_reward_are_used(tmp_path):
     assert [trial.reward for trial in result.trials] == [-6.75] * 6
 
 
+@pytest.mark.usefixtures("no_agent")
 def test_without_data_it_says_so_and_scores_agreement(tmp_path):
     with pytest.warns(UserWarning, match="No data"):
         result = run(small.network(keras), tmp_path / "run", train_data=None)
@@ -171,6 +182,7 @@ def test_without_data_it_says_so_and_scores_agreement(tmp_path):
     assert (result.scored_by, result.scored_on) == ("agreement", "generated noise")
 
 
+@pytest.mark.usefixtures("no_agent")
 def test_data_sets_of_tensorflow_are_read(tmp_path):
     import tensorflow as tf
 
@@ -240,6 +252,7 @@ def test_a_model_that_predicts_nan_is_refused(tmp_path):
         run(model, tmp_path / "run", train_data=data)
 
 
+@pytest.mark.usefixtures("no_agent")
 def test_numbers_of_numpy_are_numbers_and_another_lambda_is_another_reward(tmp_path):
     numbers = {"round_to": np.int64(2), "seed": np.int64(3), "episodes": np.int32(1), "budget": np.float64(0.6)}
     model = small.network(keras)
@@ -249,6 +262,7 @@ def test_numbers_of_numpy_are_numbers_and_another_lambda_is_another_reward(tmp_p
         run(model, tmp_path / "run", reward=lambda outcome: outcome.accuracy - 1, **numbers)
 
 
+@pytest.mark.usefixtures("no_agent")
 def test_a_model_built_from_a_dict_goes_all_the_way(tmp_path):
     layers = tf_keras.layers
     image, extra = tf_keras.Input((6, 6, 2), name="a"), tf_keras.Input((4,), name="b")
@@ -374,6 +388,7 @@ def test_the_uniform_network_is_made_and_scored_as_the_winner_is(done):
         assert result.uniform.params != result.compressed.params
 
 
+@pytest.mark.usefixtures("no_agent")
 def test_the_sensitivity_of_one_search_serves_another(network, tmp_path):
     first = run(network, tmp_path / "first", episodes=20, round_to=8)
     kinds = [trial.kind for trial in first.trials]
@@ -400,6 +415,7 @@ def test_the_papers_search_is_the_agents_alone_and_another_search(network, tmp_p
         run(network, tmp_path / "run")
 
 
+@pytest.mark.usefixtures("no_agent")
 def test_without_reconstruction_kernels_stay_as_they_are(network, tmp_path):
     def kernels(result, name):
         full = network.get_layer(name).get_weights()[0]
