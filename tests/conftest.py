@@ -15,8 +15,8 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # oracles compare to 1e-5, 
 import pytest
 from hypothesis import HealthCheck, settings
 
-# A shell that starts the tests in the background has them ignore Ctrl-C, and nohup has them ignore a hang-up; some tests
-# and their processes need both.
+# A shell that starts the tests in the background has them ignore Ctrl-C, and nohup has them ignore a hang-up; some
+# tests and their processes need both.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
