@@ -233,10 +233,10 @@ def compress(
         if stages and not way.zeros:
             check_reach(asked, budget, base_tflite)
             reach = narrowest(asked)
-        reported, _ = data.reported(reward_split, train_data, reward_data, validation_data)
+        splits = [reward_split] if validation_data is None else [reward_split, validation_data]
         schedule = Schedule.of(pruning.units, episodes, table, paper, (), len(pruning.thresholds()))
         return preview(
-            model, reach, base_tflite, costs, schedule, calibration, [reward_split, reported], metric, training,
+            model, reach, base_tflite, costs, schedule, calibration, splits, metric, training,
             lines(pruning, round_to), conversion, method=method, target=target, budget=budget, stages=tuple(stages),
             formats=tuple(FORMATS[format] for format in (FLOAT, *formats)),
             device=str(getattr(device, "name", device) or "the connected phone, else this computer") if timed else None,

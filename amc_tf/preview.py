@@ -110,7 +110,7 @@ def preview(
     Args:
         model, base, costs, schedule, calibration, metric, training: of the search; base is the network's .tflite.
         pruning: whose narrowest plan can be reached, in all stages together.
-        splits: what would be scored on: the reward split, and that of the reported accuracies.
+        splits: what would be scored on: the reward split, and the validation data where there are some.
         units: everything that could be pruned.
         conversion: seconds that the conversion of the whole network took.
         asked: other fields of the Preview, as they are.

@@ -117,8 +117,8 @@ def _moved(result: Result, folder: Path) -> Result:
     for name in (JOURNAL, "sensitivity.json"):
         if (result.run_dir / name).exists():
             write((result.run_dir / name).read_bytes(), folder / name)
-    for file in result.files().items():
-        write(file[1], folder / FORMATS[file[0]])
+    for format, tflite in result.files().items():
+        write(tflite, folder / FORMATS[format])
     return replace(result, run_dir=folder, tflite=folder / result.tflite.name)
 
 
