@@ -16,6 +16,7 @@ LEVELS = {
     "errors": 0,
     "data": 1,
     "files": 1,
+    "processes": 0,
     "graph": 1,
     "pruning": 2,
     "tflite": 3,
