@@ -27,7 +27,8 @@ def main() -> None:
 
 def end_in_order() -> None:
     """Has the signals that end a program unwind it instead, so that nothing is left on a phone."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    names = ("SIGTERM", "SIGHUP", "SIGBREAK")  # the last is Windows's, for a window that is closed; it has no SIGHUP
+    for number in (getattr(signal, name) for name in names if hasattr(signal, name)):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, lambda number, _: sys.exit(128 + number))
 
