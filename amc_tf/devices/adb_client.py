@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from amc_tf.errors import DeviceError
+from amc_tf.processes import OWN_GROUP
 
 _SENTINEL = re.compile(r"(?:\A|\n)__RC__=(\d+)\s*\Z")
 _OVER_TCP = re.compile(r".+:\d{1,5}")
@@ -71,7 +72,8 @@ def _packaged_adb() -> str | None:
     """The program inside adbutils' wheel; found without importing the package, which drags in Pillow and requests."""
     spec = importlib.util.find_spec("adbutils")
     folders = spec.submodule_search_locations if spec else ()
-    return next(filter(None, (shutil.which(str(Path(folder, "binaries", "adb"))) for folder in folders)), None)
+    # By its name in a folder: the ending .exe is added to that alone on Windows before Python 3.12.
+    return next(filter(None, (shutil.which("adb", path=str(Path(folder, "binaries"))) for folder in folders)), None)
 
 
 def devices(adb: str, environment: Mapping[str, str] | None = None, *, timeout: float = 15.0) -> dict[str, str]:
@@ -203,7 +205,7 @@ def _run(adb, arguments, environment, timeout, check=True) -> "subprocess.Comple
             capture_output=True,
             env=None if environment is None else dict(environment),
             timeout=timeout,
-            start_new_session=True,  # Ctrl-C is for the caller, who still needs adb to clean up
+            **OWN_GROUP,  # Ctrl-C is for the caller, who still needs adb to clean up
             encoding="utf-8",  # and "\r\n", which old phones send, becomes "\n"
             errors="replace",
         )
