@@ -12,6 +12,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from amc_tf.bench import bench
+from amc_tf.doctor import doctor
 from amc_tf.errors import AmcError
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
@@ -161,6 +163,10 @@ def report(run_dir) -> None:
 
     with _one_sentence():
         click.echo(page.write(run_dir))
+
+
+main.add_command(bench)
+main.add_command(doctor)
 
 
 class _one_sentence:  # noqa: N801 - reads as a statement

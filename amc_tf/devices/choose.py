@@ -60,7 +60,7 @@ def _one_phone_or_host() -> Any:
         return AdbDevice()
     warnings.warn(
         f"Latency is measured on this computer, which says little about a phone: {why} Connect one and see "
-        f"`python tools/bench_adb.py --doctor`, or give device='host' to mean it.",
+        f"`amc-tf doctor`, or give device='host' to mean it.",
         stacklevel=4,
     )
     return HostDevice()

@@ -51,7 +51,7 @@ def test_a_phone_that_is_not_authorised_is_not_passed_over(phone):
 
 def test_without_a_phone_the_host_is_taken_with_a_warning(phone):
     subprocess.run([find_adb(), "disconnect", phone.serial], check=True, capture_output=True, timeout=60)
-    with pytest.warns(UserWarning, match="says little about a phone"):
+    with pytest.warns(UserWarning, match="says little about a phone: .* see `amc-tf doctor`"):
         device, opened = choose(None)
     assert isinstance(device, HostDevice) and opened
 
