@@ -1,22 +1,34 @@
-"""Metadata of amc_tf. constraints.txt holds the exact versions this is tested with."""
+"""Metadata of amc_tf. constraints/ holds the exact versions this is tested with."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
+VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "amc_tf/version.py").read_text(encoding="utf-8"), re.M)[1]
 
 ADB = ["adbutils>=2.12"]  # only for the adb binary that its wheels carry, for computers without one
 
-# Every extra by what it is for; [all] is their union.
+# Every extra by what it is for.
 EXTRAS = {
     "adb": ADB,
+    # The packages that hold an environment back: tf-agents pins typing-extensions and pygame and wants a
+    # tensorflow-probability of its age, tensorflow-model-optimization wants absl-py < 2, tflite-runtime NumPy 1.
+    # amc_tf installs them into folders of its own (amc_tf/isolated) unless they can be imported; this extra is for
+    # those who want one environment. tf-agents and tflite-runtime have no wheels for Python 3.12 or newer.
+    "in-place": [
+        'tf-agents>=0.19,<0.20; python_version < "3.12"',
+        'tensorflow-probability>=0.23,<0.24; python_version < "3.12"',
+        'tflite-runtime>=2.14; python_version < "3.12"',
+        "tensorflow-model-optimization>=0.8",
+    ],
     "test": [*ADB, "pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "ruff>=0.6"],
 }
 
 setup(
     name="amc_tf",
-    version="0.1.0",
+    version=VERSION,
     description="AutoML for Model Compression: a trained Keras model in, a pruned .tflite out, decided by a DDPG agent",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
@@ -31,36 +43,30 @@ setup(
         "Programming Language :: Python :: 3 :: Only",
         "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
     ],
-    packages=find_packages(include=["amc_tf", "amc_tf.*", "models", "models.*"]),
-    # The small trained network of the demo and its images ship inside the package.
-    package_data={
-        "amc_tf.report": ["*.jinja"],
-        "models": ["**/*.npz", "**/*.keras", "**/*.h5", "**/*.md", "**/LICENSE*"],
-    },
-    # tf-agents 0.19, the newest one, needs pygame 2.1.3, which has no wheel for Python 3.12 or newer (nor has
-    # tflite-runtime 2.14).
-    python_requires=">=3.10,<3.12",
+    packages=find_packages(include=["amc_tf", "amc_tf.*"]),
+    package_data={"amc_tf": ["py.typed"], "amc_tf.report": ["*.jinja"], "amc_tf.isolated": ["*.txt"]},
+    python_requires=">=3.10,<3.14",
     install_requires=[
         "tensorflow>=2.19,<2.22",
         "tf_keras>=2.19,<2.22",  # its minor version must be TensorFlow's
         "keras>=3.6",
-        "tensorflow-model-optimization>=0.8",
-        "tf-agents>=0.19,<0.20",
-        "tensorflow-probability>=0.23,<0.24",  # what tf-agents 0.19 was built on; newer ones drop what it calls
-        "tflite-runtime>=2.14",
         "ai-edge-litert>=1.2",
-        "numpy>=1.26,<2",  # tflite-runtime's wheels are compiled against NumPy 1
-        "typing-extensions>=4.5",  # tf-agents holds it at 4.5.0
+        "numpy>=1.26",
         "scipy>=1.12",
         "pillow",
         "platformdirs",
+        "filelock>=3.12",
+        "psutil>=5.9",
         "click>=8",
         "rich>=13",
         "jinja2>=3.1",
         "matplotlib>=3.8",
     ],
-    extras_require={**EXTRAS, "all": sorted({wanted for extra in EXTRAS.values() for wanted in extra})},
+    extras_require=EXTRAS,
     entry_points={"console_scripts": ["amc-tf = amc_tf.cli:main"]},
 )

@@ -16,12 +16,14 @@ from amc_tf.errors import (
     ConversionError,
     DeviceError,
     RunDirError,
+    SetupError,
     UnsupportedModel,
 )
 from amc_tf.finetune import finetune
 from amc_tf.prune import prune
 from amc_tf.pruning.plan import Plan
 from amc_tf.result import Result
+from amc_tf.version import __version__
 
 __all__ = [
     "AgentError",
@@ -33,7 +35,9 @@ __all__ = [
     "Plan",
     "Result",
     "RunDirError",
+    "SetupError",
     "UnsupportedModel",
+    "__version__",
     "analyze",
     "compress",
     "finetune",

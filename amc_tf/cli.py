@@ -15,12 +15,14 @@ from rich.table import Table
 from amc_tf.bench import bench
 from amc_tf.doctor import doctor
 from amc_tf.errors import AmcError
+from amc_tf.isolated.command import setup
+from amc_tf.version import __version__
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="amc_tf")
+@click.version_option(__version__, prog_name="amc-tf")
 def main() -> None:
     """Makes trained Keras networks small and fast on phones."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported
@@ -167,6 +169,7 @@ def report(run_dir) -> None:
 
 main.add_command(bench)
 main.add_command(doctor)
+main.add_command(setup)
 
 
 class _one_sentence:  # noqa: N801 - reads as a statement

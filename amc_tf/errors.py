@@ -29,5 +29,9 @@ class AgentError(AmcError):
     """The process of the DDPG agent failed; the sentence gives its last words."""
 
 
+class SetupError(AmcError):
+    """A package that amc_tf keeps apart from the environment is not there and could not be installed."""
+
+
 class TrainingError(AmcError):
     """A fine-tuning was lost before there was anything to keep of it."""

@@ -14,6 +14,9 @@ PACKAGE = ROOT / "amc_tf"
 # A room may import from rooms of a lower number, and from itself.
 LEVELS = {
     "errors": 0,
+    "version": 0,
+    "cache": 0,
+    "isolated": 1,
     "data": 1,
     "files": 1,
     "processes": 0,

@@ -1,0 +1,86 @@
+"""What a process has to have on its path to import a package that may be isolated."""
+
+import functools
+import importlib.metadata
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from amc_tf.errors import SetupError
+from amc_tf.isolated.folder import Folder
+from amc_tf.isolated.install import install
+from amc_tf.isolated.packages import PACKAGES, Package
+
+
+def provide(name: str) -> Path | None:
+    """The folder to put on the path of a process that imports a package; it is made at first use.
+
+    Args:
+        name: one of PACKAGES.
+
+    Returns:
+        The folder; None where this environment has the package itself.
+
+    Raises:
+        SetupError: the package is not there and could not be installed.
+    """
+    package = PACKAGES[name]
+    return None if in_place(package) else _folder(package, Folder(package).path)
+
+
+def version(name: str) -> str:
+    """The version of a package that `provide` provides."""
+    package = PACKAGES[name]
+    return importlib.metadata.version(name) if in_place(package) else package.version
+
+
+@functools.cache
+def in_place(package: Package) -> bool:
+    """Whether this environment can import a package as it is. Found out once in this process."""
+    try:
+        minor = importlib.metadata.version(package.name).split(".")[:2]
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    if minor != package.version.split(".")[:2]:  # what it was tested with is its minor version
+        return False
+    return all(map(importlib.util.find_spec, package.needs)) and imports(package, None) is None
+
+
+def imports(package: Package, folder: Path | None) -> str | None:
+    """Imports a package in a process of its own; what that says last if it fails, None where it works.
+
+    Args:
+        package: what is imported.
+        folder: where it lies; None for this environment.
+    """
+    path = [*([] if folder is None else [str(folder)]), *(os.path.abspath(entry) for entry in sys.path)]
+    done = subprocess.run(
+        [sys.executable, "-c", f"import {package.module}"],
+        env={
+            **os.environ, **dict(package.environment), "PYTHONPATH": os.pathsep.join(path), "CUDA_VISIBLE_DEVICES": "",
+        },
+        cwd=os.sep,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )  # fmt: skip
+    if done.returncode == 0:
+        return None
+    return next((line.strip() for line in reversed(done.stderr.splitlines()) if line.strip()), "it said nothing")
+
+
+@functools.cache
+def _folder(package: Package, path: Path) -> Path:
+    """The folder, whole; once whole it is not looked at again by this process."""
+    folder = Folder(package)
+    if (fault := folder.fault()) is not None:
+        if folder.exists:
+            print(f"amc_tf: {path} {fault}; it is made again.", file=sys.stderr, flush=True)
+        install(folder)
+        if (fault := folder.fault()) is not None:
+            raise SetupError(f"{path} {fault} right after it was installed: run `amc-tf setup --check`.")
+    return path

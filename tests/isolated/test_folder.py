@@ -1,0 +1,337 @@
+"""Folders of isolated packages: made once, whole or not at all, by the user's own pip; told in one sentence else."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from amc_tf.errors import SetupError
+from amc_tf.isolated import folder as folders
+from amc_tf.isolated import install, provide
+from amc_tf.isolated.folder import MANIFEST, Folder
+from amc_tf.isolated.packages import PACKAGES, SETUPTOOLS
+from tests.isolated import toy
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache and a wheelhouse that pip has to take instead of any index."""
+    monkeypatch.setenv("AMC_TF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheelhouse"))
+    monkeypatch.delenv("AMC_TF_OFFLINE", raising=False)
+    for module in (folders, install):
+        monkeypatch.setattr(module, "tensorflow_version", lambda: "2.20.0")
+    provide._folder.cache_clear()
+    return tmp_path
+
+
+@pytest.fixture
+def package(home: Path) -> toy.Toy:
+    return toy.wheel(home / "wheelhouse")
+
+
+def provided(package: toy.Toy) -> Path:
+    """As `provide`, of a package that is in no table; looked at anew as by another process."""
+    provide._folder.cache_clear()
+    return provide._folder(package, Folder(package).path)
+
+
+def leftovers(home: Path) -> list[str]:
+    """What a cache holds beside locks and whole folders."""
+    found = (home / "cache" / "packages").glob("*")
+    return sorted(path.name for path in found if path.suffix != ".lock" and not (path / MANIFEST).is_file())
+
+
+def value(path: Path) -> str:
+    command = [sys.executable, "-c", "import amc_toy; print(amc_toy.VALUE)"]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(path)}, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def test_first_use_installs_with_one_line_and_the_next_one_is_silent(package, home, capfd, monkeypatch) -> None:
+    path = provided(package)
+    said = capfd.readouterr()
+    assert said.out == "" and len(said.err.splitlines()) == 1
+    assert "amc-toy 1.0" in said.err and str(path) in said.err
+    assert value(path) == "42" and leftovers(home) == []
+    monkeypatch.setenv("AMC_TF_OFFLINE", "1")  # nor does it want pip
+    assert provided(package) == path
+    assert capfd.readouterr().err == ""
+
+
+def _change(path: Path) -> None:
+    (path / "amc_toy.py").write_text("VALUE = 43\n")  # as long as before
+
+
+def _lose(path: Path) -> None:
+    (path / "amc_toy.py").unlink()
+
+
+def _tear(path: Path) -> None:
+    (path / MANIFEST).write_bytes((path / MANIFEST).read_bytes()[:20])
+
+
+def _foreign(path: Path) -> None:
+    (path / MANIFEST).write_text("[]")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [(_change, "another amc_toy.py"), (_lose, "lacks amc_toy.py"), (_tear, "cannot be read"), (_foreign, "cannot be")],
+)
+def test_a_damaged_folder_is_made_again(package, home, capfd, damage, said: str) -> None:
+    path = provided(package)
+    damage(path)
+    capfd.readouterr()
+    assert provided(package) == path
+    first, second = capfd.readouterr().err.splitlines()
+    assert said in first and "made again" in first and "installing" in second
+    assert value(path) == "42" and leftovers(home) == []
+
+
+def test_files_that_python_compiles_are_no_damage(package) -> None:
+    path = provided(package)
+    assert value(path) == "42"
+    shutil.rmtree(path / "__pycache__", ignore_errors=True)
+    assert Folder(package).fault() is None
+
+
+@pytest.mark.parametrize("what", ["python", "tensorflow", "list"])
+def test_environments_do_not_mix(package, home, monkeypatch, what: str) -> None:
+    before = Folder(package).path
+    if what == "python":
+        monkeypatch.setattr(sys.implementation, "cache_tag", "cpython-399")
+    elif what == "tensorflow":
+        monkeypatch.setattr(folders, "tensorflow_version", lambda: "2.21.0")
+    else:
+        toy.wheel(home / "wheelhouse", "VALUE = 1\n")
+    assert Folder(package).path != before
+
+
+def test_offline_is_one_sentence_and_leaves_nothing(package, home, monkeypatch) -> None:
+    monkeypatch.setenv("AMC_TF_OFFLINE", "1")
+    with pytest.raises(SetupError) as caught:
+        provided(package)
+    path = Folder(package).path
+    said = str(caught.value)
+    assert "amc-tf setup amc-toy" in said and path.name in said and str(path.parent) in said and "2.20.0" in said
+    assert len(said.splitlines()) == 1 and not (home / "cache").exists()
+
+
+def test_no_network_is_one_sentence_and_leaves_nothing(package, home, monkeypatch) -> None:
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # where nobody listens
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    with pytest.raises(SetupError, match="amc-toy could not be installed .pip: .*amc-tf setup amc-toy") as caught:
+        provided(package)
+    assert len(str(caught.value).splitlines()) == 1 and leftovers(home) == []
+    assert not Folder(package).exists
+
+
+def test_another_file_than_the_one_tested_is_refused(package, home) -> None:
+    before = (package.folder / "amc-toy.txt").read_text()
+    toy.wheel(home / "wheelhouse", "VALUE = 1\n")
+    (package.folder / "amc-toy.txt").write_text(before)
+    with pytest.raises(SetupError, match="amc-toy==1.0 from file.*is not the file that was tested"):
+        provided(package)
+    assert leftovers(home) == [] and not Folder(package).exists
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(home, monkeypatch) -> None:
+    package = toy.wheel(home / "wheelhouse", f"VALUE = 42\nTEXT = {'x' * (1 << 20)!r}\n")
+    disk = home / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(disk)], capture_output=True).returncode:
+        pytest.skip("no right to mount a small disk here")
+    try:
+        monkeypatch.setenv("AMC_TF_CACHE", str(disk / "cache"))
+        with pytest.raises(SetupError, match=f"cannot be installed into '{disk}.*no room left.*AMC_TF_CACHE"):
+            provided(package)
+        assert [path for path in disk.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_cache_that_cannot_be_written_is_one_sentence(package, home, monkeypatch) -> None:
+    (home / "file").write_text("")
+    monkeypatch.setenv("AMC_TF_CACHE", str(home / "file" / "cache"))
+    with pytest.raises(SetupError, match="Not a directory.*AMC_TF_CACHE"):
+        provided(package)
+
+
+def test_a_folder_that_came_by_copying_is_whole(package, home, monkeypatch) -> None:
+    path = provided(package)
+    monkeypatch.setenv("AMC_TF_CACHE", str(home / "other"))
+    shutil.copytree(path, Folder(package).path)  # with new times, as from another computer
+    monkeypatch.setenv("AMC_TF_OFFLINE", "1")
+    assert value(provided(package)) == "42"
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from amc_tf.isolated import folder, provide
+from tests.isolated import toy
+folder.tensorflow_version = lambda: "2.20.0"
+package = toy.Toy("amc-toy", "amc_toy", why="", sources=tuple(sys.argv[2:]), folder=Path(sys.argv[1]))
+print(provide._folder(package, folder.Folder(package).path))
+"""
+
+
+def started(package: toy.Toy) -> subprocess.Popen:
+    """Another process that wants the package."""
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(package.folder), *package.sources],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def test_two_processes_at_once_make_it_once(package, home) -> None:
+    both = [started(package), started(package)]
+    ends = [process.communicate(timeout=60) for process in both]
+    assert [process.returncode for process in both] == [0, 0], ends
+    assert {out.strip() for out, _ in ends} == {str(Folder(package).path)}
+    assert sum(err.count("installing") for _, err in ends) == 1
+    assert value(Folder(package).path) == "42" and leftovers(home) == []
+
+
+def test_a_kill_in_the_middle_spoils_nothing(home, monkeypatch) -> None:
+    stuck = "import os, pathlib, time\nmark = pathlib.Path(os.environ['AMC_TOY_MARK'])\n"
+    stuck += "if not mark.exists():\n    mark.touch()\n    time.sleep(60)\n"
+    package = toy.source(home / "wheelhouse", stuck)
+    _wheels(SETUPTOOLS, home / "wheelhouse", monkeypatch)
+    mark = home / "mark"
+    monkeypatch.setenv("AMC_TOY_MARK", str(mark))
+    first = started(package)
+    deadline = time.monotonic() + 60
+    while not mark.exists() and time.monotonic() < deadline and first.poll() is None:
+        time.sleep(0.05)
+    assert mark.exists(), first.communicate()
+    family = psutil.Process(first.pid).children(recursive=True)
+    first.kill()
+    first.communicate()
+    assert not Folder(package).exists and leftovers(home) != []
+    try:
+        assert value(provided(package)) == "42"
+        assert leftovers(home) == []
+    finally:
+        for process in family:
+            process.kill()
+
+
+def _wheels(package, wheelhouse: Path, monkeypatch) -> None:
+    """Fetches what a list names, by the settings of this computer."""
+    with monkeypatch.context() as patch:
+        patch.delenv("PIP_NO_INDEX")
+        patch.delenv("PIP_FIND_LINKS")
+        sources = ["--no-binary", ",".join(package.sources)] if package.sources else []
+        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--require-hashes", *sources]
+        command += ["-r", str(package.requirements), "-d", str(wheelhouse)]
+        subprocess.run(command, check=True)
+
+
+def test_what_is_published_as_source_is_built_from_a_wheelhouse_alone(home, monkeypatch) -> None:
+    package = toy.source(home / "wheelhouse", "")
+    _wheels(SETUPTOOLS, home / "wheelhouse", monkeypatch)
+    assert value(provided(package)) == "42"
+    assert leftovers(home) == []
+
+
+def test_the_agents_packages_are_installed_from_a_wheelhouse_alone(home, monkeypatch) -> None:
+    package = PACKAGES["tf-agents"]
+    _wheels(package, home / "wheelhouse", monkeypatch)
+    _wheels(SETUPTOOLS, home / "wheelhouse", monkeypatch)
+    install.install(folder := Folder(package))
+    assert folder.fault() is None
+    assert all((folder.path / needed).exists() or (folder.path / f"{needed}.py").exists() for needed in package.needs)
+
+
+def test_only_places_and_wishes_of_pips_settings_are_overruled(package, home, monkeypatch) -> None:
+    """The wheelhouse is known from the settings' file alone, which is full of what would lead astray."""
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    (home / "constraints.txt").write_text("amc-toy<1\n")
+    (home / "pip.conf").write_text(
+        textwrap.dedent(f"""
+        [global]
+        no-index = true
+        find-links = {home / "wheelhouse"}
+        constraint = {home / "constraints.txt"}
+        require-virtualenv = true
+        only-binary = :none:
+        no-binary = amc-toy
+        [install]
+        user = true
+        prefix = {home / "prefix"}
+        dry-run = true
+        """)
+    )
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(home / "pip.conf"))
+    assert value(provided(package)) == "42"
+    assert not (home / "prefix").exists()
+
+
+@pytest.fixture
+def bare(home: Path, monkeypatch) -> Iterator[Path]:
+    """An environment without pip, such as uv makes."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home / "bare")], check=True)
+    monkeypatch.setattr(sys, "executable", str(home / "bare" / "bin" / "python"))
+    yield home
+
+
+def test_without_pip_the_one_that_python_carries_does_it(package, bare) -> None:
+    assert value(provided(package)) == "42"
+    assert not list((bare / "bare").rglob("site-packages/pip"))
+
+
+def test_without_any_pip_it_is_one_sentence(package, bare, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "ensurepip", None)
+    with pytest.raises(SetupError, match="has not: install pip.*uv pip install pip.*amc-tf setup"):
+        provided(package)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="it is the refusal that is told there")
+def test_a_python_too_new_is_one_sentence(monkeypatch) -> None:
+    monkeypatch.setattr(sys, "version_info", (3, 12, 1, "final", 0))
+    with pytest.raises(SetupError, match="tflite-runtime has no wheels for Python 3.12 or newer.*3.12"):
+        install.install(Folder(PACKAGES["tflite-runtime"]))
+
+
+@pytest.mark.parametrize("package", [*PACKAGES.values(), SETUPTOOLS], ids=lambda package: package.name)
+def test_lists_are_exact(package) -> None:
+    lines = package.requirements.read_text().replace("\\\n", " ").splitlines()
+    assert package.name in package.versions and set(package.sources) <= set(package.versions)
+    for line in lines:
+        assert line.split()[0].count("==") == 1 and "--hash=sha256:" in line, line
+
+
+def test_the_manifest_lists_what_pip_has_installed(package) -> None:
+    files = json.loads((provided(package) / MANIFEST).read_bytes())["files"]
+    assert {"amc_toy.py", "amc_toy-1.0.dist-info/METADATA"} <= set(files)
+
+
+def test_a_stopped_installation_leaves_nothing(home, monkeypatch) -> None:
+    package = toy.source(home / "wheelhouse", "import time; time.sleep(60)")
+    _wheels(SETUPTOOLS, home / "wheelhouse", monkeypatch)
+    process = started(package)
+    deadline = time.monotonic() + 60
+    while not leftovers(home) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode != 0 and leftovers(home) == [] and not Folder(package).exists
