@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import platformdirs
 
+from amc_tf import cache
 from amc_tf.cost import grid
 from amc_tf.cost.segments import Segment, model_of, segments
 from amc_tf.cost.stopwatch import again
@@ -143,7 +143,7 @@ def load_or_measure(
     Raises:
         DeviceError: a measurement failed.
     """
-    folder = Path(folder) if folder is not None else platformdirs.user_cache_path("amc_tf") / "latency"
+    folder = Path(folder) if folder is not None else cache.folder() / "latency"
     path = folder / f"{key(device, shapes, units)}.json"
     with contextlib.suppress(OSError, LookupError, TypeError, ValueError):  # a missing or damaged one is measured anew
         return LatencyTable.from_dict(json.loads(path.read_text()))

@@ -10,8 +10,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
+from amc_tf.cache import folder as cache_folder
 from amc_tf.errors import DeviceError
 
 # The one official program whose address names its version; TensorFlow Lite's own are nightlies without one.
@@ -72,7 +71,7 @@ def find(
         )
     if abi != "arm64-v8a":
         raise DeviceError(f"There is no official benchmark_model of version {VERSION} for {abi}: {_other(abi)}")
-    path = Path(cache or platformdirs.user_cache_dir("amc_tf")) / f"benchmark_model-{VERSION}-{abi}"
+    path = Path(cache or cache_folder()) / f"benchmark_model-{VERSION}-{abi}"
     record = path.with_name(path.name + ".sha256")
     if not path.is_file():
         _fetch(address, path, abi, timeout)
