@@ -17,6 +17,7 @@ from amc_tf.distillation import TEMPERATURE, WEIGHT
 from amc_tf.finishing import Bench, Finishing, Reopening, again, ends, few, write_page
 from amc_tf.graph import keras_graph
 from amc_tf.graph.graph import digest
+from amc_tf.isolated.provide import provide
 from amc_tf.latency import Latency, missed
 from amc_tf.methods import IMPORTANCE, ROUND_TO, Method
 from amc_tf.preview import Preview, preview
@@ -158,6 +159,7 @@ def compress(
         ConversionError: the .tflite cannot be made or is not fit to ship.
         DeviceError: the device cannot be used, or fails where the search cannot go on without it.
         RunDirError: the run directory cannot be written, or holds a search of another model or other arguments.
+        SetupError: TF-Agents is neither in this environment nor to be had for it.
         AgentError: the agent's process failed.
     """
     finetune_epochs = request.whole("finetune_epochs", finetune_epochs, 0)
@@ -241,6 +243,7 @@ def compress(
             formats=tuple(FORMATS[format] for format in (FLOAT, *formats)),
             device=str(getattr(device, "name", device) or "the connected phone, else this computer") if timed else None,
         )  # fmt: skip
+    provide("tf-agents")  # raises, or installs it, before anything is written or measured
     with contextlib.ExitStack() as stack:
         latency = None
         if timed:

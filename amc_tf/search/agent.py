@@ -18,8 +18,15 @@ from typing import IO, Any
 import numpy as np
 
 from amc_tf.errors import AgentError
+from amc_tf.isolated.provide import provide
+from amc_tf.processes import OWN_GROUP, skip_noise
 
 _PACKAGE_PARENT = str(Path(__file__).resolve().parents[2])
+# Libraries print to file descriptor 1 while they are imported; replies keep the pipe behind it for themselves.
+_RUN = (
+    "import os, sys; replies = os.dup(1); os.dup2(2, 1); from amc_tf.search import agent_process; "
+    "agent_process.main(replies, **__import__('json').loads(sys.argv[1]))"
+)
 _SLACK = 1e-6  # features scaled in floating point may end a hair outside [0, 1]
 
 
@@ -40,6 +47,7 @@ class DdpgAgent:
 
     Raises:
         ValueError: An argument is outside its range.
+        SetupError: TF-Agents is not in this environment and could not be installed beside it.
         AgentError: No process could be started. Later calls raise it when the process has died, is stuck, or failed.
     """
 
@@ -74,11 +82,15 @@ class DdpgAgent:
         }
         self._number = 0  # of the last request
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the agent
-        self._process, pipe = _start(settings, self._stderr)
+        try:
+            self._process = _start(settings, self._stderr)
+        except BaseException:
+            self._stderr.close()
+            raise
         self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._replies: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         # A thread holds the pipes, so that Ctrl-C in the caller's thread never leaves half a request in one.
-        ends = (self._process.stdin, pipe, self._requests, self._replies)
+        ends = (self._process.stdin, self._process.stdout, self._requests, self._replies)
         carrier = threading.Thread(target=_carry, args=ends, name="amc_tf-agent", daemon=True)
         carrier.start()
         self._finalizer = weakref.finalize(
@@ -193,8 +205,11 @@ class DdpgAgent:
 
     def _lost(self, what: str) -> AgentError:
         """Closes the agent; returns the error that tells the process's last words."""
-        size = os.fstat(self._stderr.fileno()).st_size
-        tail = os.pread(self._stderr.fileno(), 4000, max(0, size - 4000)).decode(errors="replace").strip()
+        self._process.kill()  # which no longer writes where this reads
+        self._process.wait()
+        size = self._stderr.seek(0, os.SEEK_END)
+        self._stderr.seek(max(0, size - 4000))
+        tail = self._stderr.read().decode(errors="replace").strip()
         self.close()
         return AgentError(
             f"The agent's process {what}: build a new agent and load what was saved; its last words: {tail or 'none'}"
@@ -210,11 +225,14 @@ def _whole(name: str, value: int, least: int) -> int:
     return int(value)
 
 
-def _start(settings: dict[str, Any], stderr: IO[bytes]) -> tuple[subprocess.Popen, IO[bytes]]:
-    """Starts agent_process.py with the modules that this process finds; returns it and the pipe of its replies."""
-    # This process's own path, as multiprocessing hands it on; `python -m` puts its working directory before it, where
+def _start(settings: dict[str, Any], stderr: IO[bytes]) -> subprocess.Popen:
+    """Starts agent_process.py with the modules that this process finds, and TF-Agents."""
+    isolated = provide("tf-agents")
+    # This process's own path, as multiprocessing hands it on; `python -c` puts its working directory before it, where
     # a stray file could hide a module, hence a directory without any.
     path = [os.path.abspath(entry) for entry in sys.path]
+    if isolated is not None:
+        path.insert(0, str(isolated))
     if _PACKAGE_PARENT not in path:
         path.append(_PACKAGE_PARENT)
     environment = {
@@ -225,27 +243,20 @@ def _start(settings: dict[str, Any], stderr: IO[bytes]) -> tuple[subprocess.Pope
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "OMP_NUM_THREADS": "1",  # the cores are for scoring candidates
     }
-    ours, its = os.pipe()
-    arguments = json.dumps({**settings, "parent": os.getpid(), "replies": its})
     try:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "amc_tf.search.agent_process", arguments],
+        return subprocess.Popen(
+            [sys.executable, "-c", _RUN, json.dumps({"parent": os.getpid(), "settings": settings})],
             stdin=subprocess.PIPE,
-            stdout=stderr,
+            stdout=subprocess.PIPE,
             stderr=stderr,
-            pass_fds=[its],
             cwd=os.sep,
             env=environment,
-            start_new_session=True,  # Ctrl-C at the terminal is for the caller, who may still want to save
+            **OWN_GROUP,  # Ctrl-C at the terminal is for the caller, who may still want to save
         )
     except OSError as error:
-        os.close(ours)
         raise AgentError(
             f"The agent's process could not be started with {sys.executable!r} ({error}): check that Python."
         ) from error
-    finally:
-        os.close(its)
-    return process, os.fdopen(ours, "rb")
 
 
 def _carry(
@@ -256,6 +267,7 @@ def _carry(
 ) -> None:
     """Carries requests to the process and replies back, one for one; an empty reply says that the process has ended."""
     with pipe, contextlib.suppress(OSError), stdin:  # what a dead process did not read cannot be flushed
+        skip_noise(pipe)
         for line in iter(requests.get, None):
             try:
                 stdin.write(line)

@@ -2,7 +2,8 @@
 
 Requests come in on stdin and replies go out on a pipe of their own, one JSON object a line: stdout is where libraries
 print while they are imported. The process ends when stdin closes or when its parent is gone. It is a process of its own
-because tf-agents 0.19 runs on tf_keras alone, and choosing that would change `tf.keras` under the caller's feet.
+because tf-agents 0.19 runs on tf_keras alone, and choosing that would change `tf.keras` under the caller's feet; and
+because it may need other versions of packages than the caller has (amc_tf/isolated).
 
 Differences from the paper
 --------------------------
@@ -45,12 +46,10 @@ These hold always:
 import contextlib
 import json
 import os
-import select
 import signal
 import sys
 import traceback
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from statistics import NormalDist
 
@@ -66,6 +65,7 @@ from tf_agents.trajectories.trajectory import Transition
 from tf_agents.utils.common import element_wise_squared_loss
 
 from amc_tf.errors import AgentError
+from amc_tf.processes import READY, end_with
 
 HIDDEN = 300  # paper: two hidden layers of 300 in actor and critic; the action enters the critic's second
 ACTOR_RATE, CRITIC_RATE = 1e-4, 1e-3  # code: --lr_a, --lr_c; re-implementations of the paper agree
@@ -347,26 +347,18 @@ class Learner:
         tf.while_loop(lambda row: row < tf.shape(actions)[0], update, [0])
 
 
-def requests(pipe: int, parent: int) -> Iterator[dict]:
-    """What the parent asks, until the pipe closes or the parent is gone.
+def main(replies: int, parent: int, settings: dict) -> None:
+    """Answers requests {"id", "call", ...arguments}: {"id", "value"}, or "refused" or "failed" with a sentence.
 
-    A process that the parent forked holds the pipe open after the parent's death, hence the look at the parent too.
+    Args:
+        replies: the file descriptor that answers are written to.
+        parent: number of the process that asks.
+        settings: the arguments of Learner.
     """
-    rest = b""
-    while os.getppid() == parent:
-        if not select.select([pipe], [], [], 2.0)[0]:
-            continue
-        chunk = os.read(pipe, 1 << 16)
-        if not chunk:
-            return
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from map(json.loads, lines)
-
-
-def main(settings: dict) -> None:
-    """Answers requests {"id", "call", ...arguments}: {"id", "value"}, or "refused" or "failed" with a sentence."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop, between two requests
-    parent, replies = settings.pop("parent"), settings.pop("replies")
+    # A process that the parent forked holds stdin open after the parent's death.
+    end_with(parent)
+    os.write(replies, b"\n" + READY)
     tf.config.threading.set_intra_op_parallelism_threads(1)  # the cores are for scoring, and sums keep their order
     tf.config.threading.set_inter_op_parallelism_threads(1)
     learner = Learner(**settings)
@@ -377,7 +369,7 @@ def main(settings: dict) -> None:
         "load": lambda path: learner.load(Path(path)),
         "last_episode": lambda: learner.last_episode,
     }
-    for request in requests(0, parent):
+    for request in map(json.loads, sys.stdin.buffer):
         reply = {"id": request.pop("id")}
         try:
             reply["value"] = calls[request.pop("call")](**request)
@@ -391,7 +383,3 @@ def main(settings: dict) -> None:
         line = json.dumps(reply).encode() + b"\n"
         while line:
             line = line[os.write(replies, line) :]
-
-
-if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
