@@ -80,7 +80,8 @@ def finetune(
 
     Raises:
         TypeError, ValueError: an argument is of the wrong kind, or does not fit the model.
-        UnsupportedModel: the model cannot be read, or tensorflow-model-optimization is missing for one of tf_keras.
+        UnsupportedModel: the model cannot be read.
+        SetupError: tensorflow-model-optimization, which one of tf_keras takes, is not there and cannot be installed.
         TrainingError: the loss became NaN or infinite in the first epoch.
     """
     distillation = None if teacher is None else Distillation(teacher, temperature, distill_weight)

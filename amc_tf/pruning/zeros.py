@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from amc_tf.errors import UnsupportedModel
 from amc_tf.graph import keras_graph
+from amc_tf.isolated.provide import provide
 
 Masks = Mapping[str, tuple[int, np.ndarray]]  # layer path -> (index of the weight, bool array of its shape)
 
@@ -27,7 +29,7 @@ def held(model: Any, masks: Masks) -> tuple[Any, list]:
         (the model to compile and train, callbacks that its `fit` has to have before all others).
 
     Raises:
-        UnsupportedModel: a tf_keras model, and tensorflow-model-optimization is not installed.
+        SetupError: a tf_keras model, and tensorflow-model-optimization could not be installed.
     """
     live = keras_graph.layers(model)
     if keras_graph.keras_of(model).__name__ == "tf_keras":
@@ -41,7 +43,7 @@ def held(model: Any, masks: Masks) -> tuple[Any, list]:
 
 
 def check(model: Any) -> None:
-    """Raises UnsupportedModel where the zeros of a model cannot be held, see `held`."""
+    """Raises what `held` would, where the zeros of a model cannot be held."""
     if keras_graph.keras_of(model).__name__ == "tf_keras":
         _tfmot()
 
@@ -125,14 +127,20 @@ class _Wrapping:
 
 
 def _tfmot() -> Any:
-    """The module tensorflow_model_optimization.sparsity.keras, imported without a trace in the caller's process."""
+    """The module tensorflow_model_optimization.sparsity.keras, imported without a trace in the caller's process.
+
+    Where this environment lacks it, its folder joins the end of the path: it hides nothing of the caller's.
+    """
+    folder = provide("tensorflow-model-optimization")
+    if folder is not None and str(folder) not in sys.path:
+        sys.path.append(str(folder))
     try:
         with own_tf_keras():
             from tensorflow_model_optimization.sparsity import keras
     except ImportError as error:
         raise UnsupportedModel(
             f"The zeros of a tf_keras model are kept by tensorflow-model-optimization, which cannot be imported "
-            f"({error}); run `pip install tensorflow-model-optimization`, or give a model of Keras 3."
+            f"({error}): run `amc-tf setup --check`, or give a model of Keras 3."
         ) from error
     return keras
 
