@@ -12,6 +12,7 @@ it on an idle machine.
 import contextlib
 import io
 import os
+import sys
 import tempfile
 import threading
 import time
@@ -25,6 +26,7 @@ import click
 import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout: amc_tf, models, tools
 
 BARE = 4  # candidates whose bare inference is measured
 

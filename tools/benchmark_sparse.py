@@ -10,6 +10,7 @@ kernels, that is said above the table; if a layer is, on stderr.
 import gzip
 import os
 import re
+import sys
 import tempfile
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import click
 import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout: amc_tf, models, tools
 
 
 @click.command(help=__doc__)

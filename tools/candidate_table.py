@@ -8,12 +8,15 @@ weights, the others random ones with random BatchNorm statistics.
 """
 
 import os
+import sys
 import time
+from pathlib import Path
 
 import click
 import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout: amc_tf, models, tools
 
 NETWORKS = ("mobilenet_v1_imagenet", "mobilenet_v2", "resnet56_cifar10", "resnet50", "EfficientNetB0", "DenseNet121")
 

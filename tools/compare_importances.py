@@ -6,10 +6,13 @@ Prints Markdown. No search, no fine-tuning.
 """
 
 import os
+import sys
+from pathlib import Path
 
 import click
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout: amc_tf, models, tools
 
 
 @click.command(help=__doc__)

@@ -11,6 +11,7 @@ trained as well, all in the same way. A run that was stopped goes on where it wa
 import contextlib
 import json
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ import click
 import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout: amc_tf, models, tools
 
 GIVEN = ("uniform", "shallow", "deep")
 METHODS = (*GIVEN, "greedy", "random", "paper", "agent")

@@ -11,6 +11,7 @@ Markdown. A run that was stopped goes on where it was.
 
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import click
 import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout: amc_tf, models, tools
 
 BATCH, RATE, SHIFT = 128, 0.02, 2  # of the fine-tuning: images a step, highest learning rate, pixels of augmentation
 SCORES = (

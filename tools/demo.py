@@ -4,11 +4,13 @@ python tools/demo.py [--episodes N] [--run-dir DIR] [--keras keras|tf_keras]
 """
 
 import os
+import sys
 from pathlib import Path
 
 import click
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout: amc_tf, models, tools
 
 
 @click.command(help=__doc__)

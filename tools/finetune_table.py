@@ -8,12 +8,14 @@ where it was when the same command is given again; --epochs 0 only compresses an
 """
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout: amc_tf, models, tools
 
 ROUNDS = 7  # of the timing
 

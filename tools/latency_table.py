@@ -6,6 +6,7 @@ Prints Markdown. Every unit of a plan gets one of its allowed widths at random. 
 """
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import click
 import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout: amc_tf, models, tools
 
 
 @click.command(help=__doc__)

@@ -7,12 +7,14 @@ A run that was stopped goes on where it was when the same command is given again
 """
 
 import os
+import sys
 from pathlib import Path
 
 import click
 import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout: amc_tf, models, tools
 
 
 @click.command(help=__doc__)

@@ -11,6 +11,7 @@ on where it was when the same command is given again.
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import click
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout: amc_tf, models, tools
 
 BATCH, SHIFT = 128, 4  # of the fine-tuning: images a step, pixels of augmentation
 
