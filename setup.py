@@ -1,4 +1,4 @@
-"""Metadata of amc_tf. constraints/ holds the exact versions this is tested with."""
+"""Metadata of amc_tf. constraints.txt holds the exact versions this is tested with."""
 
 import re
 from pathlib import Path
@@ -9,6 +9,7 @@ HERE = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "amc_tf/version.py").read_text(encoding="utf-8"), re.M)[1]
 
 ADB = ["adbutils>=2.12"]  # only for the adb binary that its wheels carry, for computers without one
+TENSORBOARD = ["tensorboard>=2.19"]  # for tensorboard=True; TensorFlow 2.21 no longer brings it
 
 # Every extra by what it is for.
 EXTRAS = {
@@ -23,8 +24,11 @@ EXTRAS = {
         'tflite-runtime>=2.14; python_version < "3.12"',
         "tensorflow-model-optimization>=0.8",
     ],
-    "test": [*ADB, "pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "ruff>=0.6"],
-}
+    "tensorboard": TENSORBOARD,
+    "test": [
+        *ADB, *TENSORBOARD, "pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "ruff>=0.6",
+    ],
+}  # fmt: skip
 
 setup(
     name="amc_tf",

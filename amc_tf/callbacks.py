@@ -3,6 +3,7 @@
 The training of the result has Keras's own, see `finetune_callbacks` of compress().
 """
 
+import importlib.util
 import math
 import os
 from collections.abc import Sequence
@@ -92,9 +93,13 @@ class TensorBoard(Callback):
 
     Args:
         log_dir: folder for the event files.
+
+    Raises:
+        ValueError: TensorBoard is not installed.
     """
 
     def __init__(self, log_dir: str | os.PathLike):
+        check_tensorboard()
         self.log_dir = Path(log_dir)
 
     def on_search_begin(self, logs=None):
@@ -113,6 +118,15 @@ class TensorBoard(Callback):
 
     def on_search_end(self, logs=None):
         self._writer.close()
+
+
+def check_tensorboard() -> None:
+    """Raises ValueError where TensorBoard, which TensorFlow writes scalars with, is not installed."""
+    if importlib.util.find_spec("tensorboard") is None:
+        raise ValueError(
+            "Scalars for TensorBoard are asked for, but TensorBoard is not installed, which TensorFlow 2.21 and newer no "
+            "longer bring: run `pip install tensorboard`, or leave it out."
+        )
 
 
 class Callbacks:

@@ -11,7 +11,7 @@ import numpy as np
 
 from amc_tf import data, methods, request
 from amc_tf.analyze import lines
-from amc_tf.callbacks import Callback, Callbacks, TensorBoard, checked
+from amc_tf.callbacks import Callback, Callbacks, TensorBoard, check_tensorboard, checked
 from amc_tf.cost import counts
 from amc_tf.distillation import TEMPERATURE, WEIGHT
 from amc_tf.finishing import Bench, Finishing, Reopening, again, ends, few, write_page
@@ -183,6 +183,8 @@ def compress(
     budget, min_keep, max_drop = plain  # for the journal
     reconstruct, paper = request.switch("reconstruct", reconstruct), request.switch("paper", paper)
     tensorboard = request.switch("tensorboard", tensorboard)
+    if tensorboard:
+        check_tensorboard()
     table = request.table(sensitivity, paper)
     choose(reward, None)  # a wrong reward or budget is said now, not after the first measurement
     if budget is not None:

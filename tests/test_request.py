@@ -4,7 +4,10 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
+import amc_tf
+from amc_tf.callbacks import TensorBoard
 from amc_tf.request import named
 
 MADE_ELSEWHERE = """
@@ -37,3 +40,11 @@ def test_functions_that_hold_or_do_something_else_have_other_names():
     assert len(set(names)) == len(names)
     assert named(made(arrays[0], True)) == named(made(arrays[0].copy(), True))
     assert named(lambda x: [y + 1 for y in x]) != named(lambda x: [y + 2 for y in x])
+
+
+def test_scalars_without_tensorboard_are_refused_before_the_search(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(ValueError, match="TensorBoard is not installed.*pip install tensorboard"):
+        TensorBoard("scalars")
+    with pytest.raises(ValueError, match="TensorBoard is not installed"):
+        amc_tf.compress(object(), tensorboard=True)
