@@ -122,6 +122,16 @@ def test_only_the_agents_process_imports_tf_agents() -> None:
     assert importers <= {"amc_tf/search/agent_process.py"}
 
 
+def test_one_file_knows_which_converter_there_is() -> None:
+    users = {
+        relative(path)
+        for path in sources(PACKAGE)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr in ("lite", "TFLiteConverter", "OpsSet")
+    }
+    assert users == {"amc_tf/tflite/converter.py"}
+
+
 def test_only_keras_graph_touches_keras_internals() -> None:
     for path in sources(PACKAGE):
         if relative(path) == "amc_tf/graph/keras_graph.py":

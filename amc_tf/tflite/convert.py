@@ -4,12 +4,13 @@ import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from amc_tf.errors import ConversionError
 from amc_tf.graph import keras_graph
+from amc_tf.tflite.converter import Quantization, tflite_of
 from amc_tf.tflite.flatbuffer import pack, unpack
 from amc_tf.tflite.operators import Operator, Subgraph, read
 from amc_tf.tflite.silence import silence
@@ -19,7 +20,7 @@ _VARIABLES = {"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE"}
 _FOLDS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"}  # BatchNorm vanishes into these
 
 
-def convert(model: Any, setting: Callable[[Any], None] | None = None) -> bytes:
+def convert(model: Any, quantization: Quantization | None = None) -> bytes:
     """Converts a Keras model to a .tflite with the batch fixed to 1, in float32 by default, and checks its operators.
 
     The file has one signature whose inputs are named as the model's inputs and whose outputs as the layers that make
@@ -27,7 +28,7 @@ def convert(model: Any, setting: Callable[[Any], None] | None = None) -> bytes:
 
     Args:
         model: built functional or Sequential keras.Model (Keras 3) or tf_keras.Model; it is not changed.
-        setting: what is called with the TFLiteConverter before it converts, to have it quantise.
+        quantization: how the file is to hold its numbers; None for float32.
 
     Returns:
         The contents of the .tflite.
@@ -48,7 +49,7 @@ def convert(model: Any, setting: Callable[[Any], None] | None = None) -> bytes:
     def infer(*values):
         return tf.nest.flatten(model(tf.nest.pack_sequence_as(structure, values), training=False))
 
-    unsigned = from_function(infer, arguments(model, 1), model.name, setting)
+    unsigned = from_function(infer, arguments(model, 1), model.name, quantization)
     tflite = _sign(unsigned, input_names(model), output_names(model))
     check(tflite)
     return tflite
@@ -64,20 +65,18 @@ def arguments(model: Any, batch: int) -> list:
     ]
 
 
-def from_function(function: Any, specs: list, name: str, setting: Callable[[Any], None] | None = None) -> bytes:
+def from_function(function: Any, specs: list, name: str, quantization: Quantization | None = None) -> bytes:
     """What the converter makes of a tf.function: a .tflite without signature, unchecked.
 
     Args:
         function: tf.function.
         specs: the TensorSpecs of its arguments.
         name: of the model that it runs, for messages.
-        setting: see convert.
+        quantization: see convert.
 
     Raises:
         ConversionError: the function cannot be traced, or not be converted.
     """
-    import tensorflow as tf
-
     with silence():
         try:
             concrete = function.get_concrete_function(*specs)
@@ -88,10 +87,9 @@ def from_function(function: Any, specs: list, name: str, setting: Callable[[Any]
                 f"it must accept any batch, 1 included."
             ) from error
         try:
-            converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete])
-            if setting is not None:
-                setting(converter)
-            return converter.convert()
+            return tflite_of(concrete, quantization)
+        except ConversionError:
+            raise
         except Exception as error:  # the converter raises many kinds; its text is pages of its own stack
             raise ConversionError(
                 f"The model {name!r} cannot be expressed in TFLite's own operators ({_complaint(str(error))}); "

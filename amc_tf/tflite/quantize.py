@@ -9,6 +9,7 @@ from amc_tf.errors import ConversionError
 from amc_tf.graph import keras_graph
 from amc_tf.tflite import biases
 from amc_tf.tflite.convert import arguments, convert, input_names
+from amc_tf.tflite.converter import Quantization
 from amc_tf.tflite.flatbuffer import unpack
 from amc_tf.tflite.operators import names, operators
 
@@ -109,15 +110,8 @@ def _check_weights(model: Any, format: str) -> None:
             )
 
 
-def _by_weights(format: str) -> Callable[[Any], None]:
-    def setting(converter: Any) -> None:
-        import tensorflow as tf
-
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        if format == "fp16":
-            converter.target_spec.supported_types = [tf.float16]
-
-    return setting
+def _by_weights(format: str) -> Quantization:
+    return Quantization(weights_bits=16 if format == "fp16" else 8)
 
 
 def _of_whole_numbers(
@@ -132,18 +126,7 @@ def _of_whole_numbers(
             f"take 'dynamic' or 'fp16', or freeze the length with unroll=True."
         )
 
-    def setting(converter: Any) -> None:
-        import tensorflow as tf
-
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.representative_dataset = lambda: (
-            [array[number : number + 1] for array in arrays] for number in range(len(arrays[0]))
-        )
-        if integer_io:
-            converter.inference_input_type = converter.inference_output_type = tf.int8
-
-    tflite = convert(model, setting)
+    tflite = convert(model, Quantization(examples=arrays, integer_io=integer_io))
     _check_integers(model, tflite)
     return tflite, flat, arrays
 
