@@ -27,6 +27,7 @@ EXTRAS = {
     "tensorboard": TENSORBOARD,
     "test": [
         *ADB, *TENSORBOARD, "pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "ruff>=0.6",
+        "build>=1.2",
     ],
 }  # fmt: skip
 

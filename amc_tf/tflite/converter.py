@@ -1,7 +1,7 @@
 """The converter from TensorFlow functions to .tflite: the one file that knows which there is.
 
-It is TensorFlow's own, which is in maintenance while work goes on in ai-edge-litert. Its litert-converter (0.5) reads MLIR
-of exported programs and takes no TensorFlow function, so it does not stand in yet.
+It is TensorFlow's own, which is in maintenance while work goes on in ai-edge-litert. Its litert-converter (0.5) reads
+MLIR of exported programs and takes no TensorFlow function, so it does not stand in yet.
 """
 
 from collections.abc import Sequence
