@@ -5,7 +5,6 @@ a power cut tore off is cut away when the journal is opened again.
 """
 
 import contextlib
-import fcntl
 import io
 import json
 import logging
@@ -15,11 +14,13 @@ from importlib import metadata
 from pathlib import Path
 
 from amc_tf.errors import RunDirError
+from amc_tf.locks import Lock, Taken
 from amc_tf.search.outcome import Trial
 
 _LOG = logging.getLogger(__name__)
 _FORMAT = 1
 JOURNAL = "journal.jsonl"  # in the run directory
+_LOCK = "journal.lock"  # beside it: a locked journal could not be read by others on Windows
 _PACKAGES = ("amc_tf", "numpy", "tensorflow", "keras", "tf_keras", "tf-agents", "ai-edge-litert")
 
 
@@ -73,17 +74,10 @@ class Journal:
         self.path = self.run_dir / JOURNAL
         self.trials: list[Trial] = []
         wanted = json.loads(json.dumps({"format": _FORMAT, **header}))  # a tuple is a list on disk
-        try:
-            self.run_dir.mkdir(parents=True, exist_ok=True)
-            # Unbuffered: nothing may be left in memory that a later write would put behind a torn line.
-            self._file = open(self.path, "a+b", buffering=0)  # noqa: SIM115
-        except OSError as error:
-            raise self._failed("opened for writing", error) from error
-        try:
-            self._load(self._locked_lines(), wanted)
-        except BaseException:
-            self.close()
-            raise
+        with contextlib.ExitStack() as opened:
+            self._open(opened)
+            self._load(self._lines(), wanted)
+            opened.pop_all()
 
     def append(self, trial: Trial) -> None:
         """Puts the trial on disk, or leaves the file as it was.
@@ -100,29 +94,48 @@ class Journal:
     def close(self) -> None:
         """Lets another process use the run directory."""
         self._file.close()
+        self._lock.release()
 
     def __enter__(self) -> "Journal":
         return self
 
     def __exit__(self, *_) -> None:
         """A journal without a trial is removed: what failed before the search began must not bind the next call."""
-        if not self.trials:
-            with contextlib.suppress(OSError):
-                self.path.unlink()
-                self.run_dir.rmdir()
-        self.close()
+        if self.trials or os.getpid() != self._owner:  # a fork of the caller ends: the journal is not its own
+            self.close()
+            return
+        self._file.close()
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+        self._lock.release(remove=True)
+        with contextlib.suppress(OSError):
+            self.run_dir.rmdir()
 
-    def _locked_lines(self) -> list[bytes]:
+    def _open(self, opened: contextlib.ExitStack) -> None:
+        """Locks and opens the journal; both are undone with `opened`."""
+        self._owner = os.getpid()
+        what = "opened for writing"
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._file.seek(0)
-            return io.BytesIO(self._file.read()).readlines()
-        except BlockingIOError as error:
+            self.run_dir.mkdir(parents=True, exist_ok=True)
+            what = "locked"  # not on every file system
+            self._lock = Lock(self.run_dir / _LOCK)
+            opened.callback(self._lock.release)
+            what = "opened for writing"
+            # Unbuffered: nothing may be left in memory that a later write would put behind a torn line.
+            self._file = opened.enter_context(open(self.path, "a+b", buffering=0))  # noqa: SIM115
+        except Taken as error:
             raise RunDirError(
                 f"{self.run_dir} is in use by another search: wait for it, stop it, or choose another run_dir."
             ) from error
-        except OSError as error:  # such as a file system without locks
-            raise self._failed("locked and read", error) from error
+        except OSError as error:
+            raise self._failed(what, error) from error
+
+    def _lines(self) -> list[bytes]:
+        try:
+            self._file.seek(0)
+            return io.BytesIO(self._file.read()).readlines()
+        except OSError as error:
+            raise self._failed("read", error) from error
 
     def _load(self, lines: list[bytes], wanted: dict) -> None:
         records = _records(self.path, lines)
@@ -169,7 +182,10 @@ class Journal:
             raise
 
     def _sync_name(self) -> None:
-        handle = os.open(self.run_dir, os.O_RDONLY)
+        try:
+            handle = os.open(self.run_dir, os.O_RDONLY)
+        except PermissionError:  # Windows opens no folders
+            return
         try:
             os.fsync(handle)
         finally:

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from amc_tf.errors import RunDirError
-from amc_tf.search.journal import Journal, header
+from amc_tf.search import journal as journal_module
+from amc_tf.search.journal import Journal, header, read
 from amc_tf.search.outcome import Outcome, Trial
 
 ROOT = Path(__file__).parents[2]
@@ -227,6 +228,60 @@ def test_two_journals_cannot_share_a_run_directory(tmp_path: Path) -> None:
     with Journal(tmp_path, HEADER), pytest.raises(RunDirError, match=f"{tmp_path} is in use by another search"):
         Journal(tmp_path, HEADER)
     Journal(tmp_path, HEADER).close()
+
+
+def test_the_journal_can_be_read_and_lies_beside_its_lock(tmp_path: Path) -> None:
+    with Journal(tmp_path, HEADER) as journal:
+        journal.append(trial(0))
+        assert read(tmp_path)[1] == [trial(0)]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["journal.jsonl", "journal.lock"]
+
+
+def test_a_file_system_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Path) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(journal_module, "Lock", refuse)
+    with pytest.raises(RunDirError, match="journal.jsonl cannot be locked: No locks available. .* another run_dir"):
+        Journal(tmp_path, HEADER)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no forks")
+def test_a_fork_that_ends_leaves_the_journal_alone(tmp_path: Path) -> None:
+    with Journal(tmp_path, HEADER) as journal:
+        child = os.fork()
+        if not child:
+            journal.__exit__(None, None, None)
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert "taken" in told(tmp_path)
+        assert journal.path.exists()
+    assert not journal.path.exists()
+
+
+TRY = """
+import sys
+from amc_tf.errors import RunDirError
+from amc_tf.search.journal import Journal
+from tests.search.test_journal import HEADER
+try:
+    Journal(sys.argv[1], HEADER)
+    print("free")
+except RunDirError as error:
+    print("taken" if "in use by another search" in str(error) else error)
+"""
+
+
+def told(folder: Path) -> str:
+    """What another process hears that wants the run directory."""
+    return subprocess.run([sys.executable, "-c", TRY, str(folder)], cwd=ROOT, capture_output=True, text=True).stdout
+
+
+def test_two_processes_cannot_share_a_run_directory(tmp_path: Path) -> None:
+    with Journal(tmp_path, HEADER) as journal:
+        journal.append(trial(0))
+        assert told(tmp_path) == "taken\n"
+    assert told(tmp_path) == "free\n"
 
 
 HOLD = """

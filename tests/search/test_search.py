@@ -1022,7 +1022,7 @@ def test_a_journal_that_was_cut_behind_the_agents_back_is_replayed(
     live(folder, Mortal(in_flight))
     assert lines(folder) == undisturbed
     assert ("later than the journal beside it allows" in caplog.text) == (left in (3, 5))  # 2: it is not looked at
-    assert sorted(file.name for file in folder.iterdir()) == ["agent.npz", "journal.jsonl"]
+    assert sorted(file.name for file in folder.iterdir()) == ["agent.npz", "journal.jsonl", "journal.lock"]
 
 
 def test_a_search_may_go_on_with_another_number_in_flight(journal: Journal) -> None:
