@@ -19,6 +19,7 @@ LEVELS = {
     "isolated": 1,
     "data": 1,
     "files": 1,
+    "cores": 0,
     "locks": 0,
     "processes": 0,
     "graph": 1,

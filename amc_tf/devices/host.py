@@ -14,14 +14,22 @@ from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
+
+from amc_tf import cores
 from amc_tf.devices.timing import Operator, Timing
 from amc_tf.errors import DeviceError
+from amc_tf.processes import OWN_GROUP
 
 RUNTIMES = {"litert": "ai-edge-litert", "tflite": "tflite-runtime"}
 DELEGATES = ("xnnpack", "none")
 _PROGRAM = Path(__file__).with_name("host_process.py")
-# As a file and not as a module of this package, which would import all of it; and without its folder on the path.
-_RUN = "import runpy, sys; runpy.run_path(sys.argv.pop(1), run_name='__main__')"
+# As a file and not as a module of this package, which would import all of it; with neither its folder nor the current
+# one on the path, where files may bear the names of modules.
+_RUN = (
+    "import sys; sys.path[:] = filter(None, sys.path); import runpy; "
+    "runpy.run_path(sys.argv.pop(1), run_name='__main__')"
+)
 _WARMUP_RUNS, _WARMUP_SECONDS = 1, 0.5  # benchmark_model's own; many small models want less
 _START_SECONDS = 60.0  # what loading a runtime and a model may take beside the measurement
 
@@ -32,7 +40,7 @@ class HostDevice:
     Args:
         runtime: "litert" (ai-edge-litert) or "tflite" (tflite-runtime). Their times are not comparable.
         num_threads: threads of the runtime.
-        cpu_mask: "all" or a hex mask of the cores to use, as for taskset.
+        cpu_mask: "all" or a hex mask of the cores to use, as for taskset; macOS knows "all" alone.
         delegate: "xnnpack" or "none" (the runtime's own kernels).
         timeout: seconds after which a process counts as hung, beside what the measurement itself is to take.
 
@@ -153,16 +161,17 @@ class _Process:
     def __init__(self, settings: dict[str, Any]):
         # A pipe that nobody reads would stop the process when it is full.
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
+        arguments, environment = _command(settings)
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _RUN, str(_PROGRAM), json.dumps(settings)],
+                arguments,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._words,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
-                cwd=os.sep,
-                start_new_session=True,  # Ctrl-C is for the caller
+                env=environment,
+                cwd=_PROGRAM.anchor,  # the caller may want to remove its own
                 text=True,
+                **OWN_GROUP,
             )
         except OSError as error:
             self._words.close()
@@ -205,6 +214,14 @@ class _Process:
         return lines[-1] if lines else "it said nothing"
 
 
+def _command(settings: dict[str, Any]) -> tuple[list[str], dict[str, str]]:
+    """Arguments and environment of a process that measures."""
+    return (
+        [sys.executable, "-c", _RUN, str(_PROGRAM), json.dumps(settings)],
+        {**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
 def _read(pipe: IO[str], replies: "queue.SimpleQueue[str]") -> None:
     with pipe:
         for line in pipe:
@@ -222,8 +239,11 @@ def _cpus(mask: str) -> list[int] | None:
             raise ValueError
     except (TypeError, ValueError):
         raise ValueError(f"cpu_mask is {mask!r}; expected 'all' or a hex mask such as '3' for the first two.") from None
+    allowed = cores.allowed()
+    if allowed is None:
+        raise ValueError(f"cpu_mask is {mask!r}, but {platform.system()} ties no process to cores: give 'all'.")
     cpus = [core for core in range(bits.bit_length()) if bits >> core & 1]
-    missing = sorted(set(cpus) - os.sched_getaffinity(0))
+    missing = sorted(set(cpus) - allowed)
     if not cpus or missing:
         raise ValueError(f"cpu_mask is {mask!r}, whose cores {missing or 'are none'} this process may not use.")
     return cpus
@@ -231,14 +251,14 @@ def _cpus(mask: str) -> list[int] | None:
 
 def _state() -> dict[str, Any]:
     """What else may have had a hand in a measurement."""
-    return {"load": round(os.getloadavg()[0], 2)}
+    return {"load": round(psutil.getloadavg()[0], 2)}
 
 
 def _processor() -> str:
     """What the processor calls itself; a latency measured on another one means nothing here."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return f"{value.strip()} x{os.cpu_count()}"
-    return f"{platform.machine()} x{os.cpu_count()}"
+    try:
+        words = (line.partition(":") for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines())
+        name = next((value.strip() for key, _, value in words if key.strip() == "model name"), "")
+    except OSError:  # not Linux
+        name = platform.processor()
+    return f"{name or platform.machine()} x{os.cpu_count()}"

@@ -9,12 +9,13 @@ at least so many seconds, wall time of the inference alone.
 import importlib
 import json
 import os
-import resource
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 MODULES = {"litert": "ai_edge_litert.interpreter", "tflite": "tflite_runtime.interpreter"}
 _MAX_SECONDS = 150.0  # of the warm-up and of the measurement, as benchmark_model's max_secs
@@ -26,7 +27,7 @@ def main() -> None:
     replies = os.fdopen(os.dup(1), "w")  # the runtimes print to file descriptor 1 and 2 as they please
     os.dup2(2, 1)
     if settings["cpus"] is not None:
-        os.sched_setaffinity(0, settings["cpus"])
+        psutil.Process().cpu_affinity(settings["cpus"])
     runtime = importlib.import_module(MODULES[settings["runtime"]])
     for line in sys.stdin:
         try:
@@ -59,11 +60,16 @@ def measure(runtime: Any, request: dict, settings: dict) -> dict:
 
 
 def _interpreter(runtime: Any, path: str, settings: dict) -> Any:
-    arguments = {"model_path": path, "num_threads": settings["threads"]}
+    arguments = {**source(path), "num_threads": settings["threads"]}
     if not settings["xnnpack"]:
         resolvers = runtime.OpResolverType
         arguments["experimental_op_resolver_type"] = resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     return runtime.Interpreter(**arguments)
+
+
+def source(path: str) -> dict[str, Any]:
+    """Where a runtime finds a model: on Windows it knows the path's letters only if they are of ASCII."""
+    return {"model_path": path} if path.isascii() else {"model_content": Path(path).read_bytes()}
 
 
 def _repeat(invoke, min_runs: int, min_seconds: float) -> np.ndarray:
@@ -86,8 +92,7 @@ def _example(rng: np.random.Generator, shape: np.ndarray, dtype: type) -> np.nda
 
 
 def _resident_mb() -> float:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize() / 1e6
+    return psutil.Process().memory_info().rss / 1e6
 
 
 if __name__ == "__main__":

@@ -2,13 +2,15 @@
 
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
-from amc_tf.devices import host
+from amc_tf.devices import host, host_process
 from amc_tf.devices.host import HostDevice
 from amc_tf.errors import DeviceError
 from tests.devices import models
@@ -55,14 +57,55 @@ def test_the_process_has_loaded_neither_tensorflow_nor_keras():
     assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
 
 
+@pytest.mark.skipif(not hasattr(psutil.Process, "cpu_affinity"), reason="this system ties no process to cores")
 def test_the_mask_holds_for_the_process_and_not_for_this_one(model):
-    before = os.sched_getaffinity(0)
+    before = psutil.Process().cpu_affinity()
     core = min(before)
     device = HostDevice(cpu_mask=f"{1 << core:x}")
     with host._Process(device._settings) as process:
         process.ask(_request(model), 10)
-        assert os.sched_getaffinity(process._process.pid) == {core}
-    assert os.sched_getaffinity(0) == before
+        assert psutil.Process(process._process.pid).cpu_affinity() == [core]
+    assert psutil.Process().cpu_affinity() == before
+
+
+def test_a_system_that_ties_no_process_to_cores_takes_no_mask(model, monkeypatch):
+    """As macOS, where psutil knows no such call."""
+    monkeypatch.delattr(psutil.Process, "cpu_affinity", raising=False)
+    with pytest.raises(ValueError, match=r"cpu_mask is '1', but \w+ ties no process to cores: give 'all'\.$"):
+        HostDevice(cpu_mask="1")
+    assert HostDevice().benchmark(model, min_runs=1, min_seconds=0.0).runs == 1
+
+
+def test_a_system_without_cpuinfo_names_its_processor(monkeypatch):
+    def absent(*_, **__):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(host.Path, "read_text", absent)
+    monkeypatch.setattr(platform, "processor", lambda: "Intel64 Family 6, GenuineIntel")
+    assert HostDevice().identity["cpu"] == f"Intel64 Family 6, GenuineIntel x{os.cpu_count()}"
+    monkeypatch.setattr(platform, "processor", lambda: "")
+    assert HostDevice().identity["cpu"] == f"{platform.machine()} x{os.cpu_count()}"
+
+
+def test_files_of_the_current_folder_are_no_modules(model, tmp_path, monkeypatch):
+    (tmp_path / "numpy.py").write_text("raise SystemExit('not this one')")
+    monkeypatch.chdir(tmp_path)
+    assert HostDevice().benchmark(model, min_runs=1, min_seconds=0.0).runs == 1
+
+
+def test_a_path_in_any_letters_is_measured(model, tmp_path):
+    other = tmp_path / "größe 大.tflite"
+    other.write_bytes(model.read_bytes())
+    assert list(host_process.source(str(other))) == ["model_content"]  # no runtime on Windows knows such a path
+    assert list(host_process.source("net.tflite")) == ["model_path"]
+    assert HostDevice().benchmark(other, min_runs=1, min_seconds=0.0).runs == 1
+
+
+def test_memory_is_what_the_model_takes(tmp_path):
+    large = models.write(tmp_path / "large.tflite", 512, 16)
+    small = models.write(tmp_path / "small.tflite", 8, 16)
+    taken = [HostDevice().benchmark(path, min_runs=1, min_seconds=0.0).memory_mb for path in (small, large)]
+    assert taken[1] > taken[0] + 30  # MB: an input and an output of 512 x 512 x 16 floats
 
 
 def test_without_the_delegate_the_runtimes_own_kernels_run(tmp_path):
@@ -93,8 +136,8 @@ def test_no_process_outlives_its_measurement(model):
     with host._Process(device._settings) as process:
         process.ask(_request(model), 10)
         pid = process._process.pid
-        assert os.path.exists(f"/proc/{pid}")
-    assert not os.path.exists(f"/proc/{pid}")
+        assert psutil.pid_exists(pid)
+    assert not psutil.pid_exists(pid)
 
 
 def test_what_was_measured_is_inference_and_not_loading(model):
