@@ -1,23 +1,20 @@
-"""Held: examples where all workers read them, in an anonymous file."""
+"""Held: examples where all workers read them, in one file."""
 
 import itertools
 import math
-import os
-import tempfile
-import weakref
-from collections.abc import Callable, Sequence
-from typing import IO, Any
+from collections.abc import Sequence
+from typing import IO
 
 import numpy as np
 
-from amc_tf.errors import RunDirError
+from amc_tf.tflite.scratch import File
 
 _ALIGNMENT = 64  # of an array in the examples' file, in bytes
 _WRITTEN_AT_ONCE = 1 << 24  # bytes
 
 
 class Held:
-    """Examples in an anonymous file; made by `Scorer.hold`.
+    """Examples in a file of the scratch folder; made by `Scorer.hold`.
 
     Attributes:
         examples: how many there are.
@@ -50,10 +47,10 @@ class Held:
                 for first in range(0, len(array), rows):
                     file.write(array[first : first + rows].tobytes())
 
-        self._file: Anonymous | None = Anonymous(write, f"{sum(a.nbytes for a in arrays)} bytes of examples")
+        self._file: File | None = File(write, f"{sum(a.nbytes for a in arrays)} bytes of examples")
 
     @property
-    def file(self) -> "Anonymous":
+    def file(self) -> File:
         """Where they lie.
 
         Raises:
@@ -72,20 +69,3 @@ class Held:
 
     def __exit__(self, *_) -> None:
         self.close()
-
-
-class Anonymous:
-    """A file without a name, which is gone with its last user, and with this process however that ends."""
-
-    def __init__(self, write: Callable[[IO[bytes]], Any], what: str):
-        try:
-            with tempfile.TemporaryFile() as file:
-                write(file)
-                file.flush()
-                self.descriptor = os.dup(file.fileno())
-        except OSError as error:
-            raise RunDirError(
-                f"There is no room for {what} among the temporary files in {tempfile.gettempdir()!r} "
-                f"({error.strerror}); free space there, or name another folder in TMPDIR."
-            ) from error
-        weakref.finalize(self, os.close, self.descriptor)

@@ -1,7 +1,7 @@
 """Runs .tflite files over many examples in worker processes that hold the runtime and nothing of TensorFlow.
 
-The examples lie once in an anonymous file that all workers map; so does every .tflite. Whatever way this process ends,
-nothing is left on the disk, and the workers, whose socket is closed then, end too.
+The examples lie once in a file that all workers map; so does every .tflite. Whatever way this process ends, its workers
+see the end of their input and end too, and nothing stays on the disk (scratch.py).
 """
 
 import math
@@ -12,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from amc_tf import cores
 from amc_tf.tflite.ends import batch_of, ends_of
 from amc_tf.tflite.flatbuffer import contents
-from amc_tf.tflite.held import Anonymous, Held
+from amc_tf.tflite.held import Held
+from amc_tf.tflite.scratch import File
 from amc_tf.tflite.workers import Crew, Job, Run
 
 _JOBS_A_WORKER = 4  # in one run, so that all workers come to its end at about the same time
@@ -40,7 +42,7 @@ class Scorer:
 
     def __init__(self, workers: int | None = None, timeout: float = 300.0):
         if workers is None:
-            workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            workers = cores.count()
         if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
             raise ValueError(f"workers is {workers!r}; a whole number of 1 or more is expected.")
         if not timeout > 0:
@@ -112,10 +114,11 @@ class Loaded:
         self.examples = held.examples
         self._scorer = scorer  # whose workers would end with it
         self._crew = crew = scorer._crew
-        self._files = (held.file, Anonymous(lambda file: file.write(data), f"a .tflite of {len(data)} bytes"))
+        self._files = (held.file, File(lambda file: file.write(data), f"a .tflite of {len(data)} bytes"))
         self._size = len(data)
         self._request = {
             "number": crew.open(),
+            "files": [str(file.path) for file in self._files],
             "examples": held.places,
             "inputs": [(tensor.index, tensor.dtype.str, tensor.scale, tensor.zero) for tensor in ends.inputs],
             "outputs": [(tensor.index, tensor.scale, tensor.zero) for tensor in ends.outputs],

@@ -1,64 +1,72 @@
-"""Runs .tflite files on examples in a process with nothing but the runtime: requests in, outputs back, on one socket.
+"""Runs .tflite files on examples in a process with nothing but the runtime: requests in, outputs back.
 
-A request is a line of JSON that brings two descriptors: the examples' file and the .tflite's. A reply is a line of JSON
-and after it the bytes of the arrays that the line describes. Both files are anonymous, so neither has a path to send.
+A request is a line of JSON on the standard input, a reply a line of JSON on the standard output and after it the bytes
+of the arrays that the line describes. Examples and .tflite lie in files of the owner's scratch folder.
+
+    python score_process.py LOCK    # the file that the owner keeps locked, in its scratch folder
 """
 
 import json
 import mmap
 import os
-import socket
-from typing import Any
+import shutil
+import sys
+from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
+_PREFIX = "amc_tf-scratch-"  # as in scratch.py
+_END_SECONDS = 10.0  # in which the system takes its lock from a process that was killed
+
 
 def main() -> None:
-    """Answers requests until the other end of the socket, which is file descriptor 0, is closed."""
-    channel = socket.socket(fileno=os.dup(0))
+    """Answers requests until the input ends; then the owner has ended, and what it left is removed."""
+    replies = os.fdopen(os.dup(1), "wb")  # the runtime prints to file descriptor 1 and 2 as it pleases
+    os.dup2(2, 1)
+    answer_all(replies)
+    clear(Path(sys.argv[1]))
+
+
+def answer_all(replies: IO[bytes]) -> None:
+    """Answers requests until there are no more."""
     kept: dict[int, Any] = {}  # interpreters by the number of their .tflite
-    try:
-        while (received := receive(channel)) is not None:
-            reply(channel, *answer(kept, *received))
-    except (BrokenPipeError, ConnectionResetError):
-        pass  # who asked is gone
+    for line in sys.stdin.buffer:
+        if not line.endswith(b"\n"):
+            return  # who asked was killed meanwhile
+        answered = answer(kept, json.loads(line))
+        try:
+            reply(replies, *answered)
+        except OSError:
+            return  # who asked is gone
 
 
-def receive(channel: socket.socket) -> tuple[dict, list[int]] | None:
-    """The next request and its descriptors; None after the last."""
-    line, descriptors = b"", []
-    while not line.endswith(b"\n"):
-        part, more, _, _ = socket.recv_fds(channel, 1 << 16, 2)
-        if not part:
-            return None
-        line += part
-        descriptors += more
-    return json.loads(line), descriptors
-
-
-def answer(kept: dict[int, Any], request: dict, descriptors: list[int]) -> tuple[dict, list[np.ndarray]]:
-    """What a request asks for; its descriptors are closed."""
-    examples, tflite = descriptors
+def answer(kept: dict[int, Any], request: dict) -> tuple[dict, list[np.ndarray]]:
+    """What a request asks for."""
+    examples, tflite = request["files"]
     try:
         for number in kept.keys() - request["open"]:
             del kept[number]
         if request["number"] not in kept:
-            interpreter = Interpreter(model_path=f"/dev/fd/{tflite}", num_threads=1)
+            interpreter = Interpreter(**source(tflite), num_threads=1)
             interpreter.allocate_tensors()
             kept[request["number"]] = interpreter
         arrays = steps(kept[request["number"]], request, read(examples, request["examples"]))
     except (RuntimeError, ValueError, OSError, MemoryError) as error:  # what the runtime raises on a bad file
         return {"error": next(iter(str(error).splitlines()), type(error).__name__)}, []
-    finally:
-        os.close(examples)
-        os.close(tflite)
     return {"arrays": [[array.dtype.str, array.shape] for array in arrays]}, arrays
 
 
-def read(descriptor: int, places: list) -> list[np.ndarray]:
+def source(path: str) -> dict[str, Any]:
+    """Where the runtime finds a .tflite: on Windows it knows the path's letters only if they are of ASCII."""
+    return {"model_path": path} if path.isascii() else {"model_content": Path(path).read_bytes()}
+
+
+def read(path: str, places: list) -> list[np.ndarray]:
     """Views of the arrays (examples, ...) that lie in a file, each at its offset in bytes."""
-    mapped = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+    with open(path, "rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     return [np.ndarray(shape, np.dtype(dtype), mapped, offset) for dtype, shape, offset in places]
 
 
@@ -90,11 +98,27 @@ def meant(values: np.ndarray, scale: float | None, zero: int) -> np.ndarray:
     return values if scale is None else (values.astype(np.float32) - zero) * np.float32(scale)
 
 
-def reply(channel: socket.socket, head: dict, arrays: list[np.ndarray]) -> None:
+def reply(replies: IO[bytes], head: dict, arrays: list[np.ndarray]) -> None:
     """Sends a line and the arrays that it describes."""
-    channel.sendall(json.dumps(head).encode() + b"\n")
+    replies.write(json.dumps(head).encode() + b"\n")
     for array in arrays:
-        channel.sendall(array.tobytes())
+        replies.write(array.tobytes())
+    replies.flush()
+
+
+def clear(lock: Path) -> None:
+    """Removes the owner's scratch folder if its lock says that the owner is gone."""
+    from filelock import FileLock  # once in a process's life at most
+
+    folder = lock.parent
+    if not folder.name.startswith(_PREFIX) or not lock.is_file():
+        return  # no scratch folder, or another worker was faster
+    try:
+        with FileLock(str(lock), timeout=_END_SECONDS):
+            pass
+    except (OSError, NotImplementedError):
+        return  # the owner lives
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -6,11 +6,11 @@ import json
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Sequence
@@ -21,14 +21,20 @@ from typing import Any
 import numpy as np
 
 from amc_tf.errors import AmcError, ConversionError
-from amc_tf.tflite.held import Anonymous
+from amc_tf.processes import OWN_GROUP
+from amc_tf.tflite import scratch
 
 _PROGRAM = Path(__file__).with_name("score_process.py")
-# As a file and not as a module of this package, which would import all of it; and without its folder on the path.
-_RUN = "import runpy, sys; runpy.run_path(sys.argv.pop(1), run_name='__main__')"
+# As a file and not as a module of this package, which would import all of it; with neither its folder nor the current
+# one on the path, where files may bear the names of modules.
+_RUN = (
+    "import sys; sys.path[:] = filter(None, sys.path); import runpy; "
+    "runpy.run_path(sys.argv.pop(1), run_name='__main__')"
+)
 # Every candidate takes its memory anew; in pages of 2 MB instead of 4 KB (glibc 2.35) that costs a third.
 _HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 _DEATHS = 3  # of workers by one job; then it is the file's fault
+_LONGEST_WAIT = 3600.0  # seconds, which any system's clock can count
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +73,7 @@ class Job:
     run: Run
     number: int
     request: dict[str, Any]
-    files: tuple[Anonymous, ...]  # examples and .tflite; they stay open as long as a job wants them
+    files: tuple[scratch.File, ...]  # examples and .tflite; they stay as long as a job wants them
 
 
 class _Died(Exception):
@@ -88,8 +94,8 @@ class Crew:
         self._closed = False
         self._runs: weakref.WeakSet[Run] = weakref.WeakSet()
         self._processes: set[Worker] = set()
-        for _ in range(workers):
-            threading.Thread(target=self._serve, name="amc_tf-score", daemon=True).start()
+        for work in (self._watch, *[self._serve] * workers):
+            threading.Thread(target=work, name="amc_tf-score", daemon=True).start()
 
     def open(self) -> int:
         """A number for one more .tflite."""
@@ -133,6 +139,14 @@ class Crew:
         if worker is not None:
             self._bury(worker)
 
+    def _watch(self) -> None:
+        """Kills the workers that do not answer in time; who waits for them sees their end then."""
+        with self._lock:
+            while not self._closed:
+                # Whoever is asked meanwhile has all the time from then on, so nobody has to wake this thread up.
+                left = min([worker.hurry() for worker in self._processes], default=self._timeout)
+                self._changed.wait(min(left, _LONGEST_WAIT))
+
     def _next(self) -> Job | None:
         """Waits for a job; None when the scorer is closed."""
         with self._lock:
@@ -145,7 +159,7 @@ class Crew:
         while not job.run.over:
             worker = worker or self._start()
             try:
-                head, arrays = worker.ask({**job.request, "open": list(self.opened)}, job.files)
+                head, arrays = worker.ask({**job.request, "open": list(self.opened)})
             except _Died as died:
                 self._bury(worker)
                 worker = None
@@ -200,54 +214,64 @@ class Worker:
 
     def __init__(self, timeout: float):
         self._timeout = timeout
+        self._due: float | None = None  # by time.monotonic(); while it is asked
+        self._late = False
         with contextlib.ExitStack() as opened:
             try:
                 self._start(opened)
             except OSError as error:
                 raise AmcError(
-                    f"No worker could be started ({error}): free memory, close some files or make room among the "
-                    f"temporary files in {tempfile.gettempdir()!r}."
+                    f"No worker could be started ({error}): free memory, close some files or make room among "
+                    f"{scratch.temporary_files()}."
                 ) from error
             opened.pop_all()
 
     def _start(self, opened: contextlib.ExitStack) -> None:
         """Starts the process; what is opened for it is closed with `opened` if that fails."""
+        self._scratch = scratch.ours()  # stays as long as it is read
         self._words = opened.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - lives as long as the process
-        ours, its = socket.socketpair()
-        opened.enter_context(ours)
-        with its:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", _RUN, str(_PROGRAM)],
-                stdin=its,
-                stdout=self._words,
-                stderr=self._words,
-                env={**_HUGE_PAGES, **os.environ, "OMP_NUM_THREADS": "1"},
-                cwd=os.sep,
-                start_new_session=True,  # Ctrl-C is for the caller
-            )
-        ours.settimeout(self._timeout)
-        self._socket = ours
-        self._replies = ours.makefile("rb")
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _RUN, str(_PROGRAM), str(self._scratch.lock)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._words,
+            env={**_HUGE_PAGES, **os.environ, "OMP_NUM_THREADS": "1"},
+            cwd=_PROGRAM.anchor,  # the caller may want to remove its own
+            **OWN_GROUP,
+        )
 
-    def ask(self, request: dict[str, Any], files: tuple[Anonymous, ...]) -> tuple[dict, list[np.ndarray]]:
+    def ask(self, request: dict[str, Any]) -> tuple[dict, list[np.ndarray]]:
         """The reply to a request: its line and the arrays that come with it.
 
         Raises:
             _Died: the process ended or hung; it must be ended with `end`.
         """
-        line = json.dumps(request).encode() + b"\n"
+        self._late = False
+        self._due = time.monotonic() + self._timeout
         try:
-            sent = socket.send_fds(self._socket, [line], [file.descriptor for file in files])
-            self._socket.sendall(line[sent:])
-            head = self._replies.readline()
+            self.process.stdin.write(json.dumps(request).encode() + b"\n")
+            self.process.stdin.flush()
+            head = self.process.stdout.readline()
             if head.endswith(b"\n"):
                 reply = json.loads(head)
                 return reply, [self._read(np.dtype(dtype), shape) for dtype, shape in reply.get("arrays", ())]
-        except TimeoutError:
-            raise _Died(f"did not answer within {self._timeout:g} s and was killed ({self._last_words()})") from None
         except (OSError, EOFError):
             pass  # it is dead; its exit status says more
+        finally:
+            self._due = None
         raise self._exited()
+
+    def hurry(self) -> float:
+        """Kills the process if it is late; returns the seconds until it would be."""
+        due = self._due
+        if due is None:
+            return self._timeout
+        left = due - time.monotonic()
+        if left > 0:
+            return left
+        self._late = True
+        self.kill()
+        return self._timeout
 
     def kill(self) -> None:
         self.process.kill()
@@ -256,31 +280,38 @@ class Worker:
         """Kills the process and waits for it."""
         self.kill()
         self.process.wait()
-        self._replies.close()
-        self._socket.close()
+        self.process.stdout.close()
+        with contextlib.suppress(OSError):  # a request that it did not read
+            self.process.stdin.close()
         self._words.close()
 
     def _read(self, dtype: np.dtype, shape: Sequence[int]) -> np.ndarray:
         array = np.empty(shape, dtype)
         view = memoryview(array).cast("B") if array.size else memoryview(b"")
         while view:
-            count = self._replies.readinto(view)
+            count = self.process.stdout.readinto(view)
             if not count:
                 raise EOFError
             view = view[count:]
         return array
 
     def _exited(self) -> _Died:
-        """How the process ended, once it has closed its end of the socket."""
+        """How the process ended, once its output has ended."""
         try:
-            status = self.process.wait(self._timeout)
+            status = self.process.wait(min(self._timeout, _LONGEST_WAIT))
         except subprocess.TimeoutExpired:
-            return _Died(f"closed its socket and was killed ({self._last_words()})")
+            self.kill()
+            self.process.wait()
+            return _Died(f"closed its output and was killed ({self._last_words()})")
+        if self._late:
+            return _Died(f"did not answer within {self._timeout:g} s and was killed ({self._last_words()})")
         how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with exit status {status}"
         return _Died(f"{how} ({self._last_words()})")
 
     def _last_words(self) -> str:
-        size = os.fstat(self._words.fileno()).st_size  # the process writes at the offset that a seek here would move
-        tail = os.pread(self._words.fileno(), 4000, max(0, size - 4000)).decode(errors="replace")
-        lines = [line.strip() for line in tail.splitlines() if line.strip() and not line.startswith("INFO:")]
-        return lines[-1].rstrip(".") if lines else "it said nothing"
+        """Of a process that has ended: it wrote at the offset that a seek here moves."""
+        size = self._words.seek(0, os.SEEK_END)
+        self._words.seek(max(0, size - 4000))
+        lines = [line.strip() for line in self._words.read().decode(errors="replace").splitlines()]
+        said = [line for line in lines if line and not line.startswith("INFO:")]
+        return said[-1].rstrip(".") if said else "it said nothing"

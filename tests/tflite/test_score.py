@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from amc_tf.errors import AmcError, ConversionError
@@ -110,18 +111,17 @@ def in_process(tflite: bytes, *arrays: np.ndarray, batch: int = 1) -> list[np.nd
 def children() -> set[int]:
     """Scorers' workers among the children of this process; processes and threads may end meanwhile."""
     found = set()
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
-            if int(parent) == os.getpid() and b"score_process.py" in (folder / "cmdline").read_bytes():
-                found.add(int(folder.name))
+    for process in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if any("score_process.py" in word for word in process.cmdline()):
+                found.add(process.pid)
     return found
 
 
 def alive(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
+        return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.NoSuchProcess:
         return False
 
 
@@ -195,7 +195,7 @@ def test_several_examples_a_step_and_no_signature(of_four, scorer, held, x):
 def test_examples_of_any_type_of_numbers_are_cast(tflite, scorer, x, dtype):
     raw = (x * 255).astype(dtype)
     with scorer.hold([raw]) as held:
-        assert os.fstat(held.file.descriptor).st_size == raw.nbytes  # not as many as float32
+        assert held.file.path.stat().st_size == raw.nbytes  # not as many as float32
         np.testing.assert_array_equal(scorer.run(tflite, held)[0], in_process(tflite, raw)[0])
 
 
@@ -235,53 +235,52 @@ def test_runs_of_several_threads_do_not_mix(tflite, of_four, scorer, held, x):
         np.testing.assert_array_equal(found[0], expected[data])
 
 
+@pytest.mark.skipif(not hasattr(psutil.Process, "memory_maps"), reason="this system does not say what is mapped")
 def test_workers_keep_a_loaded_file_and_forget_a_closed_one(tflite, x):
-    """Where the file, which has no name, is mapped says whether it is kept."""
+    """Whether the file is mapped says whether it is kept; removed meanwhile, it could not be loaded again."""
 
-    def mapped() -> set[str]:
-        lines = (worker / "maps").read_text().splitlines()
-        return {line.split()[0] for line in lines if line.split()[4] == str(inode)}
+    def mapped() -> bool:
+        return any(str(path) in place.path for place in worker.memory_maps())
 
     before = children()
     with Scorer(1) as scorer, scorer.hold([x]) as held:
         with scorer.load(tflite, held) as loaded:
-            inode = os.fstat(loaded._files[1].descriptor).st_ino
+            path = loaded._files[1].path
             loaded.run(0, 5)
-            worker = Path("/proc") / str(*(children() - before))
-            first, descriptors = mapped(), len(os.listdir(worker / "fd"))
-            assert first
+            worker = psutil.Process(*(children() - before))
+            assert mapped()
+            path.unlink()
             scorer.run(tflite, held, 0, 5)
             loaded.run(5, 10)
-            assert mapped() == first  # it was not loaded again
+            assert mapped()
         scorer.run(tflite, held, 0, 5)
         assert not mapped()
-        assert len(os.listdir(worker / "fd")) == descriptors
+        assert not worker.open_files()
 
 
-def test_closed_files_give_their_descriptors_back(tflite, x):
-    def descriptors() -> int:
-        gc.collect()
-        return len(os.listdir("/proc/self/fd"))
-
+def test_closed_files_are_deleted(tflite, x):
     with Scorer(1) as scorer:
         with scorer.hold([x]) as held:
             scorer.run(tflite, held)
-        before = descriptors()
+            folder = held.file.path.parent
+        before = set(folder.iterdir())
         for _ in range(3):
             with scorer.hold([x]) as held:
                 scorer.run(tflite, held)
                 file = weakref.ref(held.file)
-        wait_for(lambda: descriptors() <= before)
+        wait_for(lambda: set(folder.iterdir()) <= before)
         wait_for(lambda: file() is None)  # even the last, while there is no next job
 
 
+@pytest.mark.skipif(not hasattr(psutil.Process, "memory_maps"), reason="this system does not say what is mapped")
 def test_a_worker_has_not_loaded_tensorflow(scorer, tflite, held):
     scorer.run(tflite, held)
     workers = children()
     assert workers
     for worker in workers:
-        maps = Path(f"/proc/{worker}/maps").read_text()
-        assert "ai_edge_litert" in maps and "/tensorflow/" not in maps
+        maps = [place.path for place in psutil.Process(worker).memory_maps()]
+        assert any("ai_edge_litert" in path for path in maps)
+        assert not any(f"{os.sep}tensorflow{os.sep}" in path for path in maps)
 
 
 def test_the_work_of_a_killed_worker_is_done_again(slow, caplog):
@@ -304,10 +303,50 @@ def test_a_worker_that_hangs_counts_as_dead(tflite, x, caplog):
     with Scorer(1, timeout=2.0) as scorer, scorer.hold([x]) as held:
         scorer.run(tflite, held, 0, 1)
         (worker,) = children() - before
-        os.kill(worker, signal.SIGSTOP)
+        psutil.Process(worker).suspend()
         np.testing.assert_array_equal(scorer.run(tflite, held)[0], in_process(tflite, x)[0])
         assert not alive(worker)
     assert "did not answer within 2 s and was killed" in caplog.text
+
+
+def test_a_worker_that_does_not_even_read_counts_as_dead(tflite, held, tmp_path, monkeypatch, caplog):
+    """A request may be longer than what a pipe takes from who writes to nobody."""
+    idle = tmp_path / "idle.py"
+    idle.write_text("import time; time.sleep(600)")
+    monkeypatch.setattr(workers, "_PROGRAM", idle)
+    with Scorer(1, timeout=0.5) as scorer, scorer.load(tflite, held) as loaded:
+        loaded._request["padding"] = "x" * 1_000_000
+        with pytest.raises(ConversionError, match=r"the last of which did not answer within 0\.5 s and was killed"):
+            loaded.run(0, 1)
+
+
+def test_a_worker_that_closes_its_output_counts_as_dead(tflite, held, tmp_path, monkeypatch):
+    mute = tmp_path / "mute.py"
+    mute.write_text("import os, time; os.close(1); os.write(2, b'no more'); time.sleep(600)")
+    monkeypatch.setattr(workers, "_PROGRAM", mute)
+    with (
+        Scorer(1, timeout=0.5) as scorer,
+        pytest.raises(ConversionError, match=r"the last of which closed its output and was killed \(no more\)"),
+    ):
+        scorer.run(tflite, held, 0, 1)
+
+
+def test_a_worker_has_all_its_time_for_each_request_and_none_runs_out_between_them(slow):
+    examples = np.random.default_rng(2).random((60, 64, 64, 8), np.float32)
+    with Scorer(1, timeout=1.5) as scorer, scorer.hold([examples]) as held:
+        scorer.run(slow, held, 0, 1)
+        (worker,) = scorer._crew._processes
+        begun = time.monotonic()
+        while time.monotonic() < begun + 2.0:
+            scorer.run(slow, held)
+        time.sleep(3.0)
+        scorer.run(slow, held)
+        assert scorer._crew._processes == {worker}
+
+
+def test_without_an_end_to_its_patience_a_scorer_runs(tflite, held, x):
+    with Scorer(1, timeout=float("inf")) as scorer:
+        np.testing.assert_array_equal(scorer.run(tflite, held, 0, 3)[0], in_process(tflite, x[:3])[0])
 
 
 def test_a_file_that_every_worker_dies_of_is_given_up(tflite, held, x, tmp_path, monkeypatch, caplog):
@@ -499,29 +538,6 @@ def test_ctrl_c_leaves_a_scorer_that_works(slow, caplog, monkeypatch):
     np.testing.assert_array_equal(found[0], in_process(slow, examples[:3])[0])
     assert len(asked) < 1 + 8 + 3  # jobs of the three runs: what nobody waits for is left out
     assert not caplog.records  # the worker did not notice
-
-
-@pytest.mark.parametrize("end", ["os.kill(os.getpid(), 9)", "sys.exit()"])
-def test_no_worker_outlives_its_owner(tflite, tmp_path, end):
-    path = tmp_path / "net.tflite"
-    path.write_bytes(tflite)
-    code = f"""
-import os, sys
-import numpy as np
-sys.path.insert(0, {str(ROOT)!r})
-from amc_tf.tflite.score import Scorer
-scorer = Scorer(2)
-scorer.run({str(path)!r}, scorer.hold([np.zeros((20, 8, 8, 3), "float32")]))
-print(*(w.process.pid for w in scorer._crew._processes), flush=True)
-{end}
-"""
-    (tmp_path / "temporary").mkdir()
-    environment = {**os.environ, "TMPDIR": str(tmp_path / "temporary")}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment)
-    workers = [int(pid) for pid in done.stdout.split()]
-    assert len(workers) == 2, done.stderr
-    wait_for(lambda: not any(alive(worker) for worker in workers))
-    assert not list((tmp_path / "temporary").iterdir())
 
 
 def test_what_is_urgent_does_not_wait_for_what_is_not(tflite, slow, x):
