@@ -11,6 +11,10 @@ VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "amc_tf/version.py").read
 ADB = ["adbutils>=2.12"]  # only for the adb binary that its wheels carry, for computers without one
 TENSORBOARD = ["tensorboard>=2.19"]  # for tensorboard=True; TensorFlow 2.21 no longer brings it
 
+# For models of tf_keras, whose users have it. Its minor version must be TensorFlow's: were it required of all, pip would
+# take the newest one and renew the TensorFlow that is there.
+TF_KERAS = ["tf_keras>=2.19,<2.22"]
+
 # Every extra by what it is for.
 EXTRAS = {
     "adb": ADB,
@@ -19,15 +23,17 @@ EXTRAS = {
     # amc_tf installs them into folders of its own (amc_tf/isolated) unless they can be imported; this extra is for
     # those who want one environment. tf-agents and tflite-runtime have no wheels for Python 3.12 or newer.
     "in-place": [
+        *TF_KERAS,
         'tf-agents>=0.19,<0.20; python_version < "3.12"',
         'tensorflow-probability>=0.23,<0.24; python_version < "3.12"',
         'tflite-runtime>=2.14; python_version < "3.12"',
         "tensorflow-model-optimization>=0.8",
     ],
     "tensorboard": TENSORBOARD,
+    "tf_keras": TF_KERAS,
     "test": [
-        *ADB, *TENSORBOARD, "pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "ruff>=0.6",
-        "build>=1.2",
+        *ADB, *TENSORBOARD, *TF_KERAS, "build>=1.2", "hypothesis>=6.100", "pytest>=8", "pytest-timeout>=2.3",
+        "pytest-xdist>=3.6", "ruff>=0.6",
     ],
 }  # fmt: skip
 
@@ -58,7 +64,6 @@ setup(
     python_requires=">=3.10,<3.14",
     install_requires=[
         "tensorflow>=2.19,<2.22",
-        "tf_keras>=2.19,<2.22",  # its minor version must be TensorFlow's
         "keras>=3.6",
         "ai-edge-litert>=1.2",
         "numpy>=1.26",

@@ -124,8 +124,8 @@ def check_tensorboard() -> None:
     """Raises ValueError where TensorBoard, which TensorFlow writes scalars with, is not installed."""
     if importlib.util.find_spec("tensorboard") is None:
         raise ValueError(
-            "Scalars for TensorBoard are asked for, but TensorBoard is not installed, which TensorFlow 2.21 and newer no "
-            "longer bring: run `pip install tensorboard`, or leave it out."
+            "Scalars for TensorBoard are asked for, but TensorBoard is not installed (TensorFlow 2.21 no longer brings "
+            "it): run `pip install tensorboard`, or leave it out."
         )
 
 

@@ -188,15 +188,25 @@ class _one_sentence:  # noqa: N801 - reads as a statement
 
 
 def quiet_keras(which: str):
-    """The Keras module of that name, without the lines that TensorFlow prints about the GPU that is not there."""
+    """The Keras module of that name, without the lines that TensorFlow prints about the GPU that is not there.
+
+    Raises:
+        ValueError: it is not installed.
+    """
     from amc_tf.tflite.silence import silence
 
     with silence():
         import tensorflow as tf
 
-        keras = importlib.import_module(which)
         tf.config.list_physical_devices()
-    return keras
+        try:
+            return importlib.import_module(which)
+        except ModuleNotFoundError as error:
+            minor = ".".join(tf.__version__.split(".")[:2])
+            raise ValueError(
+                f"{which} cannot be imported ({error}): run `pip install '{which}=={minor}.*'`, or give the other "
+                f"--keras."
+            ) from error
 
 
 def _load(path: Path, which: str, compiled: bool = False):

@@ -87,3 +87,13 @@ def test_mistakes_get_one_sentence_and_an_exit_code(folder, arguments, code, say
     done = amc(*arguments, cwd=folder)
     assert done.returncode == code and says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_keras_that_is_not_there_is_one_sentence(folder):
+    code = "import sys; sys.modules['tf_keras'] = None; from amc_tf.cli import main; main(prog_name='amc-tf')"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "analyze", "small.keras", "--keras", "tf_keras"], cwd=folder,
+        capture_output=True, text=True, timeout=300, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "amc-tf: tf_keras cannot be imported" in done.stderr and "pip install 'tf_keras==2." in done.stderr

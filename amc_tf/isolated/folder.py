@@ -1,9 +1,7 @@
 """Folder: where an isolated package lies, whether it is whole, and how it is made so that nothing half-made is used."""
 
-import contextlib
 import errno
 import hashlib
-import importlib.metadata
 import json
 import os
 import shutil
@@ -17,7 +15,7 @@ from filelock import FileLock
 
 from amc_tf import cache
 from amc_tf.errors import SetupError
-from amc_tf.isolated.packages import Package
+from amc_tf.isolated.packages import Package, tensorflow_version
 
 MANIFEST = "amc_tf.json"  # in the folder: its files, each with its sha256; written last
 _HASHED_AT_ONCE = 1 << 20  # bytes
@@ -29,10 +27,16 @@ class Folder:
     Attributes:
         package: what it is for.
         path: where it is or would be.
+
+    Raises:
+        SetupError: this environment cannot have it.
     """
 
     def __init__(self, package: Package):
-        digest = hashlib.sha256(package.requirements.read_bytes()).hexdigest()[:8]
+        if package.refusal:
+            raise SetupError(package.refusal)
+        lists = b"".join(path.read_bytes() for path in package.requirements)
+        digest = hashlib.sha256(lists).hexdigest()[:8]
         self.package = package
         self.path = cache.folder() / "packages" / f"{package.name}-{package.version}-{_environment()}-{digest}"
 
@@ -103,15 +107,6 @@ def _environment() -> str:
     """What compiled files belong to: "cp312-linux-x86_64-tf2.20.0"."""
     system = sysconfig.get_platform().replace("_", "-")
     return f"{sys.implementation.cache_tag.replace('cpython-', 'cp')}-{system}-tf{tensorflow_version()}"
-
-
-def tensorflow_version() -> str:
-    """Of the TensorFlow of this environment, which is not imported where its metadata tells."""
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        return importlib.metadata.version("tensorflow")
-    import tensorflow  # under another name, such as tensorflow-cpu
-
-    return tensorflow.__version__
 
 
 def _write_manifest(folder: Path) -> None:

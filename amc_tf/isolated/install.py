@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from amc_tf.errors import SetupError
-from amc_tf.isolated.folder import Folder, no_place, tensorflow_version
-from amc_tf.isolated.packages import SETUPTOOLS, Package
+from amc_tf.isolated.folder import Folder, no_place
+from amc_tf.isolated.packages import SETUPTOOLS, Package, tensorflow_version
 
 OFFLINE = "AMC_TF_OFFLINE"
 
@@ -29,12 +29,10 @@ def install(folder: Folder) -> None:
     """Makes a folder by pip, with one line on stderr.
 
     Raises:
-        SetupError: not on this Python, offline, no pip, no network, no room, or files that are not those on the list;
+        SetupError: offline, no pip, no network, no room, or files that are not those on the list;
             nothing half-made is left.
     """
     package = folder.package
-    if package.refusal:
-        raise SetupError(package.refusal)
     if os.environ.get(OFFLINE, "0") not in ("", "0"):
         raise SetupError(
             f"{package.name} is not installed for this environment and {OFFLINE} is set: {_elsewhere(folder)}"
@@ -62,9 +60,10 @@ def _fill(pip: list[str], folder: Folder, path: Path) -> None:
 
 
 def _arguments(package: Package, target: Path) -> list[str]:
+    lists = [word for path in package.requirements for word in ("--requirement", str(path))]
     return [
         "install", "--quiet", "--no-input", "--disable-pip-version-check", "--no-deps", "--require-hashes",
-        "--target", str(target), "--requirement", str(package.requirements),
+        "--target", str(target), *lists,
     ]  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from amc_tf.isolated import command, folder
+from amc_tf.isolated import command, folder, packages
 from amc_tf.isolated.folder import Folder
 from tests.isolated import toy
 
@@ -17,6 +17,7 @@ def package(tmp_path: Path, monkeypatch) -> toy.Toy:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheelhouse"))
     monkeypatch.setattr(folder, "tensorflow_version", lambda: "2.20.0")
+    monkeypatch.setattr(packages, "tensorflow_version", lambda: "2.20.0")
     only = toy.wheel(tmp_path / "wheelhouse")
     monkeypatch.setattr(command, "PACKAGES", {only.name: only})
     return only

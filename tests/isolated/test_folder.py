@@ -16,7 +16,7 @@ import pytest
 
 from amc_tf.errors import SetupError
 from amc_tf.isolated import folder as folders
-from amc_tf.isolated import install, provide
+from amc_tf.isolated import install, packages, provide
 from amc_tf.isolated.folder import MANIFEST, Folder
 from amc_tf.isolated.packages import PACKAGES, SETUPTOOLS
 from tests.isolated import toy
@@ -31,7 +31,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheelhouse"))
     monkeypatch.delenv("AMC_TF_OFFLINE", raising=False)
-    for module in (folders, install):
+    for module in (folders, install, packages):
         monkeypatch.setattr(module, "tensorflow_version", lambda: "2.20.0")
     provide._folder.cache_clear()
     return tmp_path
@@ -240,7 +240,8 @@ def _wheels(package, wheelhouse: Path, monkeypatch) -> None:
         patch.delenv("PIP_FIND_LINKS")
         sources = ["--no-binary", ",".join(package.sources)] if package.sources else []
         command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--require-hashes", *sources]
-        command += ["-r", str(package.requirements), "-d", str(wheelhouse)]
+        command += [word for path in package.requirements for word in ("-r", str(path))]
+        command += ["-d", str(wheelhouse)]
         subprocess.run(command, check=True)
 
 
@@ -313,10 +314,23 @@ def test_a_python_too_new_is_one_sentence(monkeypatch) -> None:
 
 @pytest.mark.parametrize("package", [*PACKAGES.values(), SETUPTOOLS], ids=lambda package: package.name)
 def test_lists_are_exact(package) -> None:
-    lines = package.requirements.read_text().replace("\\\n", " ").splitlines()
+    text = "".join(path.read_text() for path in package.requirements)
+    lines = text.replace("\\\n", " ").splitlines()
     assert package.name in package.versions and set(package.sources) <= set(package.versions)
     for line in lines:
         assert line.split()[0].count("==") == 1 and "--hash=sha256:" in line, line
+
+
+@pytest.mark.parametrize("tensorflow", ["2.19.1", "2.20.0", "2.21.0"])
+def test_tf_keras_is_of_this_tensorflow(monkeypatch, tensorflow: str) -> None:
+    monkeypatch.setattr(packages, "tensorflow_version", lambda: tensorflow)
+    assert PACKAGES["tf-agents"].versions["tf-keras"].split(".")[:2] == tensorflow.split(".")[:2]
+
+
+def test_a_tensorflow_too_new_is_one_sentence(monkeypatch) -> None:
+    monkeypatch.setattr(packages, "tensorflow_version", lambda: "2.22.0")
+    with pytest.raises(SetupError, match="TensorFlow 2.19, 2.20, 2.21, and this is TensorFlow 2.22.0"):
+        provide.provide("tf-agents")
 
 
 def test_the_manifest_lists_what_pip_has_installed(package) -> None:

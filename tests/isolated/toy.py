@@ -20,8 +20,8 @@ class Toy(Package):
     folder: Path = Path()
 
     @property
-    def requirements(self) -> Path:
-        return self.folder / f"{self.name}.txt"
+    def requirements(self) -> tuple[Path, ...]:
+        return (self.folder / f"{self.name}.txt",)
 
 
 def wheel(wheelhouse: Path, body: str = BODY) -> Toy:
