@@ -11,8 +11,8 @@ VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "amc_tf/version.py").read
 ADB = ["adbutils>=2.12"]  # only for the adb binary that its wheels carry, for computers without one
 TENSORBOARD = ["tensorboard>=2.19"]  # for tensorboard=True; TensorFlow 2.21 no longer brings it
 
-# For models of tf_keras, whose users have it. Its minor version must be TensorFlow's: were it required of all, pip would
-# take the newest one and renew the TensorFlow that is there.
+# For models of tf_keras, whose users have it. Its minor version must be TensorFlow's: required of all, pip would take
+# the newest one and renew the TensorFlow that is there.
 TF_KERAS = ["tf_keras>=2.19,<2.22"]
 
 # Every extra by what it is for.
