@@ -18,7 +18,9 @@ import psutil
 
 from amc_tf import cores
 from amc_tf.devices.timing import Operator, Timing
-from amc_tf.errors import DeviceError
+from amc_tf.errors import DeviceError, SetupError
+from amc_tf.isolated.provide import provide
+from amc_tf.isolated.provide import version as isolated_version
 from amc_tf.processes import OWN_GROUP
 
 RUNTIMES = {"litert": "ai-edge-litert", "tflite": "tflite-runtime"}
@@ -46,7 +48,7 @@ class HostDevice:
 
     Raises:
         ValueError: an argument is out of range.
-        DeviceError: the runtime is not installed.
+        DeviceError: the runtime is not installed, or is "tflite" and cannot be installed beside this environment.
     """
 
     name = "host"
@@ -69,15 +71,10 @@ class HostDevice:
         self._cpus = _cpus(cpu_mask)
         if self._cpus is not None and num_threads > len(self._cpus):
             raise ValueError(f"num_threads is {num_threads}, but cpu_mask {cpu_mask!r} has {len(self._cpus)} cores.")
-        try:
-            version = metadata.version(RUNTIMES[runtime])
-        except metadata.PackageNotFoundError:
-            raise DeviceError(
-                f"The runtime {RUNTIMES[runtime]} is not installed: run `pip install {RUNTIMES[runtime]}` or give "
-                f"another runtime ({', '.join(RUNTIMES)})."
-            ) from None
+        folder, version = _found(runtime)
         self._settings = {
-            "runtime": runtime, "threads": num_threads, "xnnpack": delegate == "xnnpack", "cpus": self._cpus,
+            "runtime": runtime, "folder": folder, "threads": num_threads, "xnnpack": delegate == "xnnpack",
+            "cpus": self._cpus,
         }  # fmt: skip
         self._timeout = timeout
         self.identity = {
@@ -214,12 +211,33 @@ class _Process:
         return lines[-1] if lines else "it said nothing"
 
 
+def _found(runtime: str) -> tuple[str | None, str]:
+    """The folder that a runtime lies in, None for this environment; and its version.
+
+    Raises:
+        DeviceError: it is not there, and cannot be installed.
+    """
+    try:
+        if runtime == "tflite":
+            folder = provide(RUNTIMES[runtime])
+            return (None if folder is None else str(folder)), isolated_version(RUNTIMES[runtime])
+        return None, metadata.version(RUNTIMES[runtime])
+    except SetupError as error:
+        raise DeviceError(str(error)) from error
+    except metadata.PackageNotFoundError:
+        raise DeviceError(
+            f"The runtime {RUNTIMES[runtime]} is not installed: run `pip install {RUNTIMES[runtime]}` or give another "
+            f"runtime ({', '.join(RUNTIMES)})."
+        ) from None
+
+
 def _command(settings: dict[str, Any]) -> tuple[list[str], dict[str, str]]:
     """Arguments and environment of a process that measures."""
-    return (
-        [sys.executable, "-c", _RUN, str(_PROGRAM), json.dumps(settings)],
-        {**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    if settings["folder"] is not None:  # before the environment's own NumPy, which is another one
+        others = environment.get("PYTHONPATH")
+        environment["PYTHONPATH"] = os.pathsep.join([settings["folder"], *([others] if others else [])])
+    return [sys.executable, "-c", _RUN, str(_PROGRAM), json.dumps(settings)], environment
 
 
 def _read(pipe: IO[str], replies: "queue.SimpleQueue[str]") -> None:

@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 from amc_tf.errors import RunDirError
+from amc_tf.isolated.provide import version as isolated_version
 from amc_tf.locks import Lock, Taken
 from amc_tf.search.outcome import Trial
 
@@ -21,7 +22,7 @@ _LOG = logging.getLogger(__name__)
 _FORMAT = 1
 JOURNAL = "journal.jsonl"  # in the run directory
 _LOCK = "journal.lock"  # beside it: a locked journal could not be read by others on Windows
-_PACKAGES = ("amc_tf", "numpy", "tensorflow", "keras", "tf_keras", "tf-agents", "ai-edge-litert")
+_PACKAGES = ("amc_tf", "numpy", "tensorflow", "keras", "tf_keras", "ai-edge-litert")
 
 
 def header(model: str, seed: int, arguments: dict) -> dict:
@@ -36,6 +37,7 @@ def header(model: str, seed: int, arguments: dict) -> dict:
     for package in _PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
+    versions["tf-agents"] = isolated_version("tf-agents")
     return {"versions": versions, "seed": seed, "model": model, "arguments": arguments}
 
 

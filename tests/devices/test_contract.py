@@ -6,6 +6,8 @@ import pytest
 
 from amc_tf.devices.adb import AdbDevice
 from amc_tf.devices.host import HostDevice
+from amc_tf.errors import DeviceError
+from amc_tf.isolated.packages import PACKAGES
 from tests.contracts.device import DeviceContract
 from tests.devices import models
 from tests.standin_adbd import StandIn
@@ -20,6 +22,10 @@ def two_models(tmp_path_factory) -> list[Path]:
 class TestHost(DeviceContract):
     @pytest.fixture(params=["litert", "tflite"])
     def device(self, request):
+        if request.param == "tflite" and (why := PACKAGES["tflite-runtime"].refusal):
+            with pytest.raises(DeviceError, match="no wheels for Python 3.12"):
+                HostDevice("tflite")
+            pytest.skip(why)
         return HostDevice(request.param)
 
 

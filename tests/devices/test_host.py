@@ -13,6 +13,8 @@ import pytest
 from amc_tf.devices import host, host_process
 from amc_tf.devices.host import HostDevice
 from amc_tf.errors import DeviceError
+from amc_tf.isolated import provide
+from amc_tf.isolated.packages import PACKAGES
 from tests.devices import models
 
 
@@ -169,3 +171,14 @@ class _Python:
 
     def __init__(self, executable):
         self.executable = str(executable)
+
+
+@pytest.mark.skipif(bool(PACKAGES["tflite-runtime"].refusal), reason="there is no tflite-runtime for this Python")
+def test_the_older_runtime_has_a_numpy_of_its_own() -> None:
+    """The process takes NumPy 1, whatever this environment has."""
+    device = HostDevice("tflite")
+    assert device.identity["runtime"] == f"tflite-runtime {provide.version('tflite-runtime')}"
+    arguments, environment = host._command(device._settings)
+    code = "import numpy, tflite_runtime.interpreter; print(numpy.__version__)"
+    done = subprocess.run([arguments[0], "-c", code], env=environment, cwd="/", capture_output=True, text=True)
+    assert done.stdout.startswith("1."), done.stderr
