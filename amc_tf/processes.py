@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import IO, Any
 
 import psutil
@@ -22,6 +23,25 @@ OWN_GROUP: dict[str, Any] = (
 
 # What a child writes to the pipe of its replies before the first one, as a line of its own.
 READY = b"amc_tf: ready\n"
+
+# Libraries print to file descriptor 1 as they please; replies keep the pipe behind it for themselves. A program is run
+# as a file, since as a module of this package it would import all of it, and with neither its folder nor the current
+# one on the path, where files may bear the names of modules.
+_RUN = (
+    "import os, sys; replies = os.dup(1); os.dup2(2, 1); os.write(replies, %r); sys.path[:] = filter(None, sys.path); "
+    "sys.argv[:] = [sys.argv[1], str(replies), *sys.argv[2:]]; "
+    "import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"
+) % (b"\n" + READY)
+
+
+def command(program: Path, *arguments: str) -> list[str]:
+    """The command that runs a program of this package which answers on its standard output.
+
+    Args:
+        program: the file; its own first argument will be the file descriptor to write replies to.
+        arguments: the others.
+    """
+    return [sys.executable, "-c", _RUN, str(program), *arguments]
 
 
 def skip_noise(pipe: IO[bytes]) -> None:

@@ -6,7 +6,6 @@ import os
 import platform
 import queue
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Sequence
@@ -21,17 +20,11 @@ from amc_tf.devices.timing import Operator, Timing
 from amc_tf.errors import DeviceError, SetupError
 from amc_tf.isolated.provide import provide
 from amc_tf.isolated.provide import version as isolated_version
-from amc_tf.processes import OWN_GROUP
+from amc_tf.processes import OWN_GROUP, command, skip_noise
 
 RUNTIMES = {"litert": "ai-edge-litert", "tflite": "tflite-runtime"}
 DELEGATES = ("xnnpack", "none")
 _PROGRAM = Path(__file__).with_name("host_process.py")
-# As a file and not as a module of this package, which would import all of it; with neither its folder nor the current
-# one on the path, where files may bear the names of modules.
-_RUN = (
-    "import sys; sys.path[:] = filter(None, sys.path); import runpy; "
-    "runpy.run_path(sys.argv.pop(1), run_name='__main__')"
-)
 _WARMUP_RUNS, _WARMUP_SECONDS = 1, 0.5  # benchmark_model's own; many small models want less
 _START_SECONDS = 60.0  # what loading a runtime and a model may take beside the measurement
 
@@ -167,13 +160,12 @@ class _Process:
                 stderr=self._words,
                 env=environment,
                 cwd=_PROGRAM.anchor,  # the caller may want to remove its own
-                text=True,
                 **OWN_GROUP,
             )
         except OSError as error:
             self._words.close()
             raise DeviceError(f"No process to measure in could be started ({error}): free some memory.") from error
-        self._replies: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._replies: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         threading.Thread(target=_read, args=(self._process.stdout, self._replies), daemon=True).start()
 
     def __enter__(self) -> "_Process":
@@ -189,7 +181,7 @@ class _Process:
     def ask(self, request: dict, seconds: float) -> dict:
         """The reply to one request."""
         with contextlib.suppress(OSError):  # a dead process shows in its missing reply
-            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
             self._process.stdin.flush()
         name = Path(request["path"]).name
         try:
@@ -237,14 +229,15 @@ def _command(settings: dict[str, Any]) -> tuple[list[str], dict[str, str]]:
     if settings["folder"] is not None:  # before the environment's own NumPy, which is another one
         others = environment.get("PYTHONPATH")
         environment["PYTHONPATH"] = os.pathsep.join([settings["folder"], *([others] if others else [])])
-    return [sys.executable, "-c", _RUN, str(_PROGRAM), json.dumps(settings)], environment
+    return command(_PROGRAM, json.dumps(settings)), environment
 
 
-def _read(pipe: IO[str], replies: "queue.SimpleQueue[str]") -> None:
+def _read(pipe: IO[bytes], replies: "queue.SimpleQueue[bytes]") -> None:
     with pipe:
+        skip_noise(pipe)
         for line in pipe:
             replies.put(line)
-    replies.put("")
+    replies.put(b"")
 
 
 def _cpus(mask: str) -> list[int] | None:

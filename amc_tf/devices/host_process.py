@@ -3,7 +3,9 @@
 It follows the protocol of the official benchmark_model: random inputs, a warm-up, then at least so many inferences and
 at least so many seconds, wall time of the inference alone.
 
-    python host_process.py '{"runtime": "litert", "threads": 1, "xnnpack": true, "cpus": null}'
+    python host_process.py REPLIES '{"runtime": "litert", "threads": 1, "xnnpack": true, "cpus": null}'
+
+REPLIES is the file descriptor that replies are written to.
 """
 
 import importlib
@@ -23,9 +25,8 @@ _MAX_SECONDS = 150.0  # of the warm-up and of the measurement, as benchmark_mode
 
 def main() -> None:
     """Answers requests until there are no more."""
-    settings = json.loads(sys.argv[1])
-    replies = os.fdopen(os.dup(1), "w")  # the runtimes print to file descriptor 1 and 2 as they please
-    os.dup2(2, 1)
+    settings = json.loads(sys.argv[2])
+    replies = os.fdopen(int(sys.argv[1]), "w")
     if settings["cpus"] is not None:
         psutil.Process().cpu_affinity(settings["cpus"])
     runtime = importlib.import_module(MODULES[settings["runtime"]])

@@ -19,14 +19,10 @@ import numpy as np
 
 from amc_tf.errors import AgentError
 from amc_tf.isolated.provide import provide
-from amc_tf.processes import OWN_GROUP, skip_noise
+from amc_tf.processes import OWN_GROUP, command, skip_noise
 
 _PACKAGE_PARENT = str(Path(__file__).resolve().parents[2])
-# Libraries print to file descriptor 1 while they are imported; replies keep the pipe behind it for themselves.
-_RUN = (
-    "import os, sys; replies = os.dup(1); os.dup2(2, 1); from amc_tf.search import agent_process; "
-    "agent_process.main(replies, **__import__('json').loads(sys.argv[1]))"
-)
+_PROGRAM = Path(__file__).with_name("agent_process.py")
 _SLACK = 1e-6  # features scaled in floating point may end a hair outside [0, 1]
 
 
@@ -245,7 +241,7 @@ def _start(settings: dict[str, Any], stderr: IO[bytes]) -> subprocess.Popen:
     }
     try:
         return subprocess.Popen(
-            [sys.executable, "-c", _RUN, json.dumps({"parent": os.getpid(), "settings": settings})],
+            command(_PROGRAM, json.dumps({"parent": os.getpid(), "settings": settings})),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,

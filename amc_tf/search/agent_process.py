@@ -65,7 +65,7 @@ from tf_agents.trajectories.trajectory import Transition
 from tf_agents.utils.common import element_wise_squared_loss
 
 from amc_tf.errors import AgentError
-from amc_tf.processes import READY, end_with
+from amc_tf.processes import end_with
 
 HIDDEN = 300  # paper: two hidden layers of 300 in actor and critic; the action enters the critic's second
 ACTOR_RATE, CRITIC_RATE = 1e-4, 1e-3  # code: --lr_a, --lr_c; re-implementations of the paper agree
@@ -358,7 +358,6 @@ def main(replies: int, parent: int, settings: dict) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop, between two requests
     # A process that the parent forked holds stdin open after the parent's death.
     end_with(parent)
-    os.write(replies, b"\n" + READY)
     tf.config.threading.set_intra_op_parallelism_threads(1)  # the cores are for scoring, and sums keep their order
     tf.config.threading.set_inter_op_parallelism_threads(1)
     learner = Learner(**settings)
@@ -383,3 +382,7 @@ def main(replies: int, parent: int, settings: dict) -> None:
         line = json.dumps(reply).encode() + b"\n"
         while line:
             line = line[os.write(replies, line) :]
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), **json.loads(sys.argv[2]))

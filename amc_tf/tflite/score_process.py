@@ -1,9 +1,9 @@
 """Runs .tflite files on examples in a process with nothing but the runtime: requests in, outputs back.
 
-A request is a line of JSON on the standard input, a reply a line of JSON on the standard output and after it the bytes
-of the arrays that the line describes. Examples and .tflite lie in files of the owner's scratch folder.
+A request is a line of JSON on the standard input, a reply a line of JSON on a pipe of its own and after it the bytes of
+the arrays that the line describes. Examples and .tflite lie in files of the owner's scratch folder.
 
-    python score_process.py LOCK    # the file that the owner keeps locked, in its scratch folder
+    python score_process.py REPLIES LOCK    # a file descriptor; the file that the owner keeps locked, in that folder
 """
 
 import json
@@ -23,10 +23,8 @@ _END_SECONDS = 10.0  # in which the system takes its lock from a process that wa
 
 def main() -> None:
     """Answers requests until the input ends; then the owner has ended, and what it left is removed."""
-    replies = os.fdopen(os.dup(1), "wb")  # the runtime prints to file descriptor 1 and 2 as it pleases
-    os.dup2(2, 1)
-    answer_all(replies)
-    clear(Path(sys.argv[1]))
+    answer_all(os.fdopen(int(sys.argv[1]), "wb"))
+    clear(Path(sys.argv[2]))
 
 
 def answer_all(replies: IO[bytes]) -> None:

@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -21,16 +20,10 @@ from typing import Any
 import numpy as np
 
 from amc_tf.errors import AmcError, ConversionError
-from amc_tf.processes import OWN_GROUP
+from amc_tf.processes import OWN_GROUP, command, skip_noise
 from amc_tf.tflite import scratch
 
 _PROGRAM = Path(__file__).with_name("score_process.py")
-# As a file and not as a module of this package, which would import all of it; with neither its folder nor the current
-# one on the path, where files may bear the names of modules.
-_RUN = (
-    "import sys; sys.path[:] = filter(None, sys.path); import runpy; "
-    "runpy.run_path(sys.argv.pop(1), run_name='__main__')"
-)
 # Every candidate takes its memory anew; in pages of 2 MB instead of 4 KB (glibc 2.35) that costs a third.
 _HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 _DEATHS = 3  # of workers by one job; then it is the file's fault
@@ -216,6 +209,7 @@ class Worker:
         self._timeout = timeout
         self._due: float | None = None  # by time.monotonic(); while it is asked
         self._late = False
+        self._ready = False
         with contextlib.ExitStack() as opened:
             try:
                 self._start(opened)
@@ -231,7 +225,7 @@ class Worker:
         self._scratch = scratch.ours()  # stays as long as it is read
         self._words = opened.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - lives as long as the process
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _RUN, str(_PROGRAM), str(self._scratch.lock)],
+            command(_PROGRAM, str(self._scratch.lock)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._words,
@@ -251,6 +245,9 @@ class Worker:
         try:
             self.process.stdin.write(json.dumps(request).encode() + b"\n")
             self.process.stdin.flush()
+            if not self._ready:
+                skip_noise(self.process.stdout)
+                self._ready = True
             head = self.process.stdout.readline()
             if head.endswith(b"\n"):
                 reply = json.loads(head)

@@ -10,6 +10,7 @@ import time
 import psutil
 import pytest
 
+from amc_tf import processes
 from amc_tf.devices import host, host_process
 from amc_tf.devices.host import HostDevice
 from amc_tf.errors import DeviceError
@@ -119,13 +120,13 @@ def test_without_the_delegate_the_runtimes_own_kernels_run(tmp_path):
 
 
 def test_a_process_that_dies_is_named_with_its_last_words(model, monkeypatch):
-    monkeypatch.setattr(host, "sys", _Python(tmp_script(model.parent, "import sys; sys.exit('out of memory')")))
+    monkeypatch.setattr(processes, "sys", _Python(tmp_script(model.parent, "import sys; sys.exit('out of memory')")))
     with pytest.raises(DeviceError, match=r"conv.tflite died with exit status 1 \(out of memory\)"):
         HostDevice().benchmark(model)
 
 
 def test_a_process_that_hangs_is_killed(model, monkeypatch):
-    monkeypatch.setattr(host, "sys", _Python(tmp_script(model.parent, "import time; time.sleep(600)")))
+    monkeypatch.setattr(processes, "sys", _Python(tmp_script(model.parent, "import time; time.sleep(600)")))
     monkeypatch.setattr(host, "_START_SECONDS", 0.5)
     started = time.monotonic()
     with pytest.raises(DeviceError, match="took more than"):
@@ -167,7 +168,7 @@ def tmp_script(folder, code):
 
 
 class _Python:
-    """Stands for `sys` in host.py, with another program as its interpreter."""
+    """Stands for `sys` in processes.py, with another program as its interpreter."""
 
     def __init__(self, executable):
         self.executable = str(executable)
@@ -182,3 +183,9 @@ def test_the_older_runtime_has_a_numpy_of_its_own() -> None:
     code = "import numpy, tflite_runtime.interpreter; print(numpy.__version__)"
     done = subprocess.run([arguments[0], "-c", code], env=environment, cwd="/", capture_output=True, text=True)
     assert done.stdout.startswith("1."), done.stderr
+
+
+def test_what_python_prints_as_it_starts_is_no_reply(model, tmp_path, monkeypatch) -> None:
+    (tmp_path / "sitecustomize.py").write_text("print('noise', flush=True)\nprint('and no end', end='', flush=True)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert HostDevice().benchmark(model, min_runs=2, min_seconds=0).runs >= 2

@@ -322,7 +322,7 @@ def test_a_worker_that_does_not_even_read_counts_as_dead(tflite, held, tmp_path,
 
 def test_a_worker_that_closes_its_output_counts_as_dead(tflite, held, tmp_path, monkeypatch):
     mute = tmp_path / "mute.py"
-    mute.write_text("import os, time; os.close(1); os.write(2, b'no more'); time.sleep(600)")
+    mute.write_text("import os, sys, time; os.close(int(sys.argv[1])); os.write(2, b'no more'); time.sleep(600)")
     monkeypatch.setattr(workers, "_PROGRAM", mute)
     with (
         Scorer(1, timeout=0.5) as scorer,
@@ -570,3 +570,10 @@ def test_a_worker_that_cannot_be_started_fails_its_run_and_no_later_one(tflite, 
             scorer.run(tflite, held)
         monkeypatch.setattr(workers.Worker, "_start", start)
         np.testing.assert_array_equal(scorer.run(tflite, held)[0], expected[0])
+
+
+def test_what_python_prints_as_it_starts_is_no_reply(tflite, x, tmp_path, monkeypatch):
+    (tmp_path / "sitecustomize.py").write_text("print('noise', flush=True)\nprint('and no end', end='', flush=True)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with Scorer(1) as scorer, scorer.hold([x]) as held:
+        np.testing.assert_array_equal(scorer.run(tflite, held)[0], in_process(tflite, x)[0])
