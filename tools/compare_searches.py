@@ -3,8 +3,8 @@
 python tools/compare_searches.py RUN_DIR RUN_DIR [...]
 
 For each run: its versions, the digest and accuracy of its winner, and the first trial that differs from that of the
-first run. "proposal" says that other widths were tried, so the agent or the refinement decided otherwise; "outcome" that
-the same network was scored otherwise.
+first run. "proposal" says that other widths were tried, so the agent or the refinement decided otherwise; "outcome"
+that the same network was scored otherwise.
 """
 
 import json
