@@ -27,6 +27,7 @@ EXTRAS = {
         'tf-agents>=0.19,<0.20; python_version < "3.12"',
         'tensorflow-probability>=0.23,<0.24; python_version < "3.12"',
         'tflite-runtime>=2.14; python_version < "3.12"',
+        'numpy<2; python_version < "3.12"',  # which tflite-runtime is compiled against
         "tensorflow-model-optimization>=0.8",
     ],
     "tensorboard": TENSORBOARD,

@@ -27,6 +27,7 @@ class Package:
         before: the Python version from which on there is no wheel of it; None for none.
         sources: names on the list that are published as source alone.
         environment: variables that a process needs to import it.
+        use: lines of Python that fail where it can be imported but not be used.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Package:
     before: tuple[int, int] | None = None
     sources: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
+    use: str = ""
 
     @property
     def requirements(self) -> tuple[Path, ...]:
@@ -113,6 +115,8 @@ PACKAGES = {
             "tflite_runtime.interpreter",
             why="it is compiled against NumPy 1",
             before=(3, 12),
+            # With NumPy 2 it can be imported, and loading a model ends in a SystemError.
+            use="import numpy\nif not numpy.__version__.startswith('1.'): raise ImportError('NumPy ' + numpy.__version__)",
         ),
     )
 }

@@ -49,7 +49,7 @@ def in_place(package: Package) -> bool:
 
 
 def imports(package: Package, folder: Path | None) -> str | None:
-    """Imports a package in a process of its own; what that says last if it fails, None where it works.
+    """Imports and uses a package in a process of its own; what that says last if it fails, None where it works.
 
     Args:
         package: what is imported.
@@ -57,7 +57,7 @@ def imports(package: Package, folder: Path | None) -> str | None:
     """
     path = [*([] if folder is None else [str(folder)]), *(os.path.abspath(entry) for entry in sys.path)]
     done = subprocess.run(
-        [sys.executable, "-c", f"import {package.module}"],
+        [sys.executable, "-c", f"import {package.module}\n{package.use}"],
         env={
             **os.environ, **dict(package.environment), "PYTHONPATH": os.pathsep.join(path), "CUDA_VISIBLE_DEVICES": "",
         },
