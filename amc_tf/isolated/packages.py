@@ -116,7 +116,7 @@ PACKAGES = {
             why="it is compiled against NumPy 1",
             before=(3, 12),
             # With NumPy 2 it can be imported, and loading a model ends in a SystemError.
-            use="import numpy as np\nif not np.__version__.startswith('1.'): raise ImportError('NumPy ' + np.__version__)",
+            use="import numpy\nif numpy.__version__[:2] != '1.': raise ImportError('NumPy ' + numpy.__version__)",
         ),
     )
 }
