@@ -80,7 +80,7 @@ def test_probabilities_are_held_to_the_tolerance_itself(keras_module, x):
     tflite = convert(model)
     assert verify(model, tflite, x["left"]) < 1e-5
     bias = model.layers[-2].bias
-    bias.assign(np.array(bias) + np.array([0.05, 0, 0, 0], np.float32))
+    bias.assign(np.asarray(bias) + np.array([0.05, 0, 0, 0], np.float32))
     with pytest.raises(ConversionError, match="at most 0.001 is allowed"):
         verify(model, tflite, x["left"])
     assert verify(model, tflite, x["left"], tolerance=0.1) == max_difference(model, tflite, x["left"]) > 1e-3
@@ -88,12 +88,12 @@ def test_probabilities_are_held_to_the_tolerance_itself(keras_module, x):
 
 def test_other_outputs_are_held_to_a_share_of_their_size(keras_module, x):
     model = randomized(keras_module.Sequential([keras_module.Input((6,)), keras_module.layers.Dense(3)]))
-    model.layers[-1].kernel.assign(1e4 * np.array(model.layers[-1].kernel))
+    model.layers[-1].kernel.assign(1e4 * np.asarray(model.layers[-1].kernel))
     tflite = convert(model)
     bias = model.layers[-1].bias
-    bias.assign(np.array(bias) + 1.0)  # of some ten thousand
+    bias.assign(np.asarray(bias) + 1.0)  # of some ten thousand
     assert verify(model, tflite, x["left"]) == pytest.approx(1.0, abs=0.1)
-    bias.assign(np.array(bias) + 1000.0)
+    bias.assign(np.asarray(bias) + 1000.0)
     with pytest.raises(ConversionError, match="differs from the Keras model"):
         verify(model, tflite, x["left"])
 
