@@ -115,6 +115,23 @@ def test_a_model_that_cannot_be_traced_is_refused_in_one_sentence(keras_module):
     assert "\n" not in str(caught.value)
 
 
+def test_what_a_model_holds_beside_its_layers_is_no_part_of_the_file(keras_module):
+    """Dicts on a model become TensorFlow's _DictWrapper, which ways by a SavedModel were reported to fail on."""
+    model = classifier(keras_module)
+    plain = convert(model)
+    model.notes = {"labels": {"cat": 0, "dog": 1}, "versions": [1, 2]}
+    model.layers[-1].notes = {"temperature": 2.0}
+    assert convert(model) == plain
+
+
+def test_without_a_converter_it_is_one_sentence(keras_module, monkeypatch):
+    import tensorflow as tf
+
+    monkeypatch.delattr(tf.lite, "TFLiteConverter")
+    with pytest.raises(ConversionError, match=r"has no tf\.lite\.TFLiteConverter.*install TensorFlow 2\.19 to 2\.21"):
+        convert(classifier(keras_module))
+
+
 def test_flex_operators_are_refused(keras_module):
     import tensorflow as tf
 
