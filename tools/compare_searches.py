@@ -29,6 +29,8 @@ def main(run_dirs: tuple[Path, ...]) -> None:
     click.echo(f"| {' | '.join(PACKAGES)} | winner | accuracy | first trial that differs |")
     click.echo("|---" * (len(PACKAGES) + 3) + "|")
     for run_dir in run_dirs:
+        if not (run_dir / "result.json").is_file():
+            raise click.UsageError(f"{run_dir} holds no result.json: its search has not ended.")
         header, trials = journal.read(run_dir)
         versions = " | ".join(header["versions"].get(package, "-") for package in PACKAGES)
         accuracy = json.loads((run_dir / "result.json").read_text())["compressed"]["accuracy"]
