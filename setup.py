@@ -28,6 +28,7 @@ EXTRAS = {
         'tensorflow-probability>=0.23,<0.24; python_version < "3.12"',
         'tflite-runtime>=2.14; python_version < "3.12"',
         'numpy<2; python_version < "3.12"',  # which tflite-runtime is compiled against
+        'tensorflow<2.20; python_version < "3.12"',  # whose own requirements agree with those of tf-agents
         "tensorflow-model-optimization>=0.8",
     ],
     "tensorboard": TENSORBOARD,
@@ -66,7 +67,7 @@ setup(
     install_requires=[
         "tensorflow>=2.19,<2.22",
         "keras>=3.6",
-        "ai-edge-litert>=1.2",
+        "ai-edge-litert>=2.1",
         "numpy>=1.26",
         "scipy>=1.12",
         "pillow",

@@ -8,4 +8,4 @@ import platformdirs
 
 def folder() -> Path:
     """AMC_TF_CACHE where that is set, else the folder for caches of this system's user; it need not exist yet."""
-    return Path(os.environ.get("AMC_TF_CACHE") or platformdirs.user_cache_dir("amc_tf")).absolute()
+    return Path(os.environ.get("AMC_TF_CACHE") or platformdirs.user_cache_dir("amc_tf", appauthor=False)).absolute()

@@ -122,7 +122,11 @@ class TensorBoard(Callback):
 
 def check_tensorboard() -> None:
     """Raises ValueError where TensorBoard, which TensorFlow writes scalars with, is not installed."""
-    if importlib.util.find_spec("tensorboard") is None:
+    try:  # a folder called tensorboard/, such as one of logs, would pass for the package but not for a module in it
+        found = importlib.util.find_spec("tensorboard.summary")
+    except ModuleNotFoundError:
+        found = None
+    if found is None:
         raise ValueError(
             "Scalars for TensorBoard are asked for, but TensorBoard is not installed (TensorFlow 2.21 no longer brings "
             "it): run `pip install tensorboard`, or leave it out."

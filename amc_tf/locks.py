@@ -2,10 +2,14 @@
 
 import contextlib
 import os
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+
+_WAIT_SECONDS = 0.2  # between two looks
 
 
 class Taken(Exception):
@@ -52,6 +56,35 @@ class Lock:
         if remove and os.name == "nt":  # elsewhere it could be the new one that somebody has made and locked
             with contextlib.suppress(OSError):
                 self.path.unlink()
+
+
+@contextlib.contextmanager
+def waiting(path: str | os.PathLike, told: Callable[[], None]) -> Iterator[None]:
+    """Holds a lock on a file of its own, as soon as no other process does.
+
+    Args:
+        path: see Lock.
+        told: called once if there is one to wait for.
+
+    Raises:
+        OSError: as by Lock.
+    """
+    lock = None
+    while lock is None:
+        try:
+            lock = Lock(path)
+        except Taken:
+            told()
+            told = _nothing
+            time.sleep(_WAIT_SECONDS)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _nothing() -> None:
+    pass
 
 
 class _Owned(FileLock):

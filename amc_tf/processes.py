@@ -21,6 +21,9 @@ OWN_GROUP: dict[str, Any] = (
     {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if sys.platform == "win32" else {"start_new_session": True}
 )
 
+# Where other programs are started: no module of Python's lies there, and a folder of the caller's can be removed.
+NEUTRAL_FOLDER = os.path.abspath(os.sep)
+
 # What a child writes to the pipe of its replies before the first one, as a line of its own.
 READY = b"amc_tf: ready\n"
 

@@ -20,7 +20,7 @@ from amc_tf.devices.timing import Operator, Timing
 from amc_tf.errors import DeviceError, SetupError
 from amc_tf.isolated.provide import provide
 from amc_tf.isolated.provide import version as isolated_version
-from amc_tf.processes import OWN_GROUP, command, skip_noise
+from amc_tf.processes import NEUTRAL_FOLDER, OWN_GROUP, command, skip_noise
 
 RUNTIMES = {"litert": "ai-edge-litert", "tflite": "tflite-runtime"}
 DELEGATES = ("xnnpack", "none")
@@ -159,7 +159,7 @@ class _Process:
                 stdout=subprocess.PIPE,
                 stderr=self._words,
                 env=environment,
-                cwd=_PROGRAM.anchor,  # the caller may want to remove its own
+                cwd=NEUTRAL_FOLDER,
                 **OWN_GROUP,
             )
         except OSError as error:

@@ -10,7 +10,7 @@ from amc_tf.isolated.install import install
 from amc_tf.isolated.packages import PACKAGES, Package
 from amc_tf.isolated.provide import imports, in_place
 
-EXIT_FAILED = 1
+EXIT_FAILED, EXIT_STOPPED = 1, 130
 
 
 @click.command()
@@ -26,7 +26,7 @@ def setup(packages: tuple[str, ...], check: bool) -> None:
     They lie in a folder of your cache, one a package, Python and TensorFlow; AMC_TF_CACHE names another place. Without
     PACKAGES, all that this Python can have.
 
-    Exit codes: 0 all is well, 1 something could not be installed.
+    Exit codes: 0 all is well, 1 something could not be installed, 130 stopped.
     """
     failed = False
     for name in packages or PACKAGES:
@@ -39,6 +39,9 @@ def setup(packages: tuple[str, ...], check: bool) -> None:
         except SetupError as error:
             failed = True
             click.echo(f"amc-tf setup: {error}", err=True)
+        except KeyboardInterrupt:
+            click.echo("amc-tf setup: stopped; nothing half-made was left.", err=True)
+            sys.exit(EXIT_STOPPED)
     sys.exit(EXIT_FAILED if failed else 0)
 
 
@@ -62,7 +65,7 @@ def _checked(package: Package) -> str:
     repaired = ""
     if (fault := folder.fault()) is not None:
         install(folder)
-        repaired = f", repaired (it {fault.replace('holds', 'held').replace('lacks', 'lacked')})"
+        repaired = f", after it was repaired ({fault})"
     if (said := imports(package, folder.path)) is not None:
         raise SetupError(
             f"{package.name} in {str(folder.path)!r} is as it was installed but cannot be imported ({said}): delete "

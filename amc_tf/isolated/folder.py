@@ -11,13 +11,11 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from filelock import FileLock
-
-from amc_tf import cache
+from amc_tf import cache, locks
 from amc_tf.errors import SetupError
 from amc_tf.isolated.packages import Package, tensorflow_version
 
-MANIFEST = "amc_tf.json"  # in the folder: its files, each with its sha256; written last
+MANIFEST = "amc_tf.json"  # in the folder: what it is for, and its files, each with its sha256; written last
 _HASHED_AT_ONCE = 1 << 20  # bytes
 
 
@@ -26,59 +24,68 @@ class Folder:
 
     Attributes:
         package: what it is for.
-        path: where it is or would be.
+        environment: what its compiled files belong to.
+        path: where it is or would be. Its name is short, since paths on Windows may have 260 characters.
 
     Raises:
-        SetupError: this environment cannot have it.
+        SetupError: this environment cannot have it, or no path of Python's could name it.
     """
 
     def __init__(self, package: Package):
         if package.refusal:
             raise SetupError(package.refusal)
-        lists = b"".join(path.read_bytes() for path in package.requirements)
-        digest = hashlib.sha256(lists).hexdigest()[:8]
         self.package = package
-        self.path = cache.folder() / "packages" / f"{package.name}-{package.version}-{_environment()}-{digest}"
+        self.environment = _environment()
+        lists = b"".join(path.read_bytes() for path in package.requirements)
+        digest = hashlib.sha256(self.environment.encode() + lists).hexdigest()[:12]
+        self.path = cache.folder() / "packages" / f"{package.short}-{digest}"
+        if os.pathsep in str(self.path):
+            raise SetupError(
+                f"The cache folder {str(cache.folder())!r} holds {os.pathsep!r}, which parts the folders of Python's "
+                f"path: name another one in AMC_TF_CACHE."
+            )
 
     @property
     def exists(self) -> bool:
-        """Whether it was made once; it may have been damaged since."""
-        return self.path.is_dir()
+        """Whether something is there; it may have been damaged since it was made."""
+        return os.path.lexists(self.path)
 
     def fault(self) -> str | None:
-        """What is wrong with it, as the end of a sentence; None where it is as it was made."""
-        if not self.exists:
-            return "is not there"
+        """What is wrong with it, such as "six.py is missing"; None where it is as it was made."""
         try:
-            files = json.loads((self.path / MANIFEST).read_bytes())["files"]
-            for name, digest in files.items():
-                if _sha256(self.path / name) != digest:
-                    return f"holds another {name} than was installed"
-        except FileNotFoundError as error:
-            return f"lacks {Path(error.filename).relative_to(self.path)}"
+            expected = json.loads((self.path / MANIFEST).read_bytes())["files"]
+            found = _files(self.path)
+            if not expected:
+                return "its list of files is empty"
+            if missing := sorted(expected.keys() - found.keys()):
+                return f"{missing[0]} is missing"
+            if strange := sorted(found.keys() - expected.keys()):
+                return f"{strange[0]} was not installed with it"
+            changed = (name for name, path in found.items() if _sha256(path) != expected[name])
+            return next((f"{name} is not the file that was installed" for name in changed), None)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            return f"cannot be read ({error})"
-        return None
+            return f"its files cannot be read and compared ({error})" if self.exists else "it is missing"
 
-    def make(self, fill: Callable[[Path], None]) -> None:
+    def make(self, fill: Callable[[Path], None], waiting: Callable[[], None]) -> None:
         """Makes it anew, unless another process does so meanwhile; then waits for that one.
 
         Args:
             fill: puts the package into an empty folder.
+            waiting: called once if there is another process to wait for.
 
         Raises:
             SetupError: no place for it, or what `fill` raises.
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{self.path}.lock"):
+            with locks.waiting(f"{self.path}.lock", waiting):
+                self._sweep()
                 if self.fault() is None:
                     return
-                self._sweep()
                 partial = Path(tempfile.mkdtemp(prefix=f"{self.path.name}.partial-", dir=self.path.parent))
                 try:
                     fill(partial)
-                    _write_manifest(partial)
+                    self._write_manifest(partial)
                     if self.exists:
                         self.path.rename(partial.with_name(partial.name + ".old"))
                     partial.chmod(0o755)  # a folder of temporary files is closed to other users; a cache need not be
@@ -86,15 +93,26 @@ class Folder:
                 finally:
                     self._sweep()
         except OSError as error:
-            raise SetupError(no_place(self.package, self.path.parent, error)) from error
+            raise SetupError(cannot_write(self.package, self.path.parent, error)) from error
+
+    def _write_manifest(self, folder: Path) -> None:
+        files = {name: _sha256(path) for name, path in _files(folder).items()}
+        with (folder / MANIFEST).open("w", encoding="utf-8") as file:
+            about = {"environment": self.environment, "versions": self.package.versions}
+            json.dump({**about, "files": files}, file, indent=0)
+            file.flush()
+            os.fsync(file.fileno())
 
     def _sweep(self) -> None:
         """Removes what a process that was killed has left."""
         for left in self.path.parent.glob(f"{self.path.name}.partial-*"):
-            shutil.rmtree(left, ignore_errors=True)
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
 
 
-def no_place(package: Package, parent: Path, error: OSError) -> str:
+def cannot_write(package: Package, parent: Path, error: OSError) -> str:
     """The sentence for a folder that cannot be written."""
     cause = "there is no room left" if error.errno == errno.ENOSPC else error.strerror or error
     return (
@@ -105,18 +123,14 @@ def no_place(package: Package, parent: Path, error: OSError) -> str:
 
 def _environment() -> str:
     """What compiled files belong to: "cp312-linux-x86_64-tf2.20.0"."""
-    system = sysconfig.get_platform().replace("_", "-")
-    return f"{sys.implementation.cache_tag.replace('cpython-', 'cp')}-{system}-tf{tensorflow_version()}"
+    tag = sys.implementation.cache_tag.replace("cpython-", "cp")
+    return f"{tag}-{sysconfig.get_platform()}-tf{tensorflow_version()}"
 
 
-def _write_manifest(folder: Path) -> None:
-    """Lists the files less what Python compiled, which it may compile again."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
-    files = {path.relative_to(folder).as_posix(): _sha256(path) for path in paths}
-    with (folder / MANIFEST).open("w", encoding="utf-8") as file:
-        json.dump({"files": files}, file, indent=0)
-        file.flush()
-        os.fsync(file.fileno())
+def _files(folder: Path) -> dict[str, Path]:
+    """The files in a folder by their names, less the manifest and what Python compiled, which it may compile again."""
+    paths = sorted(path for path in folder.rglob("*") if "__pycache__" not in path.parts and not path.is_dir())
+    return {path.relative_to(folder).as_posix(): path for path in paths if path.name != MANIFEST}
 
 
 def _sha256(path: Path) -> str:

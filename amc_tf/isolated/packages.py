@@ -22,6 +22,7 @@ class Package:
         module: what is imported of it.
         needs: modules without which `module` cannot be imported, beside those that TensorFlow brings.
         why: what it would do to an environment.
+        alias: what its folder is called; "" for its name.
         tf_keras: whether it runs on tf_keras, whose version is TensorFlow's. pip does not know that: where tf_keras was
             required, it would renew the user's TensorFlow to that of the newest.
         before: the Python version from which on there is no wheel of it; None for none.
@@ -33,12 +34,18 @@ class Package:
     name: str
     module: str
     why: str
+    alias: str = ""
     needs: tuple[str, ...] = ()
     tf_keras: bool = False
     before: tuple[int, int] | None = None
     sources: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
     use: str = ""
+
+    @property
+    def short(self) -> str:
+        """What its folder is called."""
+        return self.alias or self.name
 
     @property
     def requirements(self) -> tuple[Path, ...]:
@@ -106,6 +113,7 @@ PACKAGES = {
             "tensorflow-model-optimization",
             "tensorflow_model_optimization",
             why="it requires absl-py < 2, where TensorFlow brings a newer one",
+            alias="tfmot",
             needs=("tf_keras",),
             tf_keras=True,
             environment=(("TF_USE_LEGACY_KERAS", "1"),),

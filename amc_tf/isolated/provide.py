@@ -12,6 +12,7 @@ from amc_tf.errors import SetupError
 from amc_tf.isolated.folder import Folder
 from amc_tf.isolated.install import install
 from amc_tf.isolated.packages import PACKAGES, Package
+from amc_tf.processes import NEUTRAL_FOLDER
 
 
 def provide(name: str) -> Path | None:
@@ -61,7 +62,7 @@ def imports(package: Package, folder: Path | None) -> str | None:
         env={
             **os.environ, **dict(package.environment), "PYTHONPATH": os.pathsep.join(path), "CUDA_VISIBLE_DEVICES": "",
         },
-        cwd=os.sep,
+        cwd=NEUTRAL_FOLDER,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -77,10 +78,10 @@ def imports(package: Package, folder: Path | None) -> str | None:
 def _folder(package: Package, path: Path) -> Path:
     """The folder, whole; once whole it is not looked at again by this process."""
     folder = Folder(package)
-    if (fault := folder.fault()) is not None:
-        if folder.exists:
-            print(f"amc_tf: {path} {fault}; it is made again.", file=sys.stderr, flush=True)
+    if folder.fault() is not None:
         install(folder)
         if (fault := folder.fault()) is not None:
-            raise SetupError(f"{path} {fault} right after it was installed: run `amc-tf setup --check`.")
+            raise SetupError(
+                f"{path} is not as it was installed, a moment ago ({fault}): does another program write there?"
+            )
     return path

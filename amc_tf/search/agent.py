@@ -19,7 +19,7 @@ import numpy as np
 
 from amc_tf.errors import AgentError
 from amc_tf.isolated.provide import provide
-from amc_tf.processes import OWN_GROUP, command, skip_noise
+from amc_tf.processes import NEUTRAL_FOLDER, OWN_GROUP, command, skip_noise
 
 _PACKAGE_PARENT = str(Path(__file__).resolve().parents[2])
 _PROGRAM = Path(__file__).with_name("agent_process.py")
@@ -205,11 +205,10 @@ class DdpgAgent:
         self._process.wait()
         size = self._stderr.seek(0, os.SEEK_END)
         self._stderr.seek(max(0, size - 4000))
-        tail = self._stderr.read().decode(errors="replace").strip()
+        lines = [line.strip() for line in self._stderr.read().decode(errors="replace").splitlines() if line.strip()]
         self.close()
-        return AgentError(
-            f"The agent's process {what}: build a new agent and load what was saved; its last words: {tail or 'none'}"
-        )
+        said = lines[-1] if lines else "it said nothing"
+        return AgentError(f"The agent's process {what} ({said}): build a new agent and load what was saved.")
 
 
 def _whole(name: str, value: int, least: int) -> int:
@@ -245,7 +244,7 @@ def _start(settings: dict[str, Any], stderr: IO[bytes]) -> subprocess.Popen:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
-            cwd=os.sep,
+            cwd=NEUTRAL_FOLDER,
             env=environment,
             **OWN_GROUP,  # Ctrl-C at the terminal is for the caller, who may still want to save
         )

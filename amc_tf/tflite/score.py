@@ -1,7 +1,8 @@
 """Runs .tflite files over many examples in worker processes that hold the runtime and nothing of TensorFlow.
 
 The examples lie once in a file that all workers map; so does every .tflite. Whatever way this process ends, its workers
-see the end of their input and end too, and nothing stays on the disk (scratch.py).
+see the end of their input and end too, and nothing stays on the disk (scratch.py). Where it was forked, they see that
+when the last fork ends.
 """
 
 import math

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from amc_tf.errors import AmcError, ConversionError
-from amc_tf.processes import OWN_GROUP, command, skip_noise
+from amc_tf.processes import NEUTRAL_FOLDER, OWN_GROUP, command, skip_noise
 from amc_tf.tflite import scratch
 
 _PROGRAM = Path(__file__).with_name("score_process.py")
@@ -230,7 +230,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self._words,
             env={**_HUGE_PAGES, **os.environ, "OMP_NUM_THREADS": "1"},
-            cwd=_PROGRAM.anchor,  # the caller may want to remove its own
+            cwd=NEUTRAL_FOLDER,
             **OWN_GROUP,
         )
 

@@ -46,7 +46,7 @@ def test_check_repairs(package) -> None:
     module = Folder(package).path / "amc_toy.py"
     module.write_text("raise ImportError\n")
     done = setup("--check")
-    assert done.exit_code == 0 and "repaired (it held another amc_toy.py than was installed)" in done.stdout
+    assert done.exit_code == 0 and "repaired (amc_toy.py is not the file that was installed)" in done.stdout
     assert module.read_text() == toy.BODY
 
 
@@ -66,7 +66,7 @@ def test_what_is_whole_and_yet_cannot_be_imported_is_said(tmp_path, package) -> 
 def test_a_failure_is_one_sentence_and_an_exit_code(package, monkeypatch) -> None:
     monkeypatch.setenv("AMC_TF_OFFLINE", "1")
     done = setup()
-    assert done.exit_code == 1 and done.stderr.startswith("amc-tf setup: amc-toy is not installed")
+    assert done.exit_code == 1 and done.stderr.startswith("amc-tf setup: amc-toy has to be installed into")
     assert len(done.stderr.splitlines()) == 1
 
 

@@ -1,5 +1,6 @@
 """Folders of isolated packages: made once, whole or not at all, by the user's own pip; told in one sentence else."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -79,26 +80,75 @@ def _lose(path: Path) -> None:
     (path / "amc_toy.py").unlink()
 
 
+def _plant(path: Path) -> None:
+    (path / "json.py").write_text("raise SystemExit('planted')\n")
+
+
+def _plant_compiled(path: Path) -> None:
+    (path / "json.pyc").write_bytes(b"of no source")
+
+
+def _list(path: Path, files: object) -> None:
+    (path / MANIFEST).write_text(json.dumps({"files": files}))
+
+
 def _tear(path: Path) -> None:
     (path / MANIFEST).write_bytes((path / MANIFEST).read_bytes()[:20])
 
 
-def _foreign(path: Path) -> None:
-    (path / MANIFEST).write_text("[]")
+def _replace_by_a_file(path: Path) -> None:
+    shutil.rmtree(path)
+    path.write_text("no folder\n")
+
+
+def _replace_by_a_link(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to(path.with_name("elsewhere"))
+    _change(path)
 
 
 @pytest.mark.parametrize(
     ("damage", "said"),
-    [(_change, "another amc_toy.py"), (_lose, "lacks amc_toy.py"), (_tear, "cannot be read"), (_foreign, "cannot be")],
+    [
+        (_change, "amc_toy.py is not the file that was installed"),
+        (_lose, "amc_toy.py is missing"),
+        (_plant, "json.py was not installed with it"),
+        (_plant_compiled, "json.pyc was not installed with it"),
+        (_tear, "cannot be read and compared"),
+        (lambda path: (path / MANIFEST).write_text("[]"), "cannot be read and compared"),
+        (lambda path: (path / MANIFEST).unlink(), "cannot be read and compared"),
+        (lambda path: _list(path, {}), "its list of files is empty"),
+        (lambda path: _list(path, {"/dev/zero": "", "../lock": ""}), "../lock is missing"),
+        (lambda path: _list(path, ["amc_toy.py"]), "cannot be read and compared"),
+        (_replace_by_a_file, "cannot be read and compared"),
+        (_replace_by_a_link, "amc_toy.py is not the file that was installed"),
+    ],
 )
 def test_a_damaged_folder_is_made_again(package, home, capfd, damage, said: str) -> None:
     path = provided(package)
     damage(path)
     capfd.readouterr()
     assert provided(package) == path
-    first, second = capfd.readouterr().err.splitlines()
-    assert said in first and "made again" in first and "installing" in second
-    assert value(path) == "42" and leftovers(home) == []
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "installing amc-toy" in line and "(it is damaged: " in line and said in line
+    assert value(path) == "42" and [name for name in leftovers(home) if name != "elsewhere"] == []
+
+
+def test_a_damaged_folder_without_network_is_one_sentence(package, home, capfd, monkeypatch) -> None:
+    _lose(provided(package))
+    capfd.readouterr()
+    monkeypatch.setenv("AMC_TF_OFFLINE", "1")
+    with pytest.raises(SetupError, match="damaged: amc_toy.py is missing.* AMC_TF_OFFLINE is set: unset it, or run"):
+        provided(package)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_link_to_a_whole_folder_is_as_good(package, home, capfd) -> None:
+    path = provided(package)
+    path.rename(home / "other disk")
+    path.symlink_to(home / "other disk")
+    capfd.readouterr()
+    assert provided(package) == path and capfd.readouterr().err == ""
 
 
 def test_files_that_python_compiles_are_no_damage(package) -> None:
@@ -127,16 +177,21 @@ def test_offline_is_one_sentence_and_leaves_nothing(package, home, monkeypatch) 
     path = Folder(package).path
     said = str(caught.value)
     assert "amc-tf setup amc-toy" in said and path.name in said and str(path.parent) in said and "2.20.0" in said
+    assert "AMC_TF_OFFLINE is set" in said and "wheelhouse" not in said
     assert len(said.splitlines()) == 1 and not (home / "cache").exists()
 
 
-def test_no_network_is_one_sentence_and_leaves_nothing(package, home, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("retries", "said"),
+    [("0", "no package index that could be reached has amc-toy==1.0"), ("1", "the package index could not be reached")],
+)
+def test_no_network_is_one_sentence_and_leaves_nothing(package, home, monkeypatch, retries: str, said: str) -> None:
     monkeypatch.delenv("PIP_NO_INDEX")
     monkeypatch.delenv("PIP_FIND_LINKS")
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # where nobody listens
-    monkeypatch.setenv("PIP_RETRIES", "0")
-    with pytest.raises(SetupError, match="amc-toy could not be installed .pip: .*amc-tf setup amc-toy") as caught:
+    monkeypatch.setenv("PIP_RETRIES", retries)  # of which pip says nothing if there is none
+    with pytest.raises(SetupError, match=f"could not be installed .*{said}.*run `amc-tf setup amc-toy`") as caught:
         provided(package)
     assert len(str(caught.value).splitlines()) == 1 and leftovers(home) == []
     assert not Folder(package).exists
@@ -166,6 +221,18 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(home, monkeypatch) -> No
         subprocess.run(["umount", str(disk)], check=True)
 
 
+def test_a_full_folder_of_temporary_files_does_not_matter(package, home, monkeypatch) -> None:
+    """pip unpacks beside the folder, where there is room or which is to blame."""
+    monkeypatch.setenv("TMPDIR", os.devnull)
+    assert value(provided(package)) == "42"
+
+
+def test_a_cache_that_no_path_can_name_is_one_sentence(package, home, monkeypatch) -> None:
+    monkeypatch.setenv("AMC_TF_CACHE", str(home / f"one{os.pathsep}two"))
+    with pytest.raises(SetupError, match=f"one{os.pathsep}two' holds '{os.pathsep}'.*AMC_TF_CACHE"):
+        provided(package)
+
+
 def test_a_cache_that_cannot_be_written_is_one_sentence(package, home, monkeypatch) -> None:
     (home / "file").write_text("")
     monkeypatch.setenv("AMC_TF_CACHE", str(home / "file" / "cache"))
@@ -182,7 +249,8 @@ def test_a_folder_that_came_by_copying_is_whole(package, home, monkeypatch) -> N
 
 
 SCRIPT = """
-import sys
+import signal, sys
+signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # as amc-tf has it
 from pathlib import Path
 from amc_tf.isolated import folder, provide
 from tests.isolated import toy
@@ -200,37 +268,64 @@ def started(package: toy.Toy) -> subprocess.Popen:
     )  # fmt: skip
 
 
-def test_two_processes_at_once_make_it_once(package, home) -> None:
+SLOW = """
+import os, pathlib, time
+pathlib.Path(os.environ["AMC_TOY_MARK"]).touch()
+time.sleep(float(os.environ["AMC_TOY_SECONDS"]))
+"""
+
+
+@pytest.fixture
+def slow(home: Path, monkeypatch) -> toy.Toy:
+    """Built from source, which touches the file `home / "mark"` and then takes a minute."""
+    _wheels(SETUPTOOLS, home / "wheelhouse", monkeypatch)
+    monkeypatch.setenv("AMC_TOY_MARK", str(home / "mark"))
+    monkeypatch.setenv("AMC_TOY_SECONDS", "60")
+    return toy.source(home / "wheelhouse", SLOW)
+
+
+def until_marked(home: Path, process: subprocess.Popen) -> None:
+    """Waits until the source is being built."""
+    deadline = time.monotonic() + 60
+    while not (home / "mark").exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    assert (home / "mark").exists(), process.communicate()
+
+
+def test_two_processes_at_once_make_it_once(slow, home, monkeypatch) -> None:
+    package = slow
+    monkeypatch.setenv("AMC_TOY_SECONDS", "3")  # in which the other one comes to the lock
     both = [started(package), started(package)]
     ends = [process.communicate(timeout=60) for process in both]
     assert [process.returncode for process in both] == [0, 0], ends
     assert {out.strip() for out, _ in ends} == {str(Folder(package).path)}
     assert sum(err.count("installing") for _, err in ends) == 1
+    assert sum(err.count("waiting for another process, which installs amc-toy") for _, err in ends) == 1
     assert value(Folder(package).path) == "42" and leftovers(home) == []
 
 
-def test_a_kill_in_the_middle_spoils_nothing(home, monkeypatch) -> None:
-    stuck = "import os, pathlib, time\nmark = pathlib.Path(os.environ['AMC_TOY_MARK'])\n"
-    stuck += "if not mark.exists():\n    mark.touch()\n    time.sleep(60)\n"
-    package = toy.source(home / "wheelhouse", stuck)
-    _wheels(SETUPTOOLS, home / "wheelhouse", monkeypatch)
-    mark = home / "mark"
-    monkeypatch.setenv("AMC_TOY_MARK", str(mark))
-    first = started(package)
-    deadline = time.monotonic() + 60
-    while not mark.exists() and time.monotonic() < deadline and first.poll() is None:
-        time.sleep(0.05)
-    assert mark.exists(), first.communicate()
+def test_a_kill_in_the_middle_spoils_nothing(slow, home, monkeypatch) -> None:
+    first = started(slow)
+    until_marked(home, first)
     family = psutil.Process(first.pid).children(recursive=True)
     first.kill()
     first.communicate()
-    assert not Folder(package).exists and leftovers(home) != []
+    assert not Folder(slow).exists and leftovers(home) != []
+    monkeypatch.setenv("AMC_TOY_SECONDS", "0")
     try:
-        assert value(provided(package)) == "42"
+        assert value(provided(slow)) == "42"
         assert leftovers(home) == []
     finally:
         for process in family:
             process.kill()
+
+
+def test_what_a_kill_left_beside_a_whole_folder_is_swept_with_the_next_one(package, home) -> None:
+    path = provided(package)
+    (path.parent / f"{path.name}.partial-abc").mkdir()
+    _lose(path)
+    provided(package)
+    assert leftovers(home) == []
 
 
 def _wheels(package, wheelhouse: Path, monkeypatch) -> None:
@@ -273,6 +368,7 @@ def test_only_places_and_wishes_of_pips_settings_are_overruled(package, home, mo
         find-links = {home / "wheelhouse"}
         constraint = {home / "constraints.txt"}
         require-virtualenv = true
+        quiet = 2
         only-binary = :none:
         no-binary = amc-toy
         [install]
@@ -284,6 +380,27 @@ def test_only_places_and_wishes_of_pips_settings_are_overruled(package, home, mo
     monkeypatch.setenv("PIP_CONFIG_FILE", str(home / "pip.conf"))
     assert value(provided(package)) == "42"
     assert not (home / "prefix").exists()
+
+
+def test_a_wheelhouse_is_named_from_where_the_user_is(package, home, monkeypatch) -> None:
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("PIP_FIND_LINKS", "wheelhouse")
+    assert value(provided(package)) == "42"
+
+
+def test_a_quiet_pip_still_says_where_packages_come_from(package, home, monkeypatch) -> None:
+    monkeypatch.setenv("PIP_QUIET", "3")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(home))  # where there are none
+    with pytest.raises(SetupError, match="no package index that could be reached has amc-toy"):
+        provided(package)
+
+
+def test_settings_that_cannot_be_read_are_one_sentence(package, home, monkeypatch) -> None:
+    (home / "pip.conf").write_text("no section\n")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(home / "pip.conf"))
+    with pytest.raises(SetupError, match="the settings of pip cannot be read .*pip.conf") as caught:
+        provided(package)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 @pytest.fixture
@@ -338,14 +455,19 @@ def test_the_manifest_lists_what_pip_has_installed(package) -> None:
     assert {"amc_toy.py", "amc_toy-1.0.dist-info/METADATA"} <= set(files)
 
 
-def test_a_stopped_installation_leaves_nothing(home, monkeypatch) -> None:
-    package = toy.source(home / "wheelhouse", "import time; time.sleep(60)")
-    _wheels(SETUPTOOLS, home / "wheelhouse", monkeypatch)
-    process = started(package)
-    deadline = time.monotonic() + 60
-    while not leftovers(home) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(1)
-    process.send_signal(signal.SIGINT)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_installation_leaves_nothing(slow, home, monkeypatch, number: int) -> None:
+    """Neither in the cache nor among the temporary files."""
+    temporary = home / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    process = started(slow)
+    until_marked(home, process)
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(number)
     process.communicate(timeout=30)
-    assert process.returncode != 0 and leftovers(home) == [] and not Folder(package).exists
+    for each in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            each.kill()
+    assert process.returncode != 0 and leftovers(home) == [] and not Folder(slow).exists
+    assert list(temporary.iterdir()) == []
