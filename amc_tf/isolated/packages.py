@@ -21,7 +21,6 @@ class Package:
         name: on PyPI; the list is NAME.txt.
         module: what is imported of it.
         needs: modules without which `module` cannot be imported, beside those that TensorFlow brings.
-        why: what it would do to an environment.
         alias: what its folder is called; "" for its name.
         tf_keras: whether it runs on tf_keras, whose version is TensorFlow's. pip does not know that: where tf_keras was
             required, it would renew the user's TensorFlow to that of the newest.
@@ -33,7 +32,6 @@ class Package:
 
     name: str
     module: str
-    why: str
     alias: str = ""
     needs: tuple[str, ...] = ()
     tf_keras: bool = False
@@ -98,7 +96,7 @@ PACKAGES = {
         Package(
             "tf-agents",
             "tf_agents.agents.ddpg.ddpg_agent",
-            why="it pins typing-extensions 4.5 and pygame 2.1.3, and knows neither Keras 3 nor Python 3.12",
+            # It pins typing-extensions 4.5 and pygame 2.1.3, and knows neither Keras 3 nor Python 3.12.
             # gym is imported by TF-Agents' environments and never used here; it is published as source alone.
             needs=(
                 "tensorflow_probability", "gin", "gym", "gym_notices", "cloudpickle", "tree", "attr", "decorator",
@@ -112,7 +110,7 @@ PACKAGES = {
         Package(
             "tensorflow-model-optimization",
             "tensorflow_model_optimization",
-            why="it requires absl-py < 2, where TensorFlow brings a newer one",
+            # It requires absl-py < 2, where TensorFlow brings a newer one.
             alias="tfmot",
             needs=("tf_keras",),
             tf_keras=True,
@@ -121,11 +119,10 @@ PACKAGES = {
         Package(
             "tflite-runtime",
             "tflite_runtime.interpreter",
-            why="it is compiled against NumPy 1",
             before=(3, 12),
-            # With NumPy 2 it can be imported, and loading a model ends in a SystemError.
+            # Compiled against NumPy 1: with NumPy 2 it can be imported, and loading a model ends in a SystemError.
             use="import numpy\nif numpy.__version__[:2] != '1.': raise ImportError('NumPy ' + numpy.__version__)",
         ),
     )
 }
-SETUPTOOLS = Package("setuptools", "setuptools", why="it builds what is published as source alone")
+SETUPTOOLS = Package("setuptools", "setuptools")  # builds what is published as source alone

@@ -255,7 +255,7 @@ from pathlib import Path
 from amc_tf.isolated import folder, provide
 from tests.isolated import toy
 folder.tensorflow_version = lambda: "2.20.0"
-package = toy.Toy("amc-toy", "amc_toy", why="", sources=tuple(sys.argv[2:]), folder=Path(sys.argv[1]))
+package = toy.Toy("amc-toy", "amc_toy", sources=tuple(sys.argv[2:]), folder=Path(sys.argv[1]))
 print(provide._folder(package, folder.Folder(package).path))
 """
 

@@ -9,7 +9,7 @@ import pytest
 from amc_tf.isolated import provide
 from amc_tf.isolated.packages import Package
 
-FOUND = Package("amc-toy", "amc_toy", why="it is a toy", needs=("amc_toy_needs",))
+FOUND = Package("amc-toy", "amc_toy", needs=("amc_toy_needs",))
 
 
 @pytest.fixture

@@ -61,4 +61,4 @@ def source(wheelhouse: Path, setup: str) -> Toy:
 def listed(path: Path, sources: tuple[str, ...] = ()) -> Toy:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     (path.parent / "amc-toy.txt").write_text(f"amc-toy==1.0 --hash=sha256:{digest}\n")
-    return Toy("amc-toy", "amc_toy", why="it is a toy", sources=sources, folder=path.parent)
+    return Toy("amc-toy", "amc_toy", sources=sources, folder=path.parent)
