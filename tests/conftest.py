@@ -43,6 +43,20 @@ def agent_at_once() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder of the test's own, but for the isolated packages, which take seconds to install."""
+    from amc_tf import cache
+
+    installed = cache.folder() / "packages"
+    installed.mkdir(parents=True, exist_ok=True)
+    own = tmp_path / "cache"
+    own.mkdir()
+    (own / "packages").symlink_to(installed)
+    monkeypatch.setenv("AMC_TF_CACHE", str(own))
+    return own
+
+
 @pytest.fixture(scope="session")
 def amc_data_dir() -> Path:
     """The folder of trained networks and data that AMC_DATA_DIR names; the test is skipped where it is unset."""

@@ -26,6 +26,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from amc_tf import cache
 from amc_tf.devices import binary
 from tests.standin_phone import shell, sync
 from tests.standin_phone.door import Door
@@ -347,10 +348,13 @@ class _Storage:
 def main() -> int:
     """Runs a command in whose eyes a phone is connected and its benchmark program was fetched: `python -m ... CMD`."""
     with tempfile.TemporaryDirectory() as folder, StandIn(Path(folder)) as phone:
-        cache = Path(folder) / "cache"
-        (cache / "amc_tf").mkdir(parents=True)
-        shutil.copy(phone.binary, cache / "amc_tf" / f"benchmark_model-{binary.VERSION}-arm64-v8a")
-        env = {**phone.env, "XDG_CACHE_HOME": str(cache), "ANDROID_SERIAL": phone.serial}
+        own = Path(folder) / "cache"
+        own.mkdir()
+        shutil.copy(phone.binary, own / f"benchmark_model-{binary.VERSION}-arm64-v8a")
+        installed = cache.folder() / "packages"  # seconds to install again
+        installed.mkdir(parents=True, exist_ok=True)
+        (own / "packages").symlink_to(installed)
+        env = {**phone.env, "AMC_TF_CACHE": str(own), "ANDROID_SERIAL": phone.serial}
         return subprocess.run(sys.argv[1:], env=env).returncode
 
 

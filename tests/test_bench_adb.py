@@ -275,7 +275,7 @@ def test_the_doctor_without_a_phone(tmp_path) -> None:
 
 
 def test_the_doctor_without_the_program(phone, tmp_path) -> None:
-    env = phone.env | {"XDG_CACHE_HOME": str(tmp_path), "https_proxy": "http://127.0.0.1:9"}  # where nobody listens
+    env = phone.env | {"AMC_TF_CACHE": str(tmp_path), "https_proxy": "http://127.0.0.1:9"}  # where nobody listens
     done = call("amc-tf", "doctor", "--adb", CLIENTS[-1], "--serial", phone.serial, env=env)
     assert done.exit_code == 3
     assert "NO  benchmark_model: benchmark_model cannot be fetched" in done.stdout

@@ -145,8 +145,7 @@ class Bytes:
         return [self.benchmark(path, min_runs=min_runs, min_seconds=min_seconds) for path in paths]
 
 
-def test_latency_is_that_of_the_format_that_ships(network, tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def test_latency_is_that_of_the_format_that_ships(network, tmp_path, own_cache):
     device = Bytes()
     made = run(network, tmp_path / "run", target="latency", quantize="int8", device=device, budget=0.8)
     assert made.latency["format"] == "int8" and made.tflite.name == "model_int8.tflite"

@@ -53,9 +53,8 @@ class Computed:
 
 
 @pytest.fixture(autouse=True)
-def apart(monkeypatch, tmp_path):
+def apart(monkeypatch, own_cache):
     """Tables in a folder of the test, and no wait for TensorFlow Agents."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for name in ("_BRIEF", "_THOROUGH"):
         monkeypatch.setattr(stopwatch, name, {"min_runs": 10, "min_seconds": 0.02})
     monkeypatch.setattr(host, "_WARMUP_SECONDS", 0.01)
@@ -170,7 +169,7 @@ def test_a_phone_that_is_gone_at_the_end_costs_nothing_but_another_call(model, t
     assert len(result.trials) == 14 and result.tflite.exists()
 
 
-def test_a_search_that_goes_on_ends_as_one_that_was_not_stopped(model, tmp_path):
+def test_a_search_that_goes_on_ends_as_one_that_was_not_stopped(model, tmp_path, own_cache):
     whole = run(model, tmp_path / "whole", Computed(share=1.2))
     other = Computed(share=1.2, unit=130.0)  # a day on which all takes longer: prices are those of the first day
 
@@ -180,7 +179,7 @@ def test_a_search_that_goes_on_ends_as_one_that_was_not_stopped(model, tmp_path)
 
     run(model, tmp_path / "parts", Computed(share=1.2), callbacks=small.hook(stop))
     (tmp_path / "parts/agent.npz").unlink()  # every lesson is replayed, within the limits of its day
-    shutil.rmtree(tmp_path / "cache")
+    shutil.rmtree(own_cache / "latency")
     rest = run(model, tmp_path / "parts", other)
     assert [t.widths for t in rest.trials] == [t.widths for t in whole.trials]
     assert [t.outcome.cost for t in rest.trials] == pytest.approx([t.outcome.cost for t in whole.trials])
@@ -287,14 +286,12 @@ def test_on_this_computer(model, tmp_path):
     assert result.latency["device"]["runtime"].startswith("ai-edge-litert")
 
 
-def test_on_the_phone_on_the_cable_and_nothing_is_left_behind(tmp_path, monkeypatch):
+def test_on_the_phone_on_the_cable_and_nothing_is_left_behind(tmp_path, monkeypatch, own_cache):
     """The real adb, the stand-in phone, the program where the user was told to put it."""
     with StandIn(tmp_path / "phone") as phone:
         for name, value in phone.env.items():
             monkeypatch.setenv(name, value)
-        cache = tmp_path / "cache/amc_tf"
-        cache.mkdir(parents=True)
-        shutil.copy(phone.binary, cache / "benchmark_model-2.2.0-arm64-v8a")
+        shutil.copy(phone.binary, own_cache / "benchmark_model-2.2.0-arm64-v8a")
         subprocess.run([find_adb(), "connect", phone.serial], check=True, capture_output=True, timeout=60)
         phone.faults.vanish = lost = Next(Vanish(seconds=0.1, away=0.3), when="@@ran", after=20)
         model = small.network(keras, width=128)

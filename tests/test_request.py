@@ -44,6 +44,8 @@ def test_functions_that_hold_or_do_something_else_have_other_names():
 
 
 def test_scalars_without_tensorboard_are_refused_before_the_search(monkeypatch) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == "tensorboard"]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(ValueError, match="TensorBoard is not installed.*pip install tensorboard"):
         TensorBoard("scalars")

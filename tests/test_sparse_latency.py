@@ -49,8 +49,7 @@ class Phone(Computed):
 
 
 @pytest.fixture(autouse=True)
-def apart(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def apart(monkeypatch, own_cache):
     monkeypatch.setitem(stopwatch._BRIEF, "min_seconds", 0.02)
     monkeypatch.setattr(sys.modules["amc_tf.compress"], "DdpgAgent", AgentAtOnce)
 

@@ -168,5 +168,8 @@ def test_a_record_that_cannot_be_read_is_no_reason_to_trust(server, tmp_path) ->
 
 
 def test_the_cache_is_this_users(tmp_path, monkeypatch, server) -> None:
+    monkeypatch.delenv("AMC_TF_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert tmp_path / "amc_tf" in binary.find("arm64-v8a", address=server.address).path.parents
+    monkeypatch.setenv("AMC_TF_CACHE", str(tmp_path / "named"))
+    assert binary.find("arm64-v8a", address=server.address).path.parent == tmp_path / "named"
