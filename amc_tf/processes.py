@@ -15,6 +15,7 @@ from typing import IO, Any
 import psutil
 
 _LOOK_SECONDS = 2.0
+_LAST_BYTES = 4000  # of a process's stderr, which its last line is looked for in
 
 # Keyword arguments of subprocess.Popen and run. Windows ignores start_new_session, all others refuse creationflags.
 OWN_GROUP: dict[str, Any] = (
@@ -52,6 +53,22 @@ def skip_noise(pipe: IO[bytes]) -> None:
     for line in iter(pipe.readline, b""):
         if line == READY:
             return
+
+
+def last_words(words: IO[bytes]) -> str:
+    """The last line that a process has left in the file of its stderr; it has ended, since it wrote where a seek moves.
+
+    Lines that the runtime begins with INFO: say nothing of an end.
+    """
+    size = words.seek(0, os.SEEK_END)
+    words.seek(max(0, size - _LAST_BYTES))
+    return last_line(words.read().decode(errors="replace")).rstrip(".") or "it said nothing"
+
+
+def last_line(text: str) -> str:
+    """The last line that says something, less those of INFO:; "" if there is none."""
+    lines = (line.strip() for line in reversed(text.splitlines()))
+    return next((line for line in lines if line and not line.startswith("INFO:")), "")
 
 
 def end_with(parent: int) -> None:

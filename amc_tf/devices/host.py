@@ -20,7 +20,7 @@ from amc_tf.devices.timing import Operator, Timing
 from amc_tf.errors import DeviceError, SetupError
 from amc_tf.isolated.provide import provide
 from amc_tf.isolated.provide import version as isolated_version
-from amc_tf.processes import NEUTRAL_FOLDER, OWN_GROUP, command, skip_noise
+from amc_tf.processes import NEUTRAL_FOLDER, OWN_GROUP, command, last_words, skip_noise
 
 RUNTIMES = {"litert": "ai-edge-litert", "tflite": "tflite-runtime"}
 DELEGATES = ("xnnpack", "none")
@@ -193,14 +193,10 @@ class _Process:
             ) from None
         if not line:
             raise DeviceError(
-                f"The process that measured {name} died with exit status {self._process.wait()} ({self._last_words()})."
+                f"The process that measured {name} died with exit status {self._process.wait()} "
+                f"({last_words(self._words)})."
             )
         return json.loads(line)
-
-    def _last_words(self) -> str:
-        self._words.seek(0)
-        lines = [line.strip() for line in self._words.read().decode(errors="replace").splitlines() if line.strip()]
-        return lines[-1] if lines else "it said nothing"
 
 
 def _found(runtime: str) -> tuple[str | None, str]:

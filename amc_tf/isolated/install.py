@@ -13,7 +13,7 @@ from pathlib import Path
 from amc_tf.errors import SetupError
 from amc_tf.isolated.folder import Folder, cannot_write
 from amc_tf.isolated.packages import SETUPTOOLS, Package, tensorflow_version
-from amc_tf.processes import NEUTRAL_FOLDER
+from amc_tf.processes import NEUTRAL_FOLDER, last_line
 
 OFFLINE = "AMC_TF_OFFLINE"
 
@@ -136,7 +136,7 @@ def _explained(said: str, status: int, folder: Folder) -> str:
             f"sha256): have your package index or wheelhouse mended, or use another one."
         )
     errors = [line.strip().removeprefix("ERROR:").strip() for line in said.splitlines() if line.startswith("ERROR:")]
-    cause = f"pip: {(errors or [_last_line(said) or f'exit status {status}'])[0][:300].rstrip('.')}"
+    cause = f"pip: {(errors or [last_line(said) or f'exit status {status}'])[0][:300].rstrip('.')}"
     if re.search(_NO_NETWORK, said):
         cause = "the package index could not be reached"
     elif none := re.search(r"satisfies the requirement (\S+) \(from versions: none\)", said):
@@ -145,10 +145,6 @@ def _explained(said: str, status: int, folder: Folder) -> str:
         f"{package.name} could not be installed ({cause}): {_how_to_copy(folder)}; or name a wheelhouse to pip by "
         f"PIP_NO_INDEX and PIP_FIND_LINKS."
     )
-
-
-def _last_line(text: str) -> str:
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
 
 
 def _how_to_copy(folder: Folder) -> str:

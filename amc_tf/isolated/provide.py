@@ -12,7 +12,7 @@ from amc_tf.errors import SetupError
 from amc_tf.isolated.folder import Folder
 from amc_tf.isolated.install import install
 from amc_tf.isolated.packages import PACKAGES, Package
-from amc_tf.processes import NEUTRAL_FOLDER
+from amc_tf.processes import NEUTRAL_FOLDER, last_line
 
 
 def provide(name: str) -> Path | None:
@@ -69,9 +69,7 @@ def imports(package: Package, folder: Path | None) -> str | None:
         text=True,
         errors="replace",
     )  # fmt: skip
-    if done.returncode == 0:
-        return None
-    return next((line.strip() for line in reversed(done.stderr.splitlines()) if line.strip()), "it said nothing")
+    return None if done.returncode == 0 else last_line(done.stderr) or "it said nothing"
 
 
 @functools.cache

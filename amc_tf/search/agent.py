@@ -19,7 +19,7 @@ import numpy as np
 
 from amc_tf.errors import AgentError
 from amc_tf.isolated.provide import provide
-from amc_tf.processes import NEUTRAL_FOLDER, OWN_GROUP, command, skip_noise
+from amc_tf.processes import NEUTRAL_FOLDER, OWN_GROUP, command, last_words, skip_noise
 
 _PACKAGE_PARENT = str(Path(__file__).resolve().parents[2])
 _PROGRAM = Path(__file__).with_name("agent_process.py")
@@ -203,11 +203,8 @@ class DdpgAgent:
         """Closes the agent; returns the error that tells the process's last words."""
         self._process.kill()  # which no longer writes where this reads
         self._process.wait()
-        size = self._stderr.seek(0, os.SEEK_END)
-        self._stderr.seek(max(0, size - 4000))
-        lines = [line.strip() for line in self._stderr.read().decode(errors="replace").splitlines() if line.strip()]
+        said = last_words(self._stderr)
         self.close()
-        said = lines[-1] if lines else "it said nothing"
         return AgentError(f"The agent's process {what} ({said}): build a new agent and load what was saved.")
 
 

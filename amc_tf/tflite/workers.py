@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from amc_tf.errors import AmcError, ConversionError
-from amc_tf.processes import NEUTRAL_FOLDER, OWN_GROUP, command, skip_noise
+from amc_tf.processes import NEUTRAL_FOLDER, OWN_GROUP, command, last_words, skip_noise
 from amc_tf.tflite import scratch
 
 _PROGRAM = Path(__file__).with_name("score_process.py")
@@ -299,16 +299,8 @@ class Worker:
         except subprocess.TimeoutExpired:
             self.kill()
             self.process.wait()
-            return _Died(f"closed its output and was killed ({self._last_words()})")
+            return _Died(f"closed its output and was killed ({last_words(self._words)})")
         if self._late:
-            return _Died(f"did not answer within {self._timeout:g} s and was killed ({self._last_words()})")
+            return _Died(f"did not answer within {self._timeout:g} s and was killed ({last_words(self._words)})")
         how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with exit status {status}"
-        return _Died(f"{how} ({self._last_words()})")
-
-    def _last_words(self) -> str:
-        """Of a process that has ended: it wrote at the offset that a seek here moves."""
-        size = self._words.seek(0, os.SEEK_END)
-        self._words.seek(max(0, size - 4000))
-        lines = [line.strip() for line in self._words.read().decode(errors="replace").splitlines()]
-        said = [line for line in lines if line and not line.startswith("INFO:")]
-        return said[-1].rstrip(".") if said else "it said nothing"
+        return _Died(f"{how} ({last_words(self._words)})")
