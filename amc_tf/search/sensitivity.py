@@ -73,8 +73,10 @@ class Sensitivity:
                 f"The sensitivity table has no point of unit {unit.name!r}, but of {sorted(self.accuracy)}: measure "
                 "the rest, or give the table of this network."
             )
+        from scipy.optimize import isotonic_regression  # takes a third of a second to import
+
         widths = [*points, unit.size]
-        values = [*(min(value, self.base) for value in _rising(list(points.values()))), self.base]
+        values = np.append(np.minimum(isotonic_regression([*points.values()]).x, self.base), self.base)
         slope = (values[1] - values[0]) / (widths[1] - widths[0])
         expected = np.interp(unit.widths, widths, values)
         expected += slope * np.minimum(np.array(unit.widths) - widths[0], 0)
@@ -195,17 +197,6 @@ def tabled(
             table.setdefault(units[i].name, {})[trial.widths[i]] = trial.outcome.accuracy
     missing = any(len(unit.widths) > 1 and unit.name not in table for unit in units)
     return None if base is None or missing else Sensitivity(base, table, made_with or {})
-
-
-def _rising(values: list[float]) -> list[float]:
-    """The non-decreasing sequence nearest to the values in least squares: neighbours that fall are averaged."""
-    blocks: list[tuple[float, int]] = []  # (mean, how many)
-    for value in values:
-        blocks.append((value, 1))
-        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
-            (mean, count), (last, more) = blocks[-2:]
-            blocks[-2:] = [((mean * count + last * more) / (count + more), count + more)]
-    return [mean for mean, count in blocks for _ in range(count)]
 
 
 def _width(name: str, width: int) -> int:
