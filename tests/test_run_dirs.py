@@ -165,8 +165,8 @@ def test_a_network_of_equal_weights_and_another_activation_is_another_network(tm
     """Seen: the second resumed the search of the first, and shipped its plan with the first's accuracy."""
     keras = keras_module
     image = keras.Input((small.SIDE, small.SIDE, 3))
-    x = keras.layers.Conv2D(8, 3, activation="relu", name="one")(image)
-    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(8, 3, name="two")(x))
+    x = keras.layers.Conv2D(16, 3, activation="relu", name="one")(image)
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(16, 3, name="two")(x))
     first = keras.Model(image, keras.layers.Dense(4, activation="softmax", name="head")(x), name="n")
     data = small.labelled(first, 256, seed=3)
     other = keras.models.clone_model(first, clone_function=tanh_of)
