@@ -16,7 +16,8 @@ from amc_tf.search.outcome import Outcome, Trial
 
 def trial(number, accuracy=0.5):
     if accuracy is None:
-        return Trial(number, "failed", "agent", (8,), {"a": 0.5}, "d", None, None, 1.0, "BadPredictions: NaN.")
+        why = ("BadPredictions: NaN.", "candidate")
+        return Trial(number, "failed", "agent", (8,), {"a": 0.5}, "d", None, None, 1.0, *why)
     return Trial(number, "complete", "agent", (8,), {"a": 0.5}, "d", Outcome(accuracy, 40, 0.9, 100), -0.5, 1.0)
 
 
