@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from amc_tf.scalars import is_number, is_whole
 from amc_tf.search.outcome import Trial
 from amc_tf.search.search import Search
 
@@ -59,11 +60,11 @@ class EarlyStopping(Callback):
     """
 
     def __init__(self, patience: int = 100, min_delta: float = 0.0):
-        if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
+        if not is_whole(patience) or patience < 1:
             raise ValueError(f"patience is {patience!r}; a whole number of episodes of 1 or more is expected.")
-        if isinstance(min_delta, bool) or not isinstance(min_delta, (int, float)) or not 0 <= min_delta < math.inf:
+        if not is_number(min_delta) or not 0 <= min_delta < math.inf:
             raise ValueError(f"min_delta is {min_delta!r}; a number of 0 or more is expected.")
-        self.patience, self.min_delta = patience, min_delta
+        self.patience, self.min_delta = int(patience), float(min_delta)
 
     def on_search_begin(self, logs=None):
         self._best: float | None = None
@@ -112,7 +113,7 @@ class TensorBoard(Callback):
 
         with self._writer.as_default(step=episode):
             for name, value in (logs or {}).items():
-                if isinstance(value, (int, float)) and not isinstance(value, bool):
+                if is_number(value):
                     tf.summary.scalar(name, value)
         self._writer.flush()  # so that a search can be watched, and nothing is lost with it
 

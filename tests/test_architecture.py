@@ -22,6 +22,7 @@ LEVELS = {
     "cores": 0,
     "locks": 0,
     "processes": 0,
+    "scalars": 0,
     "graph": 1,
     "pruning": 2,
     "tflite": 3,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from amc_tf.errors import BudgetError
+from amc_tf.scalars import is_number
 
 if TYPE_CHECKING:
     from amc_tf.pruning.unit import Unit
@@ -53,7 +54,7 @@ def parse_budget(budget: float | str, base_cost: float, unit: str, target: str) 
     """
     accepted = _UNITS[target]
     how = f"write a fraction (0.5 or '50%') or {unit} (such as {_EXAMPLES[target]!r})"
-    if isinstance(budget, bool) or not isinstance(budget, (int, float, str, np.number)):
+    if not is_number(budget) and not isinstance(budget, str):
         raise TypeError(f"budget is {budget!r} of type {type(budget).__name__}, expected a number or text: {how}.")
     match = _NUMBER.fullmatch(str(budget))
     if match is None:

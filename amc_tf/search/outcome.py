@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from amc_tf.errors import AmcError, BudgetError, ConversionError, DeviceError, UnsupportedModel
+from amc_tf.scalars import is_whole
 from amc_tf.search.metrics import BadPredictions
 
 STATES = ("complete", "failed")
@@ -38,7 +39,7 @@ class Outcome:
 
     def __post_init__(self):
         if self.examples is not None:
-            if isinstance(self.examples, bool) or self.examples != int(self.examples) or self.examples < 1:
+            if not is_whole(self.examples) or self.examples < 1:
                 raise ValueError(f"An Outcome has examples = {self.examples!r}, expected a whole number, 1 or more.")
             object.__setattr__(self, "examples", int(self.examples))
         for name, value in asdict(self).items():
