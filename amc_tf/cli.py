@@ -229,13 +229,8 @@ def _load(path: Path, which: str, compiled: bool = False):
         ) from error
 
 
-def _budget(text: str) -> float | str | None:
-    if text.lower() == "none":
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        return text
+def _budget(text: str) -> str | None:
+    return None if text.strip().lower() == "none" else text
 
 
 def _read(path: Path) -> dict:

@@ -237,7 +237,8 @@ def test_stages_are_told_of_the_network_that_it_began_with(network, tmp_path):
 
 def test_small_budgets_go_in_halves():
     assert halves(0.5, "macs") == () == halves(0.6, "macs") == halves("30 ms", "latency") == halves(None, "macs")
-    assert halves("30%", "macs") == halves(0.3, "flops") == (0.5,) and halves(0.2, "latency") == (0.5, 0.25)
+    assert all(halves(budget, "macs") == (0.5,) for budget in ("30%", "0.3", " .3 ", "3e-1", np.float32(0.3)))
+    assert halves(0.3, "flops") == (0.5,) and halves(0.2, "latency") == (0.5, 0.25)
 
 
 # -------------------------------------------------------------------------------------------------------- with_model
