@@ -26,7 +26,7 @@ from amc_tf.pruning.pruning import Pruning
 from amc_tf.report.progress import SearchProgress, TableProgress, preparing, say
 from amc_tf.report.zeros import told
 from amc_tf.request import ORIGINAL, fingerprint, named, run_name
-from amc_tf.result import FLOAT, Result
+from amc_tf.result import FLOAT, SEARCH, Result
 from amc_tf.search.agent import DdpgAgent
 from amc_tf.search.budget import Budget, parse_budget, plain, too_large
 from amc_tf.search.evaluate import Evaluator
@@ -351,7 +351,7 @@ def compress(
             limit=limit,
             seconds=time.monotonic() - started,
             difference=finished.difference,
-            interrupted=search.interrupted,
+            stopped=SEARCH if search.interrupted else None,
             scored_on=scored_on,
             scored_by="metric" if metric is not None else "agreement" if reported.labels is None else "accuracy",
             latency=None if not timed else latency.record(finished.comparison) | {"format": timed_format},
