@@ -307,9 +307,8 @@ def compress(
                 digest=lambda widths: pruning.plan(widths).digest,
                 on_episode_end=lambda *found: (progress.update(*found), told.episode(*found)),
             )  # fmt: skip
-            told.begin(search)
-            search.run()
-            told.end(search)
+            with told.of(search):
+                search.run()
         bench = Bench(sample, latency.stopwatch if timed else None)
         base_us = latency.stopwatch.base_us if timed else None
         for widths in finalists(search, latency if priced else None, earns, evaluator, guarantee):
