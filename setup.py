@@ -72,6 +72,7 @@ setup(
         "scipy>=1.12",
         "pillow",
         "platformdirs",
+        "pooch>=1.8",
         "filelock>=3.12",
         "psutil>=5.9",
         "click>=8",

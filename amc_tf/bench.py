@@ -12,13 +12,14 @@ from rich.console import Console
 from rich.table import Table
 
 from amc_tf.devices.adb import DELEGATES, AdbDevice
+from amc_tf.devices.consent import without_asking
 from amc_tf.devices.host import RUNTIMES, HostDevice
 from amc_tf.devices.interleave import Comparison, Ratio, interleave
 from amc_tf.devices.timing import Operator, Timing
 from amc_tf.errors import DeviceError
 
 EXIT_USAGE, EXIT_NO_DEVICE, EXIT_FAILED, EXIT_STOPPED = 2, 3, 4, 130
-PHONE_ONLY = ("serial", "binary", "adb", "fixed_performance", "profile")
+PHONE_ONLY = ("serial", "binary", "yes", "adb", "fixed_performance", "profile")
 
 
 def together(*options: Callable) -> Callable:
@@ -32,11 +33,13 @@ def together(*options: Callable) -> Callable:
     return decorate
 
 
+yes_option = click.option("--yes", is_flag=True, help="Let the fetched benchmark_model run without being asked.")
 phone_options = together(
     click.option("--serial", help="Which phone, or HOST:PORT; default: ANDROID_SERIAL, else the only one."),
     click.option("--adb", type=click.Path(path_type=Path), help="The adb program; default: ADB, the PATH, adbutils."),
     click.option("--binary", type=click.Path(exists=True, dir_okay=False, path_type=Path),
                  help="The benchmark_model to use; default: the official one, fetched once."),
+    yes_option,
     click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads on the CPU."),
     click.option("--cpu-mask", help="Cores: big, all, or a hex mask as for taskset; default: big on a phone, all on "
                                     "this computer."),
@@ -130,8 +133,9 @@ def open_host(runtime: str, *, threads, cpu_mask, delegate, timeout, **_) -> Hos
     return HostDevice(runtime, threads, cpu_mask=cpu_mask or "all", delegate=delegate, timeout=timeout)
 
 
-def open_phone(*, threads, cpu_mask, **rest) -> AdbDevice:
-    return AdbDevice(num_threads=threads, cpu_mask=cpu_mask or "big", **rest)
+def open_phone(*, threads, cpu_mask, yes, **rest) -> AdbDevice:
+    with without_asking(yes):
+        return AdbDevice(num_threads=threads, cpu_mask=cpu_mask or "big", **rest)
 
 
 def as_dict(device: Any, models: tuple[Path, ...], comparison: Comparison, operators) -> dict[str, Any]:

@@ -12,7 +12,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from amc_tf.bench import bench
+from amc_tf.bench import bench, yes_option
+from amc_tf.devices.consent import without_asking
 from amc_tf.doctor import doctor
 from amc_tf.errors import AmcError
 from amc_tf.isolated.command import setup
@@ -61,6 +62,7 @@ def _surgery_options(command):
                                "'2 MB'; 'none' weighs accuracy and cost.")  # fmt: skip
 @click.option("--device", metavar="DEVICE",
               help="Where latency is measured: adb, adb:SERIAL or host; default: the connected phone, else the host.")
+@yes_option
 @click.option("--data", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="An .npz with x and y (also x_train, y_train; x_reward, y_reward; x_test, y_test).")
 @click.option("--max-drop", type=float, metavar="POINTS",
@@ -91,7 +93,9 @@ def _surgery_options(command):
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout.")
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 @_surgery_options
-def compress(model, which, data, budget, as_json, quiet, stages, one_stage, distill, patience, **arguments) -> None:
+def compress(
+    model, which, data, budget, as_json, quiet, stages, one_stage, distill, patience, yes, **arguments
+) -> None:
     """Search the smaller network that loses least, and make it into a .tflite.
 
     The same command on the same --run-dir goes on where it stopped; Ctrl-C ends it with the best so far.
@@ -100,7 +104,7 @@ def compress(model, which, data, budget, as_json, quiet, stages, one_stage, dist
     from amc_tf.compress import compress as run
     from amc_tf.report.progress import print_result, say
 
-    with _one_sentence():
+    with _one_sentence(), without_asking(yes):
         if one_stage and stages:
             raise ValueError("--stage and --one-stage were given; give one of the two.")
         result = run(

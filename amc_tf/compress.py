@@ -16,7 +16,7 @@ from amc_tf.cost import counts
 from amc_tf.distillation import TEMPERATURE, WEIGHT
 from amc_tf.finishing import Bench, Finishing, Reopening, again, ends, few, write_page
 from amc_tf.graph import keras_graph
-from amc_tf.graph.graph import digest
+from amc_tf.graph.meaning import digest
 from amc_tf.isolated.provide import provide
 from amc_tf.latency import Latency, missed
 from amc_tf.methods import IMPORTANCE, ROUND_TO, Method
@@ -25,7 +25,7 @@ from amc_tf.pruning.importance import Importance
 from amc_tf.pruning.pruning import Pruning
 from amc_tf.report.progress import SearchProgress, TableProgress, preparing, say
 from amc_tf.report.zeros import told
-from amc_tf.request import ORIGINAL, fingerprint, named, run_name
+from amc_tf.request import ORIGINAL, contents, run_name
 from amc_tf.result import FLOAT, SEARCH, Result
 from amc_tf.search.agent import DdpgAgent
 from amc_tf.search.budget import Budget, parse_budget, plain, too_large
@@ -36,7 +36,7 @@ from amc_tf.search.rewards import Reward, choose
 from amc_tf.search.sample import Sample
 from amc_tf.search.schedule import Schedule
 from amc_tf.search.search import Search
-from amc_tf.search.sensitivity import tabled
+from amc_tf.search.sensitivity import made_with, tabled
 from amc_tf.stages import check_reach, halves, narrowest, staged
 from amc_tf.stages import checked as stages_of
 from amc_tf.tflite import convert
@@ -186,6 +186,7 @@ def compress(
     if tensorboard:
         check_tensorboard()
     table = request.table(sensitivity, paper)
+    known = request.known(metric=metric, reward=reward, importance=importance)
     choose(reward, None)  # a wrong reward or budget is said now, not after the first measurement
     if budget is not None:
         parse_budget(budget, 1.0, request.UNITS[target], target)
@@ -252,18 +253,21 @@ def compress(
             latency = stack.enter_context(Latency(device, pruning, timed_base, finishing.shipped, timed_as))
         cost = latency if priced else counted
         asked_for = header(
-            digest(pruning.graph, pruning.weights),
+            digest(model),
             seed,
             {
-                "target": target, "budget": budget, "episodes": episodes, "method": method, "metric": named(metric),
-                "reward": named(reward), "round_to": round_to, "min_keep": min_keep, "importance": named(importance),
+                "target": target, "budget": budget, "episodes": episodes, "method": method, "metric": known["metric"],
+                "reward": known["reward"], "round_to": round_to, "min_keep": min_keep,
+                "importance": known["importance"],
                 "max_drop": max_drop, "frozen": list(frozen), "reconstruct": reconstruct, "paper": paper,
-                "sensitivity": None if table is None else table.digest, "calibration": fingerprint(calibration),
-                "reward_data": fingerprint(reward_split), **({"device": latency.identity} if priced else {}),
+                "sensitivity": None if table is None else table.digest, "calibration": contents(calibration),
+                "reward_data": contents(reward_split), **({"device": latency.identity} if priced else {}),
                 **({} if timed_format == FLOAT else {"quantize": timed_format, "integer_io": integer_io}),
             },
         )  # fmt: skip
-        run_dir = Path(run_dir) if run_dir is not None else Path("runs") / run_name(model.name, asked_for)
+        if run_dir is None:
+            run_dir = Path("runs") / run_name(model.name, asked_for, [formats, integer_io])
+        run_dir = Path(run_dir)
         journal = stack.enter_context(Journal(run_dir, asked_for))  # before minutes of work: is it this search's?
         thresholds = pruning.thresholds()
         schedule = Schedule.of(pruning.units, episodes, table, paper, journal.trials, len(thresholds))
@@ -279,7 +283,7 @@ def compress(
             if reported is not reward_split:
                 sample = Sample.of(reported, base_tflite, scorer, metric, sample.yes_above)
         if table is not None:
-            table.check(evaluator.sample.base_accuracy)
+            table.check(evaluator.sample.base_accuracy, made_with(asked_for))
         if timed:
             with TableProgress(latency.device, verbose) as progress:
                 latency.prepare(run_dir, evaluator if priced else None, journal.trials, progress.update)
@@ -323,7 +327,7 @@ def compress(
             raise missed(limit) if priced else too_large(limit)
         found = table
         if schedule.points and len(search.trials) >= schedule.table + len(schedule.points):
-            found = tabled(pruning.units, search.trials)
+            found = tabled(pruning.units, search.trials, made_with(asked_for))
         if found is not None:
             found.save(run_dir / "sensitivity.json")
         figures = partial(figures_of, costs, counts.macs(pruning.groups, ()))

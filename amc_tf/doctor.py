@@ -11,6 +11,7 @@ import click
 from amc_tf.bench import EXIT_NO_DEVICE, ending, json_option, open_phone, phone_options
 from amc_tf.devices import adb_client, binary, phone
 from amc_tf.devices.adb_client import Adb
+from amc_tf.devices.consent import without_asking
 from amc_tf.devices.heat import HeatGate
 from amc_tf.errors import DeviceError
 
@@ -80,7 +81,8 @@ def walk(step: Callable, given: dict[str, Any]) -> None:
     step("processor", lambda: cores(given, about))
     step("commands", lambda: commands(about))
     step("space", lambda: space(about))
-    found = step("benchmark_model", lambda: named(binary.find(about.abi, given["binary"])))
+    with without_asking(given["yes"]):
+        found = step("benchmark_model", lambda: named(binary.find(about.abi, given["binary"])))
     gate = HeatGate(adb.serial, lambda: state(adb), given["max_celsius"], 0.0, 20)
     step("heat, battery and clocks", lambda: told(gate.wait()))
     if found is not None:

@@ -1,12 +1,14 @@
 """Examples: a caller's data in the form in which Keras's `fit` reads it."""
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from amc_tf import data
+from amc_tf.fingerprint import fingerprint
 from amc_tf.graph import keras_graph
 
 
@@ -61,6 +63,40 @@ def examples(given: Any, model: Any, keras: Any, batch_size: int, seed: int | No
         f"{name} is of type {type(given).__name__}; expected (x, y) arrays, a batched tf.data.Dataset or a keras "
         f"PyDataset, which can be read more than once."
     )
+
+
+def contents(given: Any) -> str:
+    """A digest of the examples that `examples` takes, whatever order they come in: a shuffled data set is the same.
+
+    It reads a data set once. One that gives other examples each time, such as one that turns images by chance, has
+    another digest each time.
+
+    Raises:
+        Unknown: arrays of objects that have no fingerprint.
+    """
+    if isinstance(given, (tuple, list, dict, np.ndarray)):
+        return fingerprint(given)
+    import tensorflow as tf
+
+    total, count = 0, 0
+    indexed = not hasattr(given, "element_spec") and hasattr(given, "__getitem__")
+    for batch in (given[index] for index in range(len(given))) if indexed else given:
+        parts = [np.asarray(part) for part in tf.nest.flatten(batch)]
+        sizes = {part.shape[:1] for part in parts}
+        rows = parts[0].shape[0] if len(sizes) == 1 and parts[0].ndim else None
+        each = [parts] if rows is None else ([part[row] for part in parts] for row in range(rows))
+        for example in each:
+            total += int.from_bytes(_hashed(example), "big")
+            count += 1
+    return fingerprint([total % 2**256, count])
+
+
+def _hashed(parts: Sequence[np.ndarray]) -> bytes:
+    state = hashlib.sha256()
+    for part in parts:
+        state.update(f"{part.dtype.str} {part.shape} ".encode())
+        state.update(np.ascontiguousarray(part).tobytes())
+    return state.digest()
 
 
 def _arrays(given: Any, model: Any, keras: Any, batch_size: int, seed: int | None, name: str) -> Examples:

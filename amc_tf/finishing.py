@@ -15,6 +15,7 @@ from amc_tf.devices.choose import choose
 from amc_tf.devices.interleave import Comparison
 from amc_tf.errors import DeviceError
 from amc_tf.graph import keras_graph
+from amc_tf.graph.meaning import difference
 from amc_tf.latency import taken
 from amc_tf.pruning.kernels import masks
 from amc_tf.pruning.plan import WEIGHTS
@@ -244,6 +245,12 @@ def check_same(result: Result, trained: Any) -> None:
         raise ValueError(
             f"The model is not the result's: the weights of its layer {both[0]!r} have shapes "
             f"{shapes[0].get(both[0])}, those of the result's {shapes[1].get(both[0])}; give result.model, trained."
+        )
+    layer = difference(result.model, trained)
+    if layer is not None:
+        raise ValueError(
+            f"The model is not the result's: its layer {layer!r} has other settings than that of the result; give "
+            f"result.model, trained."
         )
     for path, arrays in weights.items():
         if not all(np.isfinite(array).all() for array in arrays if array.dtype.kind == "f"):

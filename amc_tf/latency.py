@@ -16,7 +16,7 @@ from amc_tf.devices.choose import choose
 from amc_tf.devices.interleave import Comparison
 from amc_tf.errors import BudgetError, ConversionError, DeviceError, RunDirError
 from amc_tf.files import write
-from amc_tf.graph.graph import digest
+from amc_tf.graph.meaning import digest
 from amc_tf.pruning.plan import WEIGHTS
 from amc_tf.pruning.pruning import Pruning
 from amc_tf.search.budget import narrowed
@@ -30,6 +30,7 @@ from amc_tf.tflite.shapes import Shapes
 
 _LOG = logging.getLogger(__name__)
 
+_FORMAT = 2  # of latency.json; 1, of amc_tf 0.1, did not say so; a later one counts as missing
 _FILE = "latency.json"  # in the run directory: a search that goes on must go on with the same prices
 _SHARE = 0.98  # of the limit, which a finalist above it is narrowed to
 
@@ -147,6 +148,7 @@ class Latency:
     def save(self, run_dir: Path) -> None:
         """Leaves what was measured before the search in the run directory, for the search that goes on there."""
         stored = {
+            "format": _FORMAT,
             "key": self._key,
             "base_us": self.stopwatch.base_us,
             "shares": self.shares,
@@ -213,7 +215,7 @@ class Latency:
 
     def _own_key(self) -> str:
         """What the prices of zeros belong to: the device and the weights themselves."""
-        whose = [dict(self.device.identity), digest(self._pruning.graph, self._pruning.weights)]
+        whose = [dict(self.device.identity), digest(self._pruning.model)]
         whose.append([[unit.name, *unit.widths] for unit in self._pruning.units])
         return hashlib.sha256(json.dumps(whose, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -222,7 +224,8 @@ class Latency:
         with contextlib.suppress(OSError, LookupError, TypeError, ValueError):
             stored = json.loads((run_dir / _FILE).read_text())
             numbers = [float(number) for number in (stored["base_us"], *stored["shares"])]
-            if stored["key"] == self._key and all(math.isfinite(number) and number > 0 for number in numbers):
+            known = stored.get("format", 1) <= _FORMAT and stored["key"] == self._key
+            if known and all(math.isfinite(number) and number > 0 for number in numbers):
                 prices = SparsePrices if self._pruning.of == WEIGHTS else LatencyTable
                 table = prices.from_dict(stored["table"])
                 return {"base_us": numbers[0], "shares": numbers[1:], "table": table}

@@ -1,9 +1,7 @@
 """What was asked for, as it stands in a journal: the same call must be known again, another one told apart."""
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -11,6 +9,7 @@ import numpy as np
 from amc_tf import methods
 from amc_tf.data import Split
 from amc_tf.distillation import TEMPERATURE, WEIGHT, Distillation
+from amc_tf.fingerprint import fingerprint, named
 from amc_tf.result import FLOAT
 from amc_tf.search.guarantee import Guarantee
 from amc_tf.search.sensitivity import Sensitivity
@@ -21,48 +20,29 @@ UNITS = {"latency": "us", "macs": "MACs", "params": "params", "size": "bytes"}  
 ORIGINAL = "original"  # the teacher that is the model which was given
 
 
-def named(argument) -> Any:
-    """An argument as it stands in the journal: another function of the same name is another argument."""
-    if not callable(argument):
-        return argument
-    name = getattr(argument, "__qualname__", type(argument).__qualname__)
-    code = getattr(argument, "__code__", None)
-    if code is None:
-        return name
-    cells = [lasting(cell.cell_contents) for cell in argument.__closure__ or ()]
-    return f"{name} {hashlib.sha256(repr((lasting(code), cells)).encode()).hexdigest()[:8]}"
-
-
-def lasting(value: Any) -> Any:
-    """A value as something with the same repr in every process; an object of another kind is known by its class."""
-    if isinstance(value, CodeType):
-        return value.co_code, [lasting(constant) for constant in value.co_consts], value.co_names
-    if isinstance(value, (set, frozenset)):
-        return sorted(repr(lasting(each)) for each in value)
-    if isinstance(value, Mapping):
-        return [(lasting(name), lasting(each)) for name, each in value.items()]
-    if isinstance(value, (list, tuple)):
-        return [lasting(each) for each in value]
-    if isinstance(value, np.ndarray):
-        return value.shape, hashlib.sha256(np.ascontiguousarray(value).data).hexdigest()
-    if value is None or isinstance(value, (bool, int, float, str, bytes, np.generic)):
-        return value
-    return named(value) if callable(value) else type(value).__qualname__
-
-
-def fingerprint(split: Split) -> str:
+def contents(split: Split) -> str:
     """A digest of a split's examples and labels."""
-    state = hashlib.sha256()
-    for array in (*split.inputs, split.labels):
-        state.update(b"" if array is None else np.ascontiguousarray(array).data)
-    return state.hexdigest()[:16]
+    return fingerprint([list(split.inputs), split.labels])
 
 
-def run_name(model_name: str, asked_for: Mapping) -> str:
-    """The same for the same search, also when it is prolonged or the versions have changed, which a journal allows."""
-    lasting = {name: value for name, value in asked_for["arguments"].items() if name != "episodes"}
-    key = repr((asked_for["model"], asked_for["seed"], sorted(lasting.items(), key=lambda item: item[0])))
-    return f"{model_name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+def known(**arguments: Any) -> dict[str, Any]:
+    """Functions among the arguments as they stand in a journal; ValueError for one that has no fingerprint."""
+    return {name: named(argument, name) for name, argument in arguments.items()}
+
+
+def run_name(model_name: str, searched: Mapping[str, Any], shipped: Sequence[Any]) -> str:
+    """The name of a run directory: another one for whatever would come out otherwise.
+
+    It is the same when a search is prolonged, or goes on with other versions, which a journal allows.
+
+    Args:
+        model_name: that it begins with.
+        searched: the header of the journal, or what stands for it.
+        shipped: what else decides which files lie there.
+    """
+    lasting = {name: value for name, value in searched["arguments"].items() if name != "episodes"}
+    key = fingerprint([searched["model"], searched["seed"], lasting, list(shipped)])
+    return f"{model_name}-{key[:8]}"
 
 
 def check(target: Any, method: Any, metric: Any, run_dir: Any) -> str:

@@ -1,14 +1,16 @@
 """What compress() hands back, and the files it leaves in the run directory."""
 
+import contextlib
 import json
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from amc_tf.errors import RunDirError
 from amc_tf.files import write
+from amc_tf.graph.meaning import digest
 from amc_tf.pruning.plan import Plan
 from amc_tf.search.outcome import Trial
 from amc_tf.tflite.quantize import FORMATS
@@ -37,6 +39,9 @@ class Figures:
 
 
 SEARCH, FINETUNING = "search", "fine-tuning"  # what Ctrl-C may end early
+RESULT = "result.json"  # in the run directory
+RESULT_FORMAT = 2  # of result.json; 1, of amc_tf 0.1, did not say so, nor of which network it was
+EARLIER = "earlier"  # folder in the run directory for files of networks before
 FLOAT = "float"  # the format that all figures are of but those of other formats
 
 
@@ -193,29 +198,38 @@ class Result:
 
         Args:
             base_tflite: of the base network.
-            files: format -> .tflite of the compressed one. Those of an earlier result in other formats go.
+            files: format -> .tflite of the compressed one. Those of an earlier result in other formats stay while they
+                are of the same network; else they move to earlier/, so that none stands for a network that it is not.
 
         Raises:
             RunDirError: they cannot be written.
         """
         try:
+            self._move_earlier(set(files))
             self.plan.save(self.run_dir / "plan.json")
             temporary = self.run_dir / ".model.part.keras"
             self.model.save(temporary)
             temporary.replace(self.run_dir / "model.keras")
             write(base_tflite, self.run_dir / "base.tflite")
-            for format, name in FORMATS.items():
-                if format in files:
-                    write(files[format], self.run_dir / name)
-                else:
-                    (self.run_dir / name).unlink(missing_ok=True)
-            write(json.dumps(self.summary(), indent=1).encode(), self.run_dir / "result.json")
+            for format, tflite in files.items():
+                write(tflite, self.run_dir / FORMATS[format])
+            written = {"format": RESULT_FORMAT, "network": digest(self.model), **self.summary()}
+            write(json.dumps(written, indent=1).encode(), self.run_dir / RESULT)
         except (OSError, RunDirError) as error:
             why = getattr(error.__cause__ or error, "strerror", None) or error
             raise RunDirError(
                 f"The result cannot be written to {self.run_dir} ({why}); the journal is safe: make "
                 f"room or mend the permissions and run the same call again, which goes straight to the result."
             ) from error
+
+    def _move_earlier(self, formats: Collection[str]) -> None:
+        """Moves files of other formats out of the way where they are of another network."""
+        stale = [name for format, name in FORMATS.items() if format not in formats and (self.run_dir / name).exists()]
+        if not stale or _network(self.run_dir / RESULT) == digest(self.model):
+            return
+        (self.run_dir / EARLIER).mkdir(exist_ok=True)
+        for name in stale:
+            (self.run_dir / name).replace(self.run_dir / EARLIER / name)
 
     def rows(self) -> list[tuple[str, str, str, str, str]]:
         """The before/after table: (figure, base, uniform, compressed, what is kept)."""
@@ -252,6 +266,13 @@ class Result:
             )
             for line in self.formats
         ]  # fmt: skip
+
+
+def _network(path: Path) -> str | None:
+    """The digest of the network that a result.json is of; None where it does not say."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        return json.loads(path.read_text(encoding="utf-8")).get("network")
+    return None
 
 
 def packed(tflite: bytes) -> int:

@@ -3,7 +3,6 @@
 The paper goes to 0.5, 0.35, 0.25 and 0.2 of ResNet-50's weights (arXiv 1802.03494, section 4.3).
 """
 
-import hashlib
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -13,10 +12,11 @@ from typing import Any
 
 from amc_tf import methods, request
 from amc_tf.errors import RunDirError
+from amc_tf.examples import contents
 from amc_tf.files import write
+from amc_tf.fingerprint import fingerprint, named
 from amc_tf.finishing import write_page
-from amc_tf.graph import keras_graph
-from amc_tf.graph.graph import digest
+from amc_tf.graph.meaning import digest
 from amc_tf.pruning.pruning import Pruning, is_ratio
 from amc_tf.report.page import PAGE
 from amc_tf.request import ORIGINAL
@@ -27,6 +27,11 @@ from amc_tf.tflite.convert import convert
 
 # target -> the field of Figures that a share is of
 _FIELDS = {"macs": "macs", "flops": "macs", "params": "params", "size": "size_bytes", "latency": "latency_ms"}
+# Arguments of compress() that are plain data and decide what comes out; those of each stage stand in its journal.
+_PLAIN = (
+    "target", "budget", "seed", "method", "max_drop", "round_to", "min_keep", "frozen", "reconstruct", "paper",
+    "finetune_epochs", "temperature", "distill_weight", "integer_io", "calibration_size", "reward_size",
+)  # fmt: skip
 _LEAST_KEEP = 1e-6  # rounds to as little as round_to allows
 
 
@@ -159,10 +164,14 @@ def _beside(first: Result, last: Result) -> dict[str, Any]:
 
 
 def _name(model: Any, stages: tuple, asked: Mapping[str, Any]) -> str:
-    """The same for the same call, another for another budget or target."""
-    told = [asked[name] for name in ("target", "budget", "method", "seed", "finetune_epochs", "round_to", "min_keep")]
-    whose = digest(*keras_graph.read(model))
-    return f"{model.name}-stages-{hashlib.sha256(repr((whose, stages, told)).encode()).hexdigest()[:8]}"
+    """The name of the run directory: the same for the same call, another for whatever would come out otherwise."""
+    plain = {name: named(asked[name], name) for name in ("metric", "reward", "importance")}
+    plain |= {name: asked[name] for name in _PLAIN}
+    plain |= {name: None if asked[name] is None else contents(asked[name]) for name in ("train_data", "reward_data")}
+    plain["quantize"] = request.formats(asked["quantize"], asked["integer_io"])
+    plain["device"] = named(asked["device"], "device") if isinstance(asked["device"], str) else None
+    plain["teacher"] = None if asked["teacher"] is None else digest(asked["teacher"])
+    return f"{model.name}-stages-{fingerprint([digest(model), list(stages), plain])[:8]}"
 
 
 def checked(stages: Any, budget: Any, asked: Mapping[str, Any]) -> tuple[tuple[float, ...], float, str]:

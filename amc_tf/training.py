@@ -1,8 +1,8 @@
 """Training: the fine-tuning that a search ends with, and what an earlier call left of it."""
 
-import hashlib
 import io
 import json
+import logging
 import math
 import time
 import warnings
@@ -16,17 +16,18 @@ import numpy as np
 
 from amc_tf import settings
 from amc_tf.distillation import Distillation
-from amc_tf.errors import TrainingError
-from amc_tf.examples import examples
+from amc_tf.errors import TrainingError, UnsupportedModel
+from amc_tf.examples import contents, examples
 from amc_tf.files import write
 from amc_tf.finetune import BATCH, check, finetune
+from amc_tf.fingerprint import Unknown, fingerprint
 from amc_tf.finishing import Bench, Finishing, finished_again
 from amc_tf.graph import keras_graph
-from amc_tf.graph.graph import digest
+from amc_tf.graph.meaning import digest
 from amc_tf.pruning.plan import WEIGHTS, Plan
-from amc_tf.request import lasting, named
 from amc_tf.result import FINETUNING, Result
 
+_LOG = logging.getLogger(__name__)
 _STEPS = 6  # of a training, to know how long one takes
 
 
@@ -122,8 +123,9 @@ class Training:
         if own is not None:
             model = keras_graph.rebuild(model)
             model.compile(**own)
-        path = run_dir / f"finetuned-{self._key(model, plan, own)}.npz"
-        stored = _stored(path)
+        key = self._key(model, plan, own)
+        path = None if key is None else run_dir / f"finetuned-{key}.npz"
+        stored = None if path is None else _stored(path)
         if stored is not None:
             weights, history = stored
             trained = keras_graph.rebuild(model, weights=weights)
@@ -139,11 +141,8 @@ class Training:
             **_taught_by(self.distillation),
         )  # fmt: skip
         history = {name: [_number(value) for value in values] for name, values in past.history.items()}
-        arrays = [(layer, array) for layer, arrays in keras_graph.read(trained)[1].items() for array in arrays]
-        buffer = io.BytesIO()
-        numbered = {f"{number}:{layer}": array for number, (layer, array) in enumerate(arrays)}
-        np.savez(buffer, history=json.dumps(history), **numbered)
-        write(buffer.getvalue(), path)
+        if path is not None:
+            _store(path, keras_graph.read(trained)[1], history)
         return trained, self._told(history)
 
     def _told(self, history: dict[str, list[float | None]]) -> dict[str, Any]:
@@ -164,48 +163,33 @@ class Training:
             return []
         return [keras_graph.keras_of(self.model).callbacks.TensorBoard(str(run_dir / self.board), write_graph=False)]
 
-    def _key(self, model: Any, plan: Plan, own: Mapping[str, Any] | None) -> str:
-        """Names a training: what it starts from, by which settings, on which arrays."""
-        state = hashlib.sha256(f"{plan.digest} {self.epochs} {self.seed}".encode())
-        state.update(digest(*keras_graph.read(model)).encode())
-        if own is not None:
-            optimizer = {name: value for name, value in own["optimizer"].get_config().items() if name != "name"}
-            losses = [_described(loss) for loss in _leaves(own.get("loss"))]
-            state.update(repr((optimizer, losses, own.get("loss_weights"))).encode())
-        if self.distillation is not None:
-            state.update(digest(*keras_graph.read(self.distillation.teacher)).encode())
-            state.update(repr((self.distillation.temperature, self.distillation.weight)).encode())
-        state.update(repr([lasting(_settings(callback)) for callback in self._own_callbacks()]).encode())
-        for part in _leaves(self.data) if isinstance(self.data, tuple) else ():  # a data set's examples are not known
-            state.update(np.ascontiguousarray(part).data)
-        return state.hexdigest()[:16]
+    def _key(self, model: Any, plan: Plan, own: Mapping[str, Any] | None) -> str | None:
+        """Names a training: what it starts from, by which settings, on which examples; None where it has no name."""
+        taught = self.distillation
+        try:
+            return fingerprint(
+                [
+                    plan.digest, self.epochs, self.seed, digest(model), None if own is None else _compiled(own),
+                    None if taught is None else [digest(taught.teacher), taught.temperature, taught.weight],
+                    list(self._own_callbacks()), contents(self.data),
+                ]
+            )  # fmt: skip
+        except (Unknown, UnsupportedModel) as error:
+            _LOG.warning("A later call will train again, as it cannot tell this fine-tuning from another: %s.", error)
+            return None
 
 
-def _settings(callback: Any) -> tuple[str, dict[str, Any]]:
-    """Class and attributes of a callback before it is used."""
-    return type(callback).__qualname__, {k: v for k, v in vars(callback).items() if not k.startswith("_")}
+def _compiled(own: Mapping[str, Any]) -> list[Any]:
+    """The arguments of compile(); of the optimizer what it does, without the name that Keras counts up."""
+    optimizer = own["optimizer"]
+    config = {name: value for name, value in optimizer.get_config().items() if name != "name"}
+    return [type(optimizer), config, {name: value for name, value in own.items() if name != "optimizer"}]
 
 
 def _number(value: Any) -> float | None:
     """A number for JSON, which knows no NaN; of a metric that has one for each class their mean."""
     number = float(np.mean(value))
     return number if math.isfinite(number) else None
-
-
-def _leaves(structure: Any) -> list[Any]:
-    import tensorflow as tf
-
-    return tf.nest.flatten(structure)
-
-
-def _described(loss: Any) -> Any:
-    """A loss such that another one is another text, and the same one the same in every process."""
-    config = getattr(loss, "get_config", None)
-    try:
-        settings = {name: named(value) for name, value in config().items()} if config is not None else None
-    except (NotImplementedError, TypeError):
-        settings = None
-    return named(loss), settings
 
 
 def _taught_by(distillation: Distillation | None) -> dict[str, Any]:
@@ -217,6 +201,14 @@ def _taught_by(distillation: Distillation | None) -> dict[str, Any]:
         "temperature": distillation.temperature,
         "distill_weight": distillation.weight,
     }
+
+
+def _store(path: Path, weights: Mapping[str, Sequence[np.ndarray]], history: Mapping[str, Any]) -> None:
+    arrays = [(layer, array) for layer, arrays in weights.items() for array in arrays]
+    numbered = {f"{number}:{layer}": array for number, (layer, array) in enumerate(arrays)}
+    buffer = io.BytesIO()
+    np.savez(buffer, history=json.dumps(history), **numbered)
+    write(buffer.getvalue(), path)
 
 
 def _stored(path: Path) -> tuple[dict[str, tuple[np.ndarray, ...]], dict[str, list[float | None]]] | None:

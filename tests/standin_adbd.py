@@ -28,6 +28,7 @@ from pathlib import Path
 
 from amc_tf import cache
 from amc_tf.devices import binary
+from amc_tf.devices.consent import ACCEPT
 from tests.standin_phone import shell, sync
 from tests.standin_phone.door import Door
 from tests.standin_phone.faults import Crash, Faults, Hot, Next, Truncate, Vanish
@@ -354,7 +355,8 @@ def main() -> int:
         installed = cache.folder() / "packages"  # seconds to install again
         installed.mkdir(parents=True, exist_ok=True)
         (own / "packages").symlink_to(installed)
-        env = {**phone.env, "AMC_TF_CACHE": str(own), "ANDROID_SERIAL": phone.serial}
+        confirmed = binary.sha256(phone.binary)
+        env = {**phone.env, "AMC_TF_CACHE": str(own), "ANDROID_SERIAL": phone.serial, ACCEPT: confirmed}
         return subprocess.run(sys.argv[1:], env=env).returncode
 
 

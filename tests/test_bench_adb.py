@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 from amc_tf import bench, cli
-from amc_tf.devices import adb
+from amc_tf.devices import adb, binary
+from amc_tf.devices.consent import ACCEPT
 from amc_tf.devices.timing import Operator, Timing
 from tests.devices import models
 from tests.devices.clients import CLIENTS
@@ -176,6 +178,7 @@ def test_this_computer(pair) -> None:
         (["none.tflite"], "does not exist"),
         (["MODEL", "--host", "--profile"], "--profile is for phones"),
         (["MODEL", "--host", "--fixed-performance"], "--fixed-performance is for phones"),
+        (["MODEL", "--host", "--yes"], "--yes is for phones"),
         (["MODEL", "--host", "--delegate", "gpu"], "delegate is 'gpu'"),
         (["MODEL", "--threads", "0"], "threads"),
     ],
@@ -280,6 +283,30 @@ def test_the_doctor_without_the_program(phone, tmp_path) -> None:
     assert done.exit_code == 3
     assert "NO  benchmark_model: benchmark_model cannot be fetched" in done.stdout
     assert str(tmp_path) in done.stdout and "https://storage.googleapis.com/litert/binaries/" in done.stdout
+
+
+@pytest.mark.filterwarnings("ignore:benchmark_model")  # the stand-in's is not the official one
+def test_a_fetched_program_runs_only_once_it_was_confirmed(front, phone, pair, tmp_path) -> None:
+    env = phone.env | {"AMC_TF_CACHE": str(tmp_path), ACCEPT: ""}
+    there = tmp_path / f"benchmark_model-{binary.VERSION}-arm64-v8a"
+    shutil.copy(phone.binary, there)
+    wanted = (binary.sha256(there), "--yes", ACCEPT)
+
+    def said(command: str, *arguments) -> Result:
+        return call(front, command, *arguments, "--adb", CLIENTS[-1], "--serial", phone.serial, env=env)
+
+    done = said("bench", pair[1], *BRIEF)
+    assert done.exit_code == 3 and begins(done.stderr, front) and all(part in done.stderr for part in wanted)
+    done = said("doctor")
+    assert done.exit_code == 3 and all(part in done.stdout for part in ("NO  benchmark_model", *wanted))
+    assert not phone.pushes
+    done = said("bench", pair[1], *BRIEF, "--rounds", 1, "--json", "--yes")
+    assert (done.exit_code, json.loads(done.stdout)["device"]["binary"]) == (0, wanted[0]) and wanted[0] in done.stderr
+    done = said("doctor")
+    assert done.exit_code == 0 and wanted[0] not in done.stderr
+    there.write_bytes(there.read_bytes() + b"\n")
+    done = said("bench", pair[1], *BRIEF, "--yes")
+    assert done.exit_code == 3 and wanted[0] in done.stderr and binary.sha256(there) in done.stderr
 
 
 def process(front: str, command: str, *arguments, cwd: Path, env: dict[str, str]) -> "subprocess.CompletedProcess[str]":

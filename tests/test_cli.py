@@ -1,5 +1,6 @@
 """The command amc-tf, as a process."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -8,7 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from amc_tf import cli
+from amc_tf.devices import binary, consent
+from amc_tf.devices.consent import ACCEPT
+from amc_tf.errors import DeviceError
 from tests import small
 
 ROOT = Path(__file__).parents[1]
@@ -97,3 +103,22 @@ def test_a_keras_that_is_not_there_is_one_sentence(folder):
     )  # fmt: skip
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "amc-tf: tf_keras cannot be imported" in done.stderr and "pip install 'tf_keras==2." in done.stderr
+
+
+@pytest.mark.parametrize("yes", [True, False])
+def test_compress_lets_the_fetched_program_run_where_that_is_said(folder, tmp_path, monkeypatch, yes):
+    importlib.import_module("amc_tf.compress")
+
+    def compress(*_, **__):
+        raise DeviceError(f"It is {binary.find('arm64-v8a').sha256}.")
+
+    monkeypatch.setattr(sys.modules["amc_tf.compress"], "compress", compress)
+    monkeypatch.setenv("AMC_TF_CACHE", str(tmp_path))
+    monkeypatch.delenv(ACCEPT, raising=False)
+    program = tmp_path / f"benchmark_model-{binary.VERSION}-arm64-v8a"
+    program.write_bytes(b"#!/bin/sh\n")
+    monkeypatch.setattr(consent, "SEEN", binary.sha256(program)[:8])
+    done = CliRunner().invoke(cli.main, ["compress", str(folder / "small.keras"), *["--yes"] * yes], prog_name="amc-tf")
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1].startswith("amc-tf: It is " if yes else "amc-tf: benchmark_model")
+    assert "--yes" in done.stderr or yes

@@ -15,6 +15,7 @@ from amc_tf import latency
 from amc_tf.cost import stopwatch
 from amc_tf.devices import adb, host
 from amc_tf.devices.adb_client import find_adb
+from amc_tf.devices.binary import sha256
 from amc_tf.devices.timing import Timing
 from amc_tf.pruning.channel import ChannelPruning
 from amc_tf.search.evaluate import Evaluator
@@ -292,6 +293,7 @@ def test_on_the_phone_on_the_cable_and_nothing_is_left_behind(tmp_path, monkeypa
         for name, value in phone.env.items():
             monkeypatch.setenv(name, value)
         shutil.copy(phone.binary, own_cache / "benchmark_model-2.2.0-arm64-v8a")
+        monkeypatch.setenv("AMC_TF_ACCEPT_BINARY", sha256(phone.binary))
         subprocess.run([find_adb(), "connect", phone.serial], check=True, capture_output=True, timeout=60)
         phone.faults.vanish = lost = Next(Vanish(seconds=0.1, away=0.3), when="@@ran", after=20)
         model = small.network(keras, width=128)

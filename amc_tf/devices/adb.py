@@ -41,8 +41,9 @@ class AdbDevice:
 
     Args:
         serial: which phone; None: ANDROID_SERIAL, else the only one. A "HOST:PORT" is connected to where it is not.
-        binary: the benchmark_model to use; None: the official one, fetched once into the user's cache. LiteRT's own
-            obeys num_threads from its version 2.1.0 on; older ones take the flag and ignore it.
+        binary: the benchmark_model to use; None: the official one, fetched once into the user's cache, and run only
+            once it was confirmed: asked for at a terminal, else AMC_TF_ACCEPT_BINARY in the environment has its sha256.
+            LiteRT's own obeys num_threads from its version 2.1.0 on; older ones take the flag and ignore it.
         num_threads: threads on the CPU.
         cpu_mask: cores to run on: "big", "all" or a hex mask, as for taskset.
         delegate: "xnnpack", "gpu", "nnapi" or "none" (the runtime's own kernels).

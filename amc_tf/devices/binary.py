@@ -1,16 +1,11 @@
 """Where the benchmark_model for a phone comes from: the caller's file, else one official version, fetched once."""
 
-import contextlib
 import hashlib
-import http.client
-import os
-import shutil
-import tempfile
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
 from amc_tf.cache import folder as cache_folder
+from amc_tf.devices import consent, download
 from amc_tf.errors import DeviceError
 
 # The one official program whose address names its version; TensorFlow Lite's own are nightlies without one.
@@ -33,30 +28,20 @@ class Binary:
     sha256: str
 
 
-def find(
-    abi: str,
-    given: str | Path | None = None,
-    *,
-    cache: str | Path | None = None,
-    address: str = ADDRESS,
-    timeout: float = 30.0,
-) -> Binary:
+def find(abi: str, given: str | Path | None = None) -> Binary:
     """The benchmark_model for phones of this ABI.
 
-    No checksums are published beside the official program. So the first download is trusted and its sha256 recorded
-    beside it; what does not agree with that later is refused.
+    No checksums are published beside the official program. So whoever runs this is shown that of the first download and
+    asked (see consent.py); what does not agree with it later is refused. It lies in this user's cache.
 
     Args:
         abi: Android's name of it, such as "arm64-v8a".
-        given: a file that is used as it is.
-        cache: folder of downloads; None: in this user's cache.
-        address: where the program for arm64-v8a is fetched.
-        timeout: seconds that the network may be silent.
+        given: a file that is used as it is; nobody is asked about it.
 
     Raises:
         ValueError: what was given is no file.
-        DeviceError: it was built for other phones, cannot be fetched (says what to fetch and where to put it), or has
-            changed since it was first fetched.
+        DeviceError: it was built for other phones, cannot be fetched (says what to fetch and where to put it), was not
+            confirmed, or is another one than was confirmed.
     """
     if given is not None:
         path = Path(given).expanduser().absolute()
@@ -71,23 +56,13 @@ def find(
         )
     if abi != "arm64-v8a":
         raise DeviceError(f"There is no official benchmark_model of version {VERSION} for {abi}: {_other(abi)}")
-    path = Path(cache or cache_folder()) / f"benchmark_model-{VERSION}-{abi}"
-    record = path.with_name(path.name + ".sha256")
+    path = cache_folder() / f"benchmark_model-{VERSION}-{abi}"
     if not path.is_file():
-        _fetch(address, path, abi, timeout)
+        _fetch(path, abi)
     _check_machine(path, abi)
-    found = sha256(path)
-    recorded = _recorded(record)
-    if recorded is not None:
-        if found != recorded:
-            raise DeviceError(
-                f"{path} has the sha256 {found}, but {recorded} was recorded when it was first fetched: it was damaged "
-                f"or exchanged; delete it to have it fetched again, and also {record.name} if you trust the new one."
-            )
-        return Binary(path, found)
-    with contextlib.suppress(OSError):  # a cache that may not be written only forgets
-        record.write_text(found + "\n")
-    return Binary(path, found)
+    found = Binary(path, sha256(path))
+    consent.require(path, found.sha256, ADDRESS)
+    return found
 
 
 def sha256(path: str | Path) -> str:
@@ -103,43 +78,21 @@ def sha256(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def _recorded(record: Path) -> str | None:
-    """The sha256 that was recorded, None where none was."""
-    try:
-        return record.read_text().strip()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise DeviceError(
-            f"{record} cannot be read ({error.strerror}), so {record.stem} cannot be checked: make it readable, or "
-            f"delete it if you trust the program."
-        ) from error
+def _fetch(path: Path, abi: str) -> None:
+    """Downloads the official program; keeps none that is for other phones or another one than was confirmed."""
 
-
-def _fetch(address: str, path: Path, abi: str, timeout: float) -> None:
-    """Downloads to a name of its own first, so that nothing half or wrong lies where the program is expected."""
-    partial = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with urllib.request.urlopen(address, timeout=timeout) as answer:
-            expected = answer.headers.get("Content-Length")
-            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-                partial = Path(file.name)
-                shutil.copyfileobj(answer, file, _CHUNK)
-                size = file.tell()
-        if expected is not None and size != int(expected):
-            raise OSError(f"{size} of {expected} bytes came")
+    def check(partial: Path) -> None:
         if _machine(partial) != _MACHINES[abi]:
             raise OSError(f"what came is no program for {abi}, perhaps a page of a proxy")
-        os.replace(partial, path)
-    except (OSError, ValueError, http.client.HTTPException) as error:  # ValueError is an address that is none
+        consent.check(path, sha256(partial), ADDRESS)
+
+    try:
+        download.fetch(ADDRESS, path, check)
+    except (OSError, ValueError) as error:
         raise DeviceError(
-            f"benchmark_model cannot be fetched ({getattr(error, 'reason', error)}): fetch {address} by other means "
-            f"and put it at {path}, or give its path as binary."
+            f"benchmark_model cannot be fetched ({download.reason(error)}): fetch {ADDRESS} by other means and put it "
+            f"at {path}, or give its path as binary."
         ) from error
-    finally:
-        if partial is not None:
-            partial.unlink(missing_ok=True)
 
 
 def _machine(path: Path) -> int | None:

@@ -1,11 +1,7 @@
 """A network as plain data: one Node a layer call, tensors as numbers with shapes."""
 
-import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
 
 
 @dataclass(frozen=True)
@@ -64,15 +60,3 @@ class Graph:
     def weights(self) -> dict[str, tuple[Weight, ...]]:
         """Layer path -> its weights; a shared layer stands there once."""
         return {node.layer: node.weights for node in self.nodes if node.weights}
-
-
-def digest(graph: Graph, weights: Mapping[str, tuple[np.ndarray, ...]]) -> str:
-    """Names a network by its structure and weights: equal networks, equal digest, in every process."""
-    state = hashlib.sha256()
-    for node in graph.nodes:
-        state.update(repr((node.layer, node.kind, node.inputs, node.outputs)).encode())
-    state.update(repr(graph.shapes).encode())
-    for path in sorted(weights):
-        for array in weights[path]:
-            state.update(path.encode() + np.ascontiguousarray(array).tobytes())
-    return state.hexdigest()

@@ -140,6 +140,13 @@ def input_structure(model) -> Any:
     return getattr(model, "input", model.inputs[0])  # a Sequential of Keras 3 has only the second
 
 
+def operations(model) -> list[Any]:
+    """The live layer or operation behind each node of `read`, in its order."""
+    reader = _Reader()
+    reader.walk(model, "", [reader.tensor(t) for t in _flat(_functional(model).inputs)])
+    return reader.operations
+
+
 def layers(model) -> dict[str, Any]:
     """Layer path -> the live layer of the model, for every layer that is not itself a model."""
     reader = _Reader()
@@ -157,6 +164,7 @@ class _Reader:
     def __init__(self, runs: bool = False):
         self.runs = runs  # whether the layers are called on values, for the shapes of what they really return
         self.nodes: list[Node] = []
+        self.operations: list[Any] = []  # behind each node
         self.shapes: list[tuple[int | None, ...]] = []
         self.values: list[Any] = []
         self.layers: dict[str, Any] = {}
@@ -215,6 +223,7 @@ class _Reader:
             settings = _settings(operation)
             self.layers[path] = operation
             weights = tuple(Weight(_weight_name(w), tuple(w.shape)) for w in operation.weights)
+        self.operations.append(operation)
         self.nodes.append(Node(path, kind, settings, tuple(inputs), tuple(outputs), constants, weights))
 
 

@@ -10,7 +10,7 @@ from amc_tf.devices.timing import Timing
 from amc_tf.errors import RunDirError
 from amc_tf.pruning.plan import Plan
 from amc_tf.report.ends import End, ends
-from amc_tf.result import FLOAT, SEARCH, Figures, Format
+from amc_tf.result import FLOAT, RESULT_FORMAT, SEARCH, Figures, Format
 from amc_tf.search.best import best_trial
 from amc_tf.search.guarantee import Guarantee
 from amc_tf.search.journal import JOURNAL
@@ -174,6 +174,12 @@ def read(run_dir: str | Path) -> Record:
     if not (folder / "result.json").is_file() or not (folder / JOURNAL).is_file():
         raise RunDirError(_no_run(folder))
     result = _json(folder / "result.json")
+    written = result.get("format", 1)  # which that of amc_tf 0.1 does not say
+    if not isinstance(written, int) or written > RESULT_FORMAT:
+        raise RunDirError(
+            f"{folder / 'result.json'} has format {written!r}, and this amc_tf reads formats 1 to {RESULT_FORMAT}: "
+            f"renew amc_tf (pip install --upgrade amc_tf)."
+        )
     header, trials = read_journal(folder)
     arguments = header.get("arguments") or {}
     try:

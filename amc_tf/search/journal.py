@@ -19,7 +19,7 @@ from amc_tf.locks import Lock, Taken
 from amc_tf.search.outcome import Trial
 
 _LOG = logging.getLogger(__name__)
-_FORMAT = 1
+_FORMAT = 2  # 1, of amc_tf 0.1, knew a model by its weights alone and functions by less than they do
 JOURNAL = "journal.jsonl"  # in the run directory
 _LOCK = "journal.lock"  # beside it: a locked journal could not be read by others on Windows
 _PACKAGES = ("amc_tf", "numpy", "tensorflow", "keras", "tf_keras", "ai-edge-litert")
@@ -54,6 +54,7 @@ def read(run_dir: str | os.PathLike) -> tuple[dict, list[Trial]]:
         raise RunDirError(f"{path} cannot be read ({error.strerror or error}).") from error
     if not records:
         raise RunDirError(f"{path} is empty; run the same search again.")
+    _check_format(path, records[0])
     return records[0], _trials(path, records)
 
 
@@ -151,8 +152,13 @@ class Journal:
         self.trials.extend(_trials(self.path, records))
 
     def _check_header(self, found: dict, wanted: dict) -> None:
-        if found.get("format") != _FORMAT:
-            raise _damaged(self.path, 1, f"has format {found.get('format')!r}, expected the header of format {_FORMAT}")
+        _check_format(self.path, found)
+        if found["format"] < _FORMAT:
+            raise RunDirError(
+                f"{self.run_dir} holds a search of an earlier amc_tf, whose journal (format {found['format']}) did not "
+                f"record all that a search is known by, so it cannot be resumed; read its result there, and choose "
+                f"another run_dir to search anew."
+            )
         old, new = _flat(found), _flat(wanted)
         differing = [name for name in {**old, **new} if old.get(name) != new.get(name)]
         # A search may be prolonged, and the packages under it renewed; all else must be as it was.
@@ -204,6 +210,18 @@ class Journal:
             f"{self.path} cannot be {what}: {error.strerror or error}. Mend that and run the same call again, which "
             "resumes after the last whole trial, or choose another run_dir."
         )
+
+
+def _check_format(path: Path, header: dict) -> None:
+    """Raises RunDirError for a header of a format that this release does not know."""
+    found = header.get("format")
+    if isinstance(found, int) and found > _FORMAT:
+        raise RunDirError(
+            f"{path} has format {found}, which a later amc_tf wrote; this one reads formats 1 to {_FORMAT}: renew "
+            f"amc_tf (pip install --upgrade amc_tf), or choose another run_dir."
+        )
+    if not isinstance(found, int) or found < 1:
+        raise _damaged(path, 1, f"has format {found!r}, expected the header of a format from 1 to {_FORMAT}")
 
 
 def _damaged(path: Path, number: int, why: str) -> RunDirError:

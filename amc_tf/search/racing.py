@@ -6,7 +6,6 @@ just good enough to win, so few right ones or fewer would be too unlikely; nothi
 Hoeffding bounds, as in Hoeffding races, Maron and Moore 1994, would stop later).
 """
 
-import math
 from bisect import bisect_right
 from dataclasses import dataclass
 
@@ -59,7 +58,9 @@ class Race:
             return False
         if self.needed > self.examples:
             return True
-        return right <= _most_that_lose(self.examples, self.needed, seen, ERROR / (len(self.parts) - 1))
+        from scipy.stats import hypergeom  # takes a second to import
+
+        return bool(hypergeom.cdf(right, self.examples, self.needed, seen) <= ERROR / (len(self.parts) - 1))
 
 
 def needed(
@@ -88,30 +89,3 @@ def needed(
     return bisect_right(
         range(examples + 1), beat, key=lambda right: reward(Outcome(right / examples, cost, base_accuracy, base_cost))
     )
-
-
-def _most_that_lose(examples: int, right: int, seen: int, level: float) -> int:
-    """The largest r with P(X <= r) <= level, or -1: X right ones among `seen` of `examples` that hold `right` ones."""
-    least = max(0, seen - (examples - right))
-    mode = (seen + 1) * (right + 1) // (examples + 2)
-    # Up to the mode the terms of the sum rise, so that one sums them downwards until nothing is added any more; and
-    # P(X <= mode) is far above any level.
-    below = bisect_right(range(least, mode + 1), level, key=lambda r: _tail(examples, right, seen, r, least))
-    return least + below - 1
-
-
-def _tail(examples: int, right: int, seen: int, most: int, least: int) -> float:
-    """P(X <= most) for `most` up to the mode, to about nine digits."""
-    wrong = examples - right
-    log = _log_choose(right, most) + _log_choose(wrong, seen - most) - _log_choose(examples, seen)
-    term = total = math.exp(log)
-    for r in range(most, least, -1):
-        term *= r * (wrong - seen + r) / ((right - r + 1) * (seen - r + 1))
-        total += term
-        if term <= 1e-17 * total:
-            break
-    return total
-
-
-def _log_choose(n: int, k: int) -> float:
-    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)

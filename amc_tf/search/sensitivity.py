@@ -5,9 +5,9 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,7 +19,8 @@ from amc_tf.search.outcome import Trial
 if TYPE_CHECKING:
     from amc_tf.pruning.unit import Unit
 
-_FORMAT = 1
+_FORMAT = 2  # 1, of amc_tf 0.1, did not say what a table was made with
+_MADE_WITH = ("method", "metric", "round_to", "importance", "reconstruct", "calibration", "reward_data")
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Sensitivity:
     Attributes:
         base: Accuracy of the whole network.
         accuracy: Unit name -> {width: accuracy}, as measured; the full width, which is the base, is not in it.
+        made_with: What the accuracies depend on, see `made_with`; empty where that is not known.
 
     Raises:
         TypeError, ValueError: A width or an accuracy is no number that can be one.
@@ -36,6 +38,7 @@ class Sensitivity:
 
     base: float
     accuracy: Mapping[str, Mapping[int, float]]
+    made_with: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
         table = {
@@ -71,16 +74,33 @@ class Sensitivity:
                 f"The sensitivity table has no point of unit {unit.name!r}, but of {sorted(self.accuracy)}: measure "
                 "the rest, or give the table of this network."
             )
+        from scipy.optimize import isotonic_regression  # takes a third of a second to import
+
         widths = [*points, unit.size]
-        values = [*(min(value, self.base) for value in _rising(list(points.values()))), self.base]
+        values = np.append(np.minimum(isotonic_regression([*points.values()]).x, self.base), self.base)
         slope = (values[1] - values[0]) / (widths[1] - widths[0])
         expected = np.interp(unit.widths, widths, values)
         expected += slope * np.minimum(np.array(unit.widths) - widths[0], 0)
         rising = np.minimum.accumulate(expected[::-1])[::-1]  # rounding may end a hair above the next point
         return dict(zip(unit.widths, rising.tolist(), strict=True))
 
-    def check(self, accuracy: float) -> None:
-        """Raises ValueError where the whole network's accuracy is another, as the table is of other data then."""
+    def check(self, accuracy: float, made_with: Mapping[str, Any]) -> None:
+        """Checks that the table is of the search that is to use it.
+
+        Args:
+            accuracy: Of the whole network, on the reward data of the search.
+            made_with: Of the search, see `made_with`.
+
+        Raises:
+            ValueError: It is of another network, other data or other arguments.
+        """
+        for name, value in made_with.items():
+            if self.made_with and self.made_with.get(name) != value:
+                raise ValueError(
+                    f"The sensitivity table was measured with {name} {self.made_with.get(name)!r}, this search has "
+                    f"{value!r}: give the table of a search on the same model and data with the same arguments, or "
+                    f"none."
+                )
         if not math.isclose(self.base, accuracy, rel_tol=1e-6, abs_tol=1e-9):
             raise ValueError(
                 f"The sensitivity table is of a network with accuracy {self.base}, this one has {accuracy} on the "
@@ -109,9 +129,10 @@ class Sensitivity:
         """
         try:
             stored = json.loads(Path(path).read_bytes())
-            if stored["format"] != _FORMAT:
-                raise ValueError(f"format {stored['format']!r}, expected {_FORMAT}")
-            return cls(stored["base"], {name: dict(points) for name, points in stored["accuracy"].items()})
+            if stored["format"] not in range(1, _FORMAT + 1):
+                raise ValueError(f"format {stored['format']!r}, expected 1 to {_FORMAT}")
+            accuracy = {name: dict(points) for name, points in stored["accuracy"].items()}
+            return cls(stored["base"], accuracy, dict(stored.get("made_with", {})))
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise RunDirError(
                 f"{os.fspath(path)} is no sensitivity table ({error!r}), expected the JSON that Sensitivity.save "
@@ -120,7 +141,14 @@ class Sensitivity:
 
     def _as_json(self) -> bytes:
         table = {name: list(map(list, points.items())) for name, points in self.accuracy.items()}
-        return (json.dumps({"format": _FORMAT, "base": self.base, "accuracy": table}, indent=1) + "\n").encode()
+        stored = {"format": _FORMAT, "base": self.base, "made_with": dict(self.made_with), "accuracy": table}
+        return (json.dumps(stored, indent=1) + "\n").encode()
+
+
+def made_with(header: Mapping[str, Any]) -> dict[str, Any]:
+    """What the points of a table depend on, from the header of a journal; not the budget, nor what is counted."""
+    arguments = header["arguments"]
+    return {"model": header["model"], **{name: arguments[name] for name in _MADE_WITH}}
 
 
 def points(units: Sequence["Unit"], most: int = 3) -> tuple[tuple[int, int], ...]:
@@ -148,7 +176,9 @@ def points(units: Sequence["Unit"], most: int = 3) -> tuple[tuple[int, int], ...
     return tuple((i, width) for _, i, width in sorted(chosen))
 
 
-def tabled(units: Sequence["Unit"], trials: Sequence[Trial]) -> Sensitivity | None:
+def tabled(
+    units: Sequence["Unit"], trials: Sequence[Trial], made_with: Mapping[str, Any] | None = None
+) -> Sensitivity | None:
     """The table that a search has measured so far; None where it has no point of a unit that has a choice.
 
     A failed trial leaves its point out, and the lines between the others stand for it: a failure does not say how
@@ -157,6 +187,7 @@ def tabled(units: Sequence["Unit"], trials: Sequence[Trial]) -> Sensitivity | No
     Args:
         units: In the order of the trials' widths.
         trials: Of the search.
+        made_with: What it is to say that it was made with.
     """
     table: dict[str, dict[int, float]] = {}
     base = None
@@ -166,18 +197,7 @@ def tabled(units: Sequence["Unit"], trials: Sequence[Trial]) -> Sensitivity | No
             i = next(i for i, unit in enumerate(units) if trial.widths[i] < unit.size)
             table.setdefault(units[i].name, {})[trial.widths[i]] = trial.outcome.accuracy
     missing = any(len(unit.widths) > 1 and unit.name not in table for unit in units)
-    return None if base is None or missing else Sensitivity(base, table)
-
-
-def _rising(values: list[float]) -> list[float]:
-    """The non-decreasing sequence nearest to the values in least squares: neighbours that fall are averaged."""
-    blocks: list[tuple[float, int]] = []  # (mean, how many)
-    for value in values:
-        blocks.append((value, 1))
-        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
-            (mean, count), (last, more) = blocks[-2:]
-            blocks[-2:] = [((mean * count + last * more) / (count + more), count + more)]
-    return [mean for mean, count in blocks for _ in range(count)]
+    return None if base is None or missing else Sensitivity(base, table, made_with or {})
 
 
 def _width(name: str, width: int) -> int:

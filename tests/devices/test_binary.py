@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from amc_tf.devices import binary
+from amc_tf.devices import binary, download
+from amc_tf.devices.consent import ACCEPT
 from amc_tf.errors import DeviceError
 
 
@@ -17,19 +18,22 @@ def elf(machine: int) -> bytes:
 
 
 ARM64 = elf(183)
+SUM = hashlib.sha256(ARM64).hexdigest()
 
 
 class Server:
-    """Answers every request with `body`, as if it had `length` bytes."""
+    """Answers every request with `body`, as if it had `length` bytes; with `status` 302 it points to `to`."""
 
     def __init__(self):
-        self.body, self.length, self.status, self.requests = ARM64, None, 200, 0
+        self.body, self.length, self.status, self.to, self.requests = ARM64, None, 200, None, 0
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
                 outer.requests += 1
                 self.send_response(outer.status)
+                if outer.to:
+                    self.send_header("Location", outer.to)
                 self.send_header("Content-Length", str(outer.length or len(outer.body)))
                 self.end_headers()
                 self.wfile.write(outer.body)
@@ -41,14 +45,21 @@ class Server:
         self.address = f"http://127.0.0.1:{self.http.server_port}/benchmark_model"
 
 
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch) -> None:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    """The cache folder, which is not there yet; who asks for it has confirmed the program."""
+    monkeypatch.setenv("AMC_TF_CACHE", str(tmp_path / "new" / "cache"))
+    monkeypatch.setenv(ACCEPT, SUM)
+    return tmp_path / "new" / "cache"
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
+def server(monkeypatch) -> Iterator[Server]:
+    """In the place of the official address; without TLS, which a test has no certificate for."""
     made = Server()
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(binary, "ADDRESS", made.address)
+    monkeypatch.setattr(download, "SCHEMES", ("http",))
     thread = threading.Thread(target=made.http.serve_forever, args=(0.01,))
     thread.start()
     yield made
@@ -88,27 +99,54 @@ def test_a_given_file_that_will_not_do(tmp_path) -> None:
             binary.find("arm64-v8a", given)
 
 
-def test_the_download_is_made_once_and_its_sha256_recorded(server, tmp_path) -> None:
-    cache = tmp_path / "new" / "cache"
-    found = binary.find("arm64-v8a", cache=cache, address=server.address)
-    assert (found.path.read_bytes(), found.sha256) == (ARM64, hashlib.sha256(ARM64).hexdigest())
-    record = found.path.with_name(found.path.name + ".sha256")
-    assert record.read_text().strip() == found.sha256
+def test_nobody_is_asked_about_a_given_file(tmp_path, monkeypatch) -> None:
+    monkeypatch.delenv(ACCEPT, raising=False)
+    monkeypatch.setenv("AMC_TF_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "benchmark_model").write_bytes(ARM64)
+    binary.find("arm64-v8a", tmp_path / "benchmark_model")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_the_address_is_pinned() -> None:
+    assert binary.ADDRESS.startswith(f"https://storage.googleapis.com/litert/binaries/{binary.VERSION}/")
+
+
+def test_the_download_is_made_once(server, cache, capfd) -> None:
+    found = binary.find("arm64-v8a")
+    assert (found.path.read_bytes(), found.sha256) == (ARM64, SUM)
     assert binary.VERSION in found.path.name
-    assert binary.find("arm64-v8a", cache=cache, address=server.address) == found
+    assert binary.find("arm64-v8a") == found
     assert server.requests == 1
-    assert sorted(cache.iterdir()) == [found.path, record]
+    assert sorted(cache.iterdir()) == [found.path, found.path.with_name(found.path.name + ".confirmed")]
+    assert capfd.readouterr() == ("", "")
 
 
-def test_what_does_not_agree_with_the_first_download_is_refused(server, tmp_path) -> None:
-    found = binary.find("arm64-v8a", cache=tmp_path, address=server.address)
-    found.path.write_bytes(ARM64 + b"x")
-    with pytest.raises(DeviceError, match=f"{found.sha256} was recorded"):
-        binary.find("arm64-v8a", cache=tmp_path, address=server.address)
+def test_only_https_is_asked(server, cache, monkeypatch) -> None:
+    monkeypatch.undo()
+    assert download.SCHEMES == ("https",)
+    monkeypatch.setenv("AMC_TF_CACHE", str(cache))
+    monkeypatch.setattr(binary, "ADDRESS", server.address)
+    with pytest.raises(DeviceError, match="not https"):
+        binary.find("arm64-v8a")
+    assert server.requests == 0 and not (cache.exists() and list(cache.iterdir()))
+
+
+def test_a_redirection_elsewhere_is_not_followed(server, cache) -> None:
+    server.status, server.to = 302, "https://127.0.0.1:9/benchmark_model"
+    with pytest.raises(DeviceError, match="leads to https://127.0.0.1:9/benchmark_model, which is not http"):
+        binary.find("arm64-v8a")
+    assert server.requests == 1 and list(cache.iterdir()) == []
+
+
+def test_another_program_at_the_same_address_is_refused_and_not_kept(server, cache, monkeypatch) -> None:
+    found = binary.find("arm64-v8a")
+    monkeypatch.delenv(ACCEPT)
     found.path.unlink()
     server.body = ARM64 + b"another one under the same version"
-    with pytest.raises(DeviceError, match="was recorded when it was first fetched"):
-        binary.find("arm64-v8a", cache=tmp_path, address=server.address)
+    other = hashlib.sha256(server.body).hexdigest()
+    with pytest.raises(DeviceError, match=f"sha256 {other}.*{SUM} was confirmed"):
+        binary.find("arm64-v8a")
+    assert [path.name for path in cache.iterdir()] == [found.path.name + ".confirmed"]
 
 
 @pytest.mark.parametrize(
@@ -117,28 +155,45 @@ def test_what_does_not_agree_with_the_first_download_is_refused(server, tmp_path
         ({"status": 404}, "Not Found"),
         ({"body": b"<html>please log in</html>"}, "no program for arm64-v8a, perhaps a page of a proxy"),
         ({"body": elf(62)}, "no program for arm64-v8a"),
-        ({"length": len(ARM64) + 7}, f"{len(ARM64)} of {len(ARM64) + 7} bytes|IncompleteRead"),
+        ({"length": len(ARM64) + 7}, "IncompleteRead.*, 7 more expected"),
     ],
     ids=["missing", "page", "wrong processor", "cut"],
 )
-def test_a_download_that_goes_wrong_leaves_nothing(server, tmp_path, change, words) -> None:
+def test_a_download_that_goes_wrong_leaves_nothing(server, cache, change, words) -> None:
     for name, value in change.items():
         setattr(server, name, value)
     with pytest.raises(DeviceError, match=words) as raised:
-        binary.find("arm64-v8a", cache=tmp_path, address=server.address)
-    assert server.address in str(raised.value) and str(tmp_path) in str(raised.value)
-    assert list(tmp_path.iterdir()) == []
+        binary.find("arm64-v8a")
+    assert binary.ADDRESS in str(raised.value) and str(cache) in str(raised.value)
+    assert list(cache.iterdir()) == []
 
 
-def test_without_a_network_it_says_what_to_fetch_and_where_to_put_it(tmp_path) -> None:
-    address = "http://127.0.0.1:9/benchmark_model"  # where nobody listens
+def test_ctrl_c_leaves_nothing(server, cache) -> None:
+    def interrupted(path: Path) -> None:
+        assert path.stat().st_size == len(ARM64)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        download.fetch(server.address, cache / "program", interrupted)
+    assert list(cache.iterdir()) == []
+
+
+def test_without_a_network_it_says_what_to_fetch_and_where_to_put_it(server, cache, monkeypatch) -> None:
+    monkeypatch.setattr(binary, "ADDRESS", "http://127.0.0.1:9/benchmark_model")  # where nobody listens
     with pytest.raises(
-        DeviceError, match=f"refused.*fetch {address} by other means and put it at {tmp_path}/"
+        DeviceError, match=rf"\(.Errno \d+. Connection refused\): fetch {binary.ADDRESS} by other means and put it at"
     ) as raised:
-        binary.find("arm64-v8a", cache=tmp_path, address=address)
+        binary.find("arm64-v8a")
     there = Path(str(raised.value).partition("put it at ")[2].partition(",")[0])
+    assert there.parent == cache
     there.write_bytes(ARM64)
-    assert binary.find("arm64-v8a", cache=tmp_path, address=address).path == there
+    assert binary.find("arm64-v8a").path == there
+
+
+def test_a_cache_that_cannot_be_made(server, cache) -> None:
+    cache.parent.write_text("a file")
+    with pytest.raises(DeviceError, match="cannot be fetched .*by other means"):
+        binary.find("arm64-v8a")
 
 
 @pytest.mark.parametrize(
@@ -148,28 +203,11 @@ def test_without_a_network_it_says_what_to_fetch_and_where_to_put_it(tmp_path) -
         ("x86_64", "build one .*android_x86_64"),
     ],
 )
-def test_a_phone_for_which_there_is_no_official_program(tmp_path, abi, words) -> None:
+def test_a_phone_for_which_there_is_no_official_program(cache, abi, words) -> None:
     with pytest.raises(DeviceError, match=words):
-        binary.find(abi, cache=tmp_path)
+        binary.find(abi)
 
 
-def test_a_phone_that_does_not_say_its_abi(tmp_path) -> None:
+def test_a_phone_that_does_not_say_its_abi(cache) -> None:
     with pytest.raises(DeviceError, match="does not say its ABI.*as binary"):
-        binary.find("", cache=tmp_path)
-
-
-def test_a_record_that_cannot_be_read_is_no_reason_to_trust(server, tmp_path) -> None:
-    found = binary.find("arm64-v8a", cache=tmp_path, address=server.address)
-    record = found.path.with_name(found.path.name + ".sha256")
-    record.unlink()
-    record.mkdir()
-    with pytest.raises(DeviceError, match=f"^{record} cannot be read .Is a directory"):
-        binary.find("arm64-v8a", cache=tmp_path, address=server.address)
-
-
-def test_the_cache_is_this_users(tmp_path, monkeypatch, server) -> None:
-    monkeypatch.delenv("AMC_TF_CACHE", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert tmp_path / "amc_tf" in binary.find("arm64-v8a", address=server.address).path.parents
-    monkeypatch.setenv("AMC_TF_CACHE", str(tmp_path / "named"))
-    assert binary.find("arm64-v8a", address=server.address).path.parent == tmp_path / "named"
+        binary.find("")
