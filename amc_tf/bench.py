@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,8 @@ from amc_tf.devices.consent import without_asking
 from amc_tf.devices.host import RUNTIMES, HostDevice
 from amc_tf.devices.interleave import Comparison, Ratio, interleave
 from amc_tf.devices.timing import Operator, Timing
-from amc_tf.errors import DeviceError
+from amc_tf.exits import NO_DEVICE, NOT_MEASURED, ending
 
-EXIT_USAGE, EXIT_NO_DEVICE, EXIT_FAILED, EXIT_STOPPED = 2, 3, 4, 130
 PHONE_ONLY = ("serial", "binary", "yes", "adb", "fixed_performance", "profile")
 
 
@@ -80,7 +78,8 @@ def bench(context, **given) -> None:
     model, with its 95 % confidence interval. A phone that is too hot is waited for; one that stays so is no
     measurement.
 
-    Exit codes: 0 measured, 2 wrong usage, 3 no usable device, 4 a measurement failed, 130 stopped.
+    Exit codes: 0 measured, 2 wrong usage, 3 no usable device, 4 a measurement failed, 70 an internal
+    error, 130 stopped.
     """
     measure(context, **given)
 
@@ -103,30 +102,18 @@ def measure(context, *, models, host, runtime, profile, rounds, runs, seconds, c
             if context.params.get(name):
                 raise click.UsageError(f"--{name.replace('_', '-')} is for phones: leave it or --host out.")
     console = Console(stderr=True)
-    with ending(context, EXIT_NO_DEVICE):
+    with ending(context, NO_DEVICE):
         device = open_host(runtime, **given) if host else open_phone(cool_down=cool_down, **given)
     waiting = console.status("measuring") if console.is_terminal else contextlib.nullcontext()
-    with ending(context, EXIT_FAILED), device, waiting:
-        comparison = interleave(device, models, rounds=rounds, min_runs=runs, min_seconds=seconds)
-        operators = [device.profile(path) for path in models] if profile else None
-    if as_json:
-        click.echo(json.dumps(as_dict(device, models, comparison, operators)))
-    else:
-        out = Console()
-        show(out if out.is_terminal else Console(width=160), device, models, comparison, operators)
-
-
-@contextlib.contextmanager
-def ending(context: click.Context, code: int) -> Iterator[None]:
-    """Ends the program with the sentence of an error instead of a stack trace."""
-    try:
-        yield
-    except (ValueError, DeviceError) as error:
-        click.echo(f"{context.command_path}: {error}", err=True)
-        sys.exit(EXIT_USAGE if isinstance(error, ValueError) else code)
-    except KeyboardInterrupt:
-        click.echo(f"{context.command_path}: stopped.", err=True)
-        sys.exit(EXIT_STOPPED)
+    with ending(context, NOT_MEASURED):
+        with device, waiting:
+            comparison = interleave(device, models, rounds=rounds, min_runs=runs, min_seconds=seconds)
+            operators = [device.profile(path) for path in models] if profile else None
+        if as_json:
+            click.echo(json.dumps(as_dict(device, models, comparison, operators)))
+        else:
+            out = Console()
+            show(out if out.is_terminal else Console(width=160), device, models, comparison, operators)
 
 
 def open_host(runtime: str, *, threads, cpu_mask, delegate, timeout, **_) -> HostDevice:

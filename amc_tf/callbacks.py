@@ -3,15 +3,20 @@
 The training of the result has Keras's own, see `finetune_callbacks` of compress().
 """
 
+import contextlib
 import importlib.util
+import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from amc_tf.scalars import is_number, is_whole
 from amc_tf.search.outcome import Trial
 from amc_tf.search.search import Search
+
+_LOG = logging.getLogger(__name__)
 
 
 class Callback:
@@ -41,7 +46,14 @@ class Callback:
         """
 
     def on_search_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Called after the last episode, also where Ctrl-C or a callback ended the search; logs as of that episode."""
+        """Called after the last episode, or after whatever else ended the search: Ctrl-C, a callback, an error.
+
+        Whoever was told of the beginning, even if that raised, is told of the end. Where there was an error, that one
+        is raised, whatever is raised here.
+
+        Args:
+            logs: as of the last episode; empty where there was none.
+        """
 
 
 class EarlyStopping(Callback):
@@ -59,11 +71,11 @@ class EarlyStopping(Callback):
     """
 
     def __init__(self, patience: int = 100, min_delta: float = 0.0):
-        if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
+        if not is_whole(patience) or patience < 1:
             raise ValueError(f"patience is {patience!r}; a whole number of episodes of 1 or more is expected.")
-        if isinstance(min_delta, bool) or not isinstance(min_delta, (int, float)) or not 0 <= min_delta < math.inf:
+        if not is_number(min_delta) or not 0 <= min_delta < math.inf:
             raise ValueError(f"min_delta is {min_delta!r}; a number of 0 or more is expected.")
-        self.patience, self.min_delta = patience, min_delta
+        self.patience, self.min_delta = int(patience), float(min_delta)
 
     def on_search_begin(self, logs=None):
         self._best: float | None = None
@@ -101,6 +113,7 @@ class TensorBoard(Callback):
     def __init__(self, log_dir: str | os.PathLike):
         check_tensorboard()
         self.log_dir = Path(log_dir)
+        self._writer: Any = None
 
     def on_search_begin(self, logs=None):
         import tensorflow as tf
@@ -112,12 +125,14 @@ class TensorBoard(Callback):
 
         with self._writer.as_default(step=episode):
             for name, value in (logs or {}).items():
-                if isinstance(value, (int, float)) and not isinstance(value, bool):
+                if is_number(value):
                     tf.summary.scalar(name, value)
         self._writer.flush()  # so that a search can be watched, and nothing is lost with it
 
     def on_search_end(self, logs=None):
-        self._writer.close()
+        if self._writer is not None:  # it may be that it could not be made
+            self._writer.close()
+            self._writer = None
 
 
 def check_tensorboard() -> None:
@@ -143,21 +158,39 @@ class Callbacks:
     def __init__(self, callbacks: Sequence[Callback]):
         self._all = checked(callbacks)
 
-    def begin(self, search: Search) -> None:
-        """Before the first episode."""
-        for callback in self._all:
-            callback.set_search(search)
-            callback.on_search_begin({})
+    @contextlib.contextmanager
+    def of(self, search: Search) -> Iterator["Callbacks"]:
+        """Tells them of the beginning of a search, and of its end, however that comes."""
+        begun: list[Callback] = []
+        try:
+            for callback in self._all:
+                callback.set_search(search)
+                begun.append(callback)
+                callback.on_search_begin({})
+            yield self
+        except BaseException:
+            if (late := self._end(begun, search)) is not None:
+                _LOG.warning("A callback failed as well, when it was told that the search has ended: %r.", late)
+            raise
+        if (late := self._end(begun, search)) is not None:
+            raise late
 
     def episode(self, trial: Trial, best: Trial | None) -> None:
         """After each trial."""
         for callback in self._all:
             callback.on_episode_end(trial.number, told(trial, best))
 
-    def end(self, search: Search) -> None:
-        """After the last one."""
-        for callback in self._all:
-            callback.on_search_end(told(search.trials[-1], search.best) if search.trials else {})
+    def _end(self, begun: Sequence[Callback], search: Search) -> BaseException | None:
+        """Ends them all, and returns the first error that one of them raised."""
+        first = None
+        for callback in begun:
+            try:
+                callback.on_search_end(told(search.trials[-1], search.best) if search.trials else {})
+            except BaseException as error:
+                if first is not None:
+                    _LOG.warning("A callback failed when it was told that the search has ended: %r.", error)
+                first = first or error
+        return first
 
 
 def checked(callbacks: Any) -> tuple[Callback, ...]:

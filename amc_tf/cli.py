@@ -15,11 +15,9 @@ from rich.table import Table
 from amc_tf.bench import bench, yes_option
 from amc_tf.devices.consent import without_asking
 from amc_tf.doctor import doctor
-from amc_tf.errors import AmcError
+from amc_tf.exits import ending, traceback_option
 from amc_tf.isolated.command import setup
 from amc_tf.version import __version__
-
-EXIT_FAILED, EXIT_USAGE = 1, 2
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -93,18 +91,21 @@ def _surgery_options(command):
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout.")
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 @_surgery_options
+@ending(stopped="stopped; the same command goes on where it was.")
 def compress(
     model, which, data, budget, as_json, quiet, stages, one_stage, distill, patience, yes, **arguments
 ) -> None:
     """Search the smaller network that loses least, and make it into a .tflite.
 
     The same command on the same --run-dir goes on where it stopped; Ctrl-C ends it with the best so far.
+
+    Exit codes: 0 all is well, 1 it could not be done, 2 wrong usage, 70 an internal error, 130 stopped.
     """  # fmt: skip
     from amc_tf.callbacks import EarlyStopping
     from amc_tf.compress import compress as run
     from amc_tf.report.progress import print_result, say
 
-    with _one_sentence(), without_asking(yes):
+    with without_asking(yes):
         if one_stage and stages:
             raise ValueError("--stage and --one-stage were given; give one of the two.")
         result = run(
@@ -132,14 +133,17 @@ def compress(
 @click.argument("model", type=click.Path(exists=True, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @_surgery_options
+@ending()
 def analyze(model, which, method, as_json, **arguments) -> None:
-    """Show what could shrink, what could not and why, and which budgets can be met."""
+    """Show what could shrink, what could not and why, and which budgets can be met.
+
+    Exit codes: 0 all is well, 1 it could not be done, 2 wrong usage, 70 an internal error, 130 stopped.
+    """
     from amc_tf.analyze import analyze as run
     from amc_tf.report.zeros import told
     from amc_tf.tflite.obstacles import processor_obstacle
 
-    with _one_sentence():
-        analysis = run(_load(model, which), method=method, **arguments)
+    analysis = run(_load(model, which), method=method, **arguments)
     if as_json:
         click.echo(json.dumps(analysis.as_dict()))
         return
@@ -160,35 +164,24 @@ def analyze(model, which, method, as_json, **arguments) -> None:
 
 @main.command()
 @click.argument("run_dir", type=click.Path(path_type=Path))
+@ending()
 def report(run_dir) -> None:
     """Write report.html, MODEL_CARD.md and the pictures of a run directory again.
 
     Prints the path of the page.
+
+    Exit codes: 0 all is well, 1 it could not be done, 2 wrong usage, 70 an internal error, 130 stopped.
     """
     from amc_tf.report import page
 
-    with _one_sentence():
-        click.echo(page.write(run_dir))
+    click.echo(page.write(run_dir))
 
 
 main.add_command(bench)
 main.add_command(doctor)
 main.add_command(setup)
-
-
-class _one_sentence:  # noqa: N801 - reads as a statement
-    """Ends the command with the sentence of an error instead of a stack trace."""
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, _):
-        if isinstance(error, (AmcError, ValueError, TypeError)):
-            Console(stderr=True).print(f"amc-tf: {error}", soft_wrap=True, highlight=False, markup=False)
-            sys.exit(EXIT_FAILED if isinstance(error, AmcError) and not isinstance(error, ValueError) else EXIT_USAGE)
-        if isinstance(error, KeyboardInterrupt):
-            Console(stderr=True).print("amc-tf: stopped; the same command goes on where it was.")
-            sys.exit(130)
+for command in (main, *main.commands.values()):
+    traceback_option(command)
 
 
 def quiet_keras(which: str):
@@ -233,13 +226,8 @@ def _load(path: Path, which: str, compiled: bool = False):
         ) from error
 
 
-def _budget(text: str) -> float | str | None:
-    if text.lower() == "none":
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        return text
+def _budget(text: str) -> str | None:
+    return None if text.strip().lower() == "none" else text
 
 
 def _read(path: Path) -> dict:
@@ -252,12 +240,12 @@ def _read(path: Path) -> dict:
     if "x" in arrays and "y" not in arrays and len(arrays) > 1:
         raise ValueError(f"{path} holds {sorted(arrays)}, but its labels must be called y (x_train goes with y_train).")
     found = {}
-    for argument, endings in {
+    for argument, suffixes in {
         "train_data": ("", "_train"), "reward_data": ("_reward",), "validation_data": ("_test", "_validation")
     }.items():  # fmt: skip
-        for ending in endings:
-            if "x" + ending in arrays:
-                found[argument] = (arrays["x" + ending], arrays.get("y" + ending))
+        for suffix in suffixes:
+            if "x" + suffix in arrays:
+                found[argument] = (arrays["x" + suffix], arrays.get("y" + suffix))
     if not found:
         raise ValueError(f"{path} holds {sorted(arrays)}; expected x and y, or x_train and y_train.")
     return found

@@ -26,9 +26,9 @@ from amc_tf.pruning.pruning import Pruning
 from amc_tf.report.progress import SearchProgress, TableProgress, preparing, say
 from amc_tf.report.zeros import told
 from amc_tf.request import ORIGINAL, contents, run_name
-from amc_tf.result import FLOAT, Result
+from amc_tf.result import FLOAT, SEARCH, Result
 from amc_tf.search.agent import DdpgAgent
-from amc_tf.search.budget import Budget, parse_budget, too_large
+from amc_tf.search.budget import Budget, parse_budget, plain, too_large
 from amc_tf.search.evaluate import Evaluator
 from amc_tf.search.journal import Journal, header
 from amc_tf.search.metrics import Metric
@@ -163,6 +163,7 @@ def compress(
         AgentError: the agent's process failed.
     """
     finetune_epochs = request.whole("finetune_epochs", finetune_epochs, 0)
+    budget = plain(budget)  # before it is journaled or names a run: "0.5" is 0.5
     if stages is None:
         stages = halves(budget, target) if finetune_epochs else ()
     dry_run, report = request.switch("dry_run", dry_run), request.switch("report", report)
@@ -179,8 +180,7 @@ def compress(
     reward_size = request.whole("reward_size", reward_size, 1)
     round_to = request.whole("round_to", round_to, 1)
     guarantee = request.guarantee(max_drop, budget)
-    plain = (x.item() if isinstance(x, np.generic) else x for x in (budget, min_keep, max_drop))
-    budget, min_keep, max_drop = plain  # for the journal
+    min_keep, max_drop = (x.item() if isinstance(x, np.generic) else x for x in (min_keep, max_drop))  # for the journal
     reconstruct, paper = request.switch("reconstruct", reconstruct), request.switch("paper", paper)
     tensorboard = request.switch("tensorboard", tensorboard)
     if tensorboard:
@@ -311,9 +311,8 @@ def compress(
                 digest=lambda widths: pruning.plan(widths).digest,
                 on_episode_end=lambda *found: (progress.update(*found), told.episode(*found)),
             )  # fmt: skip
-            told.begin(search)
-            search.run()
-            told.end(search)
+            with told.of(search):
+                search.run()
         bench = Bench(sample, latency.stopwatch if timed else None)
         base_us = latency.stopwatch.base_us if timed else None
         for widths in finalists(search, latency if priced else None, earns, evaluator, guarantee):
@@ -355,7 +354,7 @@ def compress(
             limit=limit,
             seconds=time.monotonic() - started,
             difference=finished.difference,
-            interrupted=search.interrupted,
+            stopped=SEARCH if search.interrupted else None,
             scored_on=scored_on,
             scored_by="metric" if metric is not None else "agreement" if reported.labels is None else "accuracy",
             latency=None if not timed else latency.record(finished.comparison) | {"format": timed_format},

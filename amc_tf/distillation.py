@@ -11,9 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from amc_tf.graph import keras_graph
+from amc_tf.scalars import is_number
 from amc_tf.settings import end
 
 TEMPERATURE, WEIGHT = 3.0, 0.5  # Keras's own defaults, of LogitsDistillation and Distiller
@@ -41,7 +40,7 @@ class Distillation:
             ("temperature", self.temperature, lambda x: x > 0, "above 0"),
             ("distill_weight", self.weight, lambda x: 0 <= x <= 1, "from 0 to 1"),
         ):
-            if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+            if not is_number(value):
                 raise TypeError(f"{name} is {value!r}; a number {wanted} is expected.")
             if not (math.isfinite(value) and fits(value)):
                 raise ValueError(f"{name} is {value!r}; a number {wanted} is expected.")

@@ -8,12 +8,13 @@ from typing import Any
 
 import click
 
-from amc_tf.bench import EXIT_NO_DEVICE, ending, json_option, open_phone, phone_options
+from amc_tf.bench import json_option, open_phone, phone_options
 from amc_tf.devices import adb_client, binary, phone
 from amc_tf.devices.adb_client import Adb
 from amc_tf.devices.consent import without_asking
 from amc_tf.devices.heat import HeatGate
 from amc_tf.errors import DeviceError
+from amc_tf.exits import NO_DEVICE, ending, foreseen
 
 LEAST_MB = 100  # of free space on the phone: the program and a few models
 
@@ -28,7 +29,7 @@ def doctor(context, **given) -> None:
     It looks at adb, authorisation, processor, commands, space, benchmark_model and heat, and starts benchmark_model
     once, with the options that `amc-tf bench` is to measure with. Nothing stays on the phone.
 
-    Exit codes: 0 all is well, 2 wrong usage, 3 something is to be mended, 130 stopped.
+    Exit codes: 0 all is well, 2 wrong usage, 3 something is to be mended, 70 an internal error, 130 stopped.
     """
     examine(context, **given)
 
@@ -50,20 +51,22 @@ def examine(context: click.Context, *, as_json: bool, **given: Any) -> None:
         """What the action found; None where it failed, with the error's sentence for what to do."""
         try:
             said, found = action()
-        except (DeviceError, ValueError) as error:
+        except Exception as error:
+            if not foreseen(error):
+                raise
             steps.append({"step": name, "ok": False, "said": str(error)})
             return None
         steps.append({"step": name, "ok": True, "said": said})
         return found
 
-    with ending(context, EXIT_NO_DEVICE):
+    with ending(context, NO_DEVICE):
         walk(step, given)
-    if as_json:
-        click.echo(json.dumps(steps))
-    else:
-        for each in steps:
-            click.echo(f"{'ok ' if each['ok'] else 'NO '} {each['step']}: {each['said']}")
-    sys.exit(0 if all(each["ok"] for each in steps) else EXIT_NO_DEVICE)
+        if as_json:
+            click.echo(json.dumps(steps))
+        else:
+            for each in steps:
+                click.echo(f"{'ok ' if each['ok'] else 'NO '} {each['step']}: {each['said']}")
+    sys.exit(0 if all(each["ok"] for each in steps) else NO_DEVICE)
 
 
 def walk(step: Callable, given: dict[str, Any]) -> None:

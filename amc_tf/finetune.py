@@ -16,6 +16,7 @@ from amc_tf.graph.graph import Graph
 from amc_tf.pruning import zeros
 from amc_tf.pruning.kernels import masks, zeroed
 from amc_tf.pruning.plan import Plan
+from amc_tf.scalars import is_number, is_whole
 
 BATCH = 128
 _STATISTICS = 20  # so many times in a training, at least, what BatchNorm's moving statistics remember is renewed
@@ -129,7 +130,7 @@ def _keep_up(model: Any, steps: int | None, epochs: int) -> None:
     most = max(0.5, 1 - _STATISTICS / (steps * epochs))
     for layer in keras_graph.layers(model).values():
         momentum = getattr(layer, "momentum", None)
-        if hasattr(layer, "moving_variance") and isinstance(momentum, float) and momentum > most:
+        if hasattr(layer, "moving_variance") and is_number(momentum) and momentum > most:
             layer.momentum = most
 
 
@@ -161,13 +162,13 @@ def _ready(
 
 def _check_numbers(epochs: Any, batch_size: Any, learning_rate: Any, seed: Any) -> None:
     for name, value, least in (("epochs", epochs, 1), ("batch_size", batch_size, 1), ("seed", seed, 0)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        if not is_whole(value):
             raise TypeError(f"{name} is {value!r}; a whole number of at least {least} is expected.")
         if value < least:
             raise ValueError(f"{name} is {value}; a whole number of at least {least} is expected.")
     if learning_rate is None:
         return
-    if isinstance(learning_rate, bool) or not isinstance(learning_rate, (int, float, np.number)):
+    if not is_number(learning_rate):
         raise TypeError(f"learning_rate is {learning_rate!r}; a number above 0 is expected, for instance 0.01.")
     if not (learning_rate > 0 and math.isfinite(learning_rate)):
         raise ValueError(f"learning_rate is {learning_rate}; a number above 0 is expected, for instance 0.01.")

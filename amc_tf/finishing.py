@@ -21,7 +21,7 @@ from amc_tf.pruning.kernels import masks
 from amc_tf.pruning.plan import WEIGHTS
 from amc_tf.report import page
 from amc_tf.report.numbers import amount
-from amc_tf.result import FLOAT, Format, Result, packed
+from amc_tf.result import FINETUNING, FLOAT, Format, Result, packed
 from amc_tf.search.sample import Sample
 from amc_tf.tflite import agreement, convert, quantize
 from amc_tf.tflite.score import Scorer
@@ -199,7 +199,8 @@ def finished_again(result: Result, trained: Any, finishing: Finishing, bench: Be
         latency = latency | taken(found.comparison)
     new = replace(
         result, model=trained, compressed=compressed, untrained=result.untrained or result.compressed,
-        formats=found.formats, difference=found.difference, latency=latency, **changes,
+        formats=found.formats, difference=found.difference, latency=latency,
+        stopped=None if result.stopped == FINETUNING else result.stopped, **changes,
     )  # fmt: skip
     new.save(base, found.files)
     _warn_of_limit(new)

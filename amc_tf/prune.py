@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from amc_tf import methods
 from amc_tf.methods import IMPORTANCE, ROUND_TO
 from amc_tf.pruning.importance import Importance
 from amc_tf.pruning.plan import CHANNELS, Plan
 from amc_tf.pruning.pruning import Pruning
+from amc_tf.scalars import is_number
 
 
 def prune(
@@ -50,7 +49,7 @@ def prune(
     for name, ratio in keep.items():
         if name not in units and name not in groups:
             raise ValueError(_unknown(name, pruning))
-        if isinstance(ratio, bool) or not isinstance(ratio, (int, float, np.number)):
+        if not is_number(ratio):
             raise TypeError(f"The keep ratio of {name!r} is {ratio!r}; a number above 0 and at most 1 is expected.")
         if not 0 < ratio <= 1:
             raise ValueError(f"The keep ratio of {name!r} is {ratio!r}; a number above 0 and at most 1 is expected.")

@@ -38,6 +38,7 @@ class Figures:
     gzip_bytes: int | None = None
 
 
+SEARCH, FINETUNING = "search", "fine-tuning"  # what Ctrl-C may end early
 RESULT = "result.json"  # in the run directory
 RESULT_FORMAT = 2  # of result.json; 1, of amc_tf 0.1, did not say so, nor of which network it was
 EARLIER = "earlier"  # folder in the run directory for files of networks before
@@ -84,7 +85,6 @@ class Result:
         limit: the budget in the target's own unit, or None.
         seconds: of the call.
         difference: largest absolute difference between the outputs of the .tflite and of `model` on real inputs.
-        interrupted: whether Ctrl-C ended the search, or the fine-tuning, early.
         scored_on: "validation_data", "reward_data", "train_data" or "generated noise": what the accuracies are of.
         scored_by: "accuracy", "metric" (the caller's) or "agreement" (with the original, where there are no labels).
         latency: where and how latency was measured, in plain types, or None.
@@ -101,6 +101,7 @@ class Result:
         stages: shares of the original that it was pruned to and trained before; trials, uniform and untrained are then
             those of the last stage, whose base is what the one before left.
         inputs, outputs: of the float file: dicts of "name", "shape" and "dtype".
+        stopped: what Ctrl-C ended early, "search" or "fine-tuning"; None where nothing was.
     """
 
     model: Any
@@ -116,7 +117,6 @@ class Result:
     limit: float | None
     seconds: float
     difference: float
-    interrupted: bool
     scored_on: str
     scored_by: str
     latency: dict[str, Any] | None = None
@@ -130,7 +130,13 @@ class Result:
     stages: tuple[float, ...] = ()
     inputs: tuple[dict[str, Any], ...] = ()
     outputs: tuple[dict[str, Any], ...] = ()
+    stopped: str | None = None
     again: Callable[["Result", Any], "Result"] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended the search, or the fine-tuning, early."""
+        return self.stopped is not None
 
     def with_model(self, trained: Any) -> "Result":
         """The result with another model of the same form, for instance `model` after a training of your own.
@@ -169,6 +175,7 @@ class Result:
             "seconds": round(self.seconds, 1),
             "tflite_difference": self.difference,
             "interrupted": self.interrupted,
+            "stopped": self.stopped,
             "scored_on": self.scored_on,
             "scored_by": self.scored_by,
             "latency": self.latency,

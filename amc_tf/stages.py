@@ -37,10 +37,10 @@ _LEAST_KEEP = 1e-6  # rounds to as little as round_to allows
 
 def halves(budget: Any, target: str) -> tuple[float, ...]:
     """The stages of a budget that is less than half of the network: a half, a quarter and so on, above the budget."""
-    budget = fraction(budget)
-    if not is_ratio(budget) or target not in _FIELDS:
+    least = fraction(budget)
+    if not is_ratio(least) or target not in _FIELDS:
         return ()
-    return tuple(itertools.takewhile(lambda share: share > budget, (0.5**k for k in itertools.count(1))))
+    return tuple(itertools.takewhile(lambda share: share > least, (0.5**k for k in itertools.count(1))))
 
 
 def staged(compress: Callable[..., Result], arguments: Mapping[str, Any]) -> Result:

@@ -25,7 +25,7 @@ from amc_tf.finishing import Bench, Finishing, finished_again
 from amc_tf.graph import keras_graph
 from amc_tf.graph.meaning import digest
 from amc_tf.pruning.plan import WEIGHTS, Plan
-from amc_tf.result import Result
+from amc_tf.result import FINETUNING, Result
 
 _LOG = logging.getLogger(__name__)
 _STEPS = 6  # of a training, to know how long one takes
@@ -99,7 +99,7 @@ class Training:
                 "The fine-tuning was stopped, so the result is the network without it; the same call trains it anew.",
                 stacklevel=3,
             )
-            stopped = replace(result, interrupted=True)
+            stopped = replace(result, stopped=FINETUNING)
             stopped.save(base, stopped.files())
             return stopped
         seconds = result.seconds + time.monotonic() - started

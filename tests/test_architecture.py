@@ -13,7 +13,7 @@ PACKAGE = ROOT / "amc_tf"
 
 # A room may import from rooms of a lower number, and from itself.
 LEVELS = {
-    "errors": 0,
+    "errors": -1,
     "version": 0,
     "cache": 0,
     "isolated": 1,
@@ -22,6 +22,8 @@ LEVELS = {
     "cores": 0,
     "locks": 0,
     "processes": 0,
+    "exits": 0,
+    "scalars": 0,
     "graph": 1,
     "pruning": 2,
     "tflite": 3,

@@ -260,7 +260,9 @@ def test_numbers_of_numpy_are_numbers_and_another_lambda_is_another_reward(tmp_p
     numbers = {"round_to": np.int64(2), "seed": np.int64(3), "episodes": np.int32(1), "budget": np.float64(0.6)}
     model = small.network(keras)
     first = run(model, tmp_path / "run", reward=lambda outcome: outcome.accuracy, **numbers)
-    assert run(model, tmp_path / "run", reward=lambda outcome: outcome.accuracy, **numbers).plan == first.plan
+    assert first.budget == 0.6
+    same = run(model, tmp_path / "run", reward=lambda outcome: outcome.accuracy, **numbers | {"budget": " .6 "})
+    assert (same.plan, same.budget) == (first.plan, 0.6)
     with pytest.raises(amc_tf.RunDirError, match="reward"):
         run(model, tmp_path / "run", reward=lambda outcome: outcome.accuracy - 1, **numbers)
 

@@ -210,10 +210,35 @@ def test_ctrl_c_in_training_leaves_the_untrained_network(network, tmp_path):
     hook = keras.callbacks.LambdaCallback(on_epoch_begin=stop)
     with pytest.warns(UserWarning, match="fine-tuning was stopped"):
         kept = run(network, tmp_path / "run", finetune_epochs=2, finetune_callbacks=[hook])
-    assert kept.interrupted and kept.training is None
+    assert kept.interrupted and kept.stopped == "fine-tuning" and kept.training is None
+    told = json.loads((kept.run_dir / "result.json").read_text())
+    assert (told["interrupted"], told["stopped"]) == (True, "fine-tuning")
+    trained = kept.with_model(kept.model)  # by the caller: the network is not the untrained one any more
+    assert not trained.interrupted and trained.stopped is None
     assert kept.tflite.exists()
     after = run(network, tmp_path / "run", finetune_epochs=1)
     assert after.training["epochs"] == 1 and not after.interrupted
+
+
+class Stopping(callbacks.Callback):
+    """Ctrl-C after so many trials."""
+
+    def __init__(self, trials):
+        self.trials = trials
+
+    def on_episode_end(self, episode, logs=None):
+        if episode + 1 == self.trials:
+            raise KeyboardInterrupt
+
+
+def test_ctrl_c_in_a_prolonged_search_is_told_as_such(network, tmp_path):
+    first = run(network, tmp_path / "run", episodes=2)
+    longer = len(first.trials) + 1
+    kept = run(network, tmp_path / "run", episodes=4, callbacks=[Stopping(longer)], finetune_epochs=1, report=True)
+    assert kept.interrupted and kept.stopped == "search" and kept.training is None
+    page = (tmp_path / "run/report.html").read_text()
+    assert "The search was stopped after 3 episodes: the same call goes on" in page
+    assert "fine-tuning was stopped" not in page
 
 
 def test_a_lone_callback_of_keras_will_do(network, tmp_path):
@@ -237,7 +262,8 @@ def test_stages_are_told_of_the_network_that_it_began_with(network, tmp_path):
 
 def test_small_budgets_go_in_halves():
     assert halves(0.5, "macs") == () == halves(0.6, "macs") == halves("30 ms", "latency") == halves(None, "macs")
-    assert halves("30%", "macs") == halves(0.3, "flops") == (0.5,) and halves(0.2, "latency") == (0.5, 0.25)
+    assert all(halves(budget, "macs") == (0.5,) for budget in ("30%", "0.3", " .3 ", "3e-1", np.float32(0.3)))
+    assert halves(0.3, "flops") == (0.5,) and halves(0.2, "latency") == (0.5, 0.25)
 
 
 # -------------------------------------------------------------------------------------------------------- with_model

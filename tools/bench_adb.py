@@ -6,7 +6,8 @@ python tools/bench_adb.py --doctor                    amc-tf doctor
 
 It does the same as these commands of the package, whose --help says how.
 
-Exit codes: 0 measured, 2 wrong usage, 3 no usable device, 4 a measurement failed, 130 stopped.
+Exit codes: 0 measured, 2 wrong usage, 3 no usable device, 4 a measurement failed, 70 an internal error,
+130 stopped.
 """
 
 import sys
@@ -19,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from amc_tf.bench import bench_options, measure
 from amc_tf.cli import end_in_order
 from amc_tf.doctor import doctor, examine
+from amc_tf.exits import traceback_option
 
 
 @click.command(
@@ -28,6 +30,7 @@ from amc_tf.doctor import doctor, examine
 )
 @bench_options
 @click.option("--doctor", "examining", is_flag=True, help="Check the way to the phone, and say what to mend.")
+@traceback_option
 @click.pass_context
 def main(context, models, host, examining, **given) -> None:
     end_in_order()
@@ -36,7 +39,7 @@ def main(context, models, host, examining, **given) -> None:
     elif host or models:
         raise click.UsageError("--doctor looks at the phone alone: give it neither models nor --host.")
     else:
-        examine(context, **{option.name: given[option.name] for option in doctor.params})
+        examine(context, **{option.name: given[option.name] for option in doctor.params if option.expose_value})
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from amc_tf.devices.heat import HeatGate, Throttled, throttled
 from amc_tf.devices.phone_folder import PhoneFolder
 from amc_tf.devices.timing import Operator, Timing
 from amc_tf.errors import DeviceError
+from amc_tf.scalars import is_whole
 
 DELEGATES = ("xnnpack", "gpu", "nnapi", "none")
 _KILL_SECONDS = 2  # between asking a program that is over its time to end and killing it
@@ -85,13 +86,13 @@ class AdbDevice:
         min_battery: int = 20,
         fixed_performance: bool = False,
     ):
-        if isinstance(num_threads, bool) or not isinstance(num_threads, int) or num_threads < 1:
+        if not is_whole(num_threads) or num_threads < 1:
             raise ValueError(f"num_threads is {num_threads!r}; a whole number of 1 or more is expected.")
         if delegate not in DELEGATES:
             raise ValueError(f"delegate is {delegate!r}; on a phone it is one of {', '.join(DELEGATES)}.")
         if timeout <= 0:
             raise ValueError(f"timeout is {timeout!r}; a positive number of seconds is expected.")
-        if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+        if not is_whole(retries) or retries < 0:
             raise ValueError(f"retries is {retries!r}; a whole number of 0 or more is expected.")
         for name, value in (("reconnect", reconnect), ("cool_down", cool_down)):
             if not value >= 0:
@@ -100,7 +101,7 @@ class AdbDevice:
             raise ValueError(f"min_battery is {min_battery!r}; a percentage from 0 to 100 is expected.")
         if not max_celsius > 0:
             raise ValueError(f"max_celsius is {max_celsius!r}; a number of degrees above 0 is expected.")
-        self._threads, self._delegate, self._timeout = num_threads, delegate, timeout
+        self._threads, self._delegate, self._timeout = int(num_threads), delegate, timeout
         self._retries, self._reconnect = retries, reconnect
         self._answer = min(_ANSWER_SECONDS, timeout)
         self._unfinished = self._closed = self._fixed = False

@@ -21,6 +21,7 @@ from amc_tf.errors import DeviceError, SetupError
 from amc_tf.isolated.provide import provide
 from amc_tf.isolated.provide import version as isolated_version
 from amc_tf.processes import NEUTRAL_FOLDER, OWN_GROUP, command, last_words, skip_noise
+from amc_tf.scalars import is_whole
 
 RUNTIMES = {"litert": "ai-edge-litert", "tflite": "tflite-runtime"}
 DELEGATES = ("xnnpack", "none")
@@ -57,7 +58,7 @@ class HostDevice:
     ):
         if runtime not in RUNTIMES:
             raise ValueError(f"runtime is {runtime!r}; expected one of {', '.join(RUNTIMES)}.")
-        if isinstance(num_threads, bool) or not isinstance(num_threads, int) or num_threads < 1:
+        if not is_whole(num_threads) or num_threads < 1:
             raise ValueError(f"num_threads is {num_threads!r}; a whole number of 1 or more is expected.")
         if delegate not in DELEGATES:
             raise ValueError(f"delegate is {delegate!r}; on this computer it is one of {', '.join(DELEGATES)}.")
@@ -66,7 +67,7 @@ class HostDevice:
             raise ValueError(f"num_threads is {num_threads}, but cpu_mask {cpu_mask!r} has {len(self._cpus)} cores.")
         folder, version = _found(runtime)
         self._settings = {
-            "runtime": runtime, "folder": folder, "threads": num_threads, "xnnpack": delegate == "xnnpack",
+            "runtime": runtime, "folder": folder, "threads": int(num_threads), "xnnpack": delegate == "xnnpack",
             "cpus": self._cpus,
         }  # fmt: skip
         self._timeout = timeout

@@ -7,6 +7,7 @@ import numpy as np
 from amc_tf.graph.atoms import FIXED, Axis, Labels, Tracer
 from amc_tf.graph.graph import Node
 from amc_tf.graph.rule import channel_axis, check_activation, mixes, unknown, with_axis
+from amc_tf.scalars import is_whole
 
 BATCH = -1  # what `_batchless` makes of the batch axis
 
@@ -94,7 +95,7 @@ def flatten(tracer: Tracer, node: Node, x: Labels):
 def reshape(tracer: Tracer, node: Node, x: Labels):
     key, skip = ("target_shape", 0) if node.kind == "Reshape" else (_first(node, "newshape", "shape"), 1)
     target = node.settings.get(key)
-    if not isinstance(target, (tuple, list)) or not all(isinstance(n, (int, np.integer)) for n in target[skip:]):
+    if not isinstance(target, (tuple, list)) or not all(is_whole(n) for n in target[skip:]):
         return unknown(tracer, node, x, why="its target shape is computed at run time")
     old, new = tracer.shape(node.inputs[0]), tracer.shape(node.outputs[0])
     if prod(old) != prod(new):
@@ -218,14 +219,15 @@ def getitem(tracer: Tracer, node: Node, x: Labels):
         at = parts.index(Ellipsis)
         parts[at : at + 1] = [slice(None)] * (len(x) + 1 - (len(parts) - 1))
     parts += [slice(None)] * (len(x) + 1 - len(parts))
-    if len(parts) != len(x) + 1 or not all(isinstance(p, (slice, int)) for p in parts) or parts[0] != slice(None):
+    followed = all(isinstance(part, slice) or is_whole(part) for part in parts)
+    if len(parts) != len(x) + 1 or not followed or parts[0] != slice(None):
         return unknown(tracer, node, x, why="it takes a part of the tensor that cannot be followed")
     out = []
     for labels, part in zip(x, parts[1:], strict=True):
         if part != slice(None):
             tracer.freeze(labels, f"{node.layer!r} takes channels by their number")
             labels = None
-        if not isinstance(part, int):
+        if isinstance(part, slice):
             out.append(labels)
     return tuple(out)
 

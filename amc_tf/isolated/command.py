@@ -5,12 +5,11 @@ import sys
 import click
 
 from amc_tf.errors import SetupError
+from amc_tf.exits import FAILED, ending
 from amc_tf.isolated.folder import Folder
 from amc_tf.isolated.install import install
 from amc_tf.isolated.packages import PACKAGES, Package
 from amc_tf.isolated.provide import imports, in_place
-
-EXIT_FAILED, EXIT_STOPPED = 1, 130
 
 
 @click.command()
@@ -20,29 +19,28 @@ EXIT_FAILED, EXIT_STOPPED = 1, 130
     is_flag=True,
     help="Compare every file with what was installed, import each package, and repair what is broken.",
 )
-def setup(packages: tuple[str, ...], check: bool) -> None:
+@click.pass_context
+def setup(context: click.Context, packages: tuple[str, ...], check: bool) -> None:
     """Install the packages that would hold your environment back, apart from it, before they are needed.
 
     They lie in a folder of your cache, one a package, Python and TensorFlow; AMC_TF_CACHE names another place. Without
     PACKAGES, all that this Python can have.
 
-    Exit codes: 0 all is well, 1 something could not be installed, 130 stopped.
+    Exit codes: 0 all is well, 1 something could not be installed, 70 an internal error, 130 stopped.
     """
     failed = False
-    for name in packages or PACKAGES:
-        package = PACKAGES[name]
-        if package.refusal and not packages:
-            click.echo(f"{name}: not for this Python ({package.refusal})")
-            continue
-        try:
-            click.echo(f"{name}: {_checked(package) if check else _made(package)}")
-        except SetupError as error:
-            failed = True
-            click.echo(f"amc-tf setup: {error}", err=True)
-        except KeyboardInterrupt:
-            click.echo("amc-tf setup: stopped; nothing half-made was left.", err=True)
-            sys.exit(EXIT_STOPPED)
-    sys.exit(EXIT_FAILED if failed else 0)
+    with ending(context, stopped="stopped; nothing half-made was left."):
+        for name in packages or PACKAGES:
+            package = PACKAGES[name]
+            if package.refusal and not packages:
+                click.echo(f"{name}: not for this Python ({package.refusal})")
+                continue
+            try:
+                click.echo(f"{name}: {_checked(package) if check else _made(package)}")
+            except SetupError as error:
+                failed = True
+                click.echo(f"{context.command_path}: {error}", err=True)
+    sys.exit(FAILED if failed else 0)
 
 
 def _made(package: Package) -> str:

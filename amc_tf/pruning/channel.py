@@ -13,6 +13,7 @@ from amc_tf.pruning.lengths import Lengths, varying
 from amc_tf.pruning.plan import CHANNELS, Plan
 from amc_tf.pruning.pruning import Pruning, is_ratio
 from amc_tf.pruning.unit import Unit, seen_by
+from amc_tf.scalars import is_whole
 
 
 class ChannelPruning(Pruning):
@@ -90,7 +91,7 @@ def _unit(groups: ChannelGroups, group: Group, round_to: int, min_keep: float) -
 
 
 def _check_arguments(round_to, min_keep, importance) -> None:
-    if isinstance(round_to, bool) or not isinstance(round_to, (int, np.integer)) or round_to < 1:
+    if not is_whole(round_to) or round_to < 1:
         raise ValueError(f"round_to is {round_to!r}; a whole number of channels, 1 or more, is expected (8 is usual).")
     if not is_ratio(min_keep):
         raise ValueError(f"min_keep is {min_keep!r}; the least keep ratio of a unit is expected, in (0, 1].")

@@ -11,6 +11,7 @@ from amc_tf.graph.groups import ChannelGroups, channel_groups
 from amc_tf.pruning.lengths import Lengths
 from amc_tf.pruning.plan import Plan
 from amc_tf.pruning.unit import Unit
+from amc_tf.scalars import is_number
 
 
 class Pruning(ABC):
@@ -108,8 +109,7 @@ class Pruning(ABC):
 
 def is_ratio(value: Any) -> bool:
     """Whether a value is a number in (0, 1]."""
-    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    return number and 0 < value <= 1
+    return is_number(value) and bool(0 < value <= 1)
 
 
 def _check_finite(weights: Mapping[str, tuple[np.ndarray, ...]]) -> None:

@@ -3,6 +3,7 @@
 from amc_tf.report.numbers import amount, score
 from amc_tf.report.record import Record
 from amc_tf.report.zeros import told
+from amc_tf.result import FINETUNING, SEARCH
 
 _SCORED_ON = {
     "validation_data": "the validation data, which the search never saw.",
@@ -33,7 +34,7 @@ def scored(record: Record) -> str:
 def sentences(record: Record) -> list[str]:
     """What to know before these figures are quoted, the most important first."""
     return [
-        *_interrupted(record),
+        *_stopped(record),
         f"{_SCORED_BY.get(record.scored_by, '')} Those of the table are of {_scored_on(record)}",
         _reward_data(record),
         *_partial(record),
@@ -46,14 +47,26 @@ def sentences(record: Record) -> list[str]:
     ]
 
 
-def _interrupted(record: Record) -> list[str]:
-    if not record.interrupted:
+def _stopped(record: Record) -> list[str]:
+    if record.stopped is None:
         return []
-    asked = record.arguments.get("episodes")
-    if asked is not None and record.episodes >= asked:
-        return ["The fine-tuning was stopped, so the network is the untrained one: the same call trains it anew."]
-    of = f" of {asked}" if asked else ""
-    return [f"The search was stopped after {record.episodes}{of} episodes: the same call goes on from there."]
+    return [stopped(record.stopped, record.episodes, record.arguments.get("episodes"))]
+
+
+def stopped(what: str, episodes: int, asked: int | None = None) -> str:
+    """What Ctrl-C ended and what the same call would do.
+
+    Args:
+        what: as of Record.
+        episodes: that there were.
+        asked: for how many the search began; one that was prolonged may have had more.
+    """
+    if what == FINETUNING:
+        return "The fine-tuning was stopped, so the network is the untrained one: the same call trains it anew."
+    if what == SEARCH:
+        of = f" of {asked}" if asked is not None and asked > episodes else ""
+        return f"The search was stopped after {episodes}{of} episodes: the same call goes on from there."
+    return f"The search or the fine-tuning after it was stopped, after {episodes} episodes: the same call goes on."
 
 
 def _scored_on(record: Record) -> str:

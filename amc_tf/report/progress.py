@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from amc_tf.report.limits import stopped
 from amc_tf.report.zeros import told
 from amc_tf.result import Result
 from amc_tf.search.outcome import Trial
@@ -143,9 +144,8 @@ def print_result(result: Result, console: Console | None = None) -> None:
         device = result.latency["device"]
         where = ", ".join(f"{name} {device[name]}" for name in TOLD if name in device)
         console.print(f"latency on {where}", highlight=False, soft_wrap=True)
-    if result.interrupted:
-        episodes = result.summary()["episodes"]
-        console.print(f"stopped after {episodes} episodes: the same call goes on from there", highlight=False)
+    if result.stopped is not None:
+        console.print(stopped(result.stopped, result.summary()["episodes"]), soft_wrap=True, highlight=False)
     console.print(f"tflite   {result.tflite}", soft_wrap=True, highlight=False)
     console.print(f"run_dir  {result.run_dir}", soft_wrap=True, highlight=False)
 

@@ -10,14 +10,16 @@ from amc_tf.devices.timing import Timing
 from amc_tf.errors import RunDirError
 from amc_tf.pruning.plan import Plan
 from amc_tf.report.ends import End, ends
-from amc_tf.result import FLOAT, RESULT_FORMAT, Figures, Format
+from amc_tf.result import FLOAT, RESULT_FORMAT, SEARCH, Figures, Format
 from amc_tf.search.best import best_trial
 from amc_tf.search.guarantee import Guarantee
 from amc_tf.search.journal import JOURNAL
 from amc_tf.search.journal import read as read_journal
 from amc_tf.search.outcome import Trial
 
+ANY = "search or fine-tuning"
 _ONLY = "model.tflite"  # the file that shipped when there were no other formats
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -86,6 +88,7 @@ class Record:
         name: of the folder.
         tflite: name of the file that ships.
         inputs, outputs: of that file; empty where they are not known.
+        stopped: as of `Result`, or ANY where it is not known which of them it was.
         digest: of the plan that ships, or None.
         model: digest of the base network.
         seed, versions, arguments: of the journal's header.
@@ -106,7 +109,7 @@ class Record:
     episodes: int
     seconds: float
     difference: float
-    interrupted: bool
+    stopped: str | None
     scored_on: str
     scored_by: str
     obstacles: tuple[str, ...] | None
@@ -201,7 +204,7 @@ def read(run_dir: str | Path) -> Record:
             episodes=int(result["episodes"]),
             seconds=float(result["seconds"]),
             difference=float(result["tflite_difference"]),
-            interrupted=bool(result["interrupted"]),
+            stopped=_stopped(result, arguments),
             scored_on=result["scored_on"],
             scored_by=result["scored_by"],
             obstacles=None if result.get("obstacles") is None else tuple(result["obstacles"]),
@@ -226,6 +229,14 @@ def read(run_dir: str | Path) -> Record:
             f"{folder / 'result.json'} is damaged or not amc_tf's ({error!r}); run the same search again, which goes "
             f"straight to the result."
         ) from error
+
+
+def _stopped(result: Mapping[str, Any], arguments: Mapping[str, Any]) -> str | None:
+    """What Ctrl-C ended; before it was written down, a search that had not got to its end is all that can be told."""
+    if not result["interrupted"] or "stopped" in result:
+        return result.get("stopped")
+    asked = arguments.get("episodes")
+    return SEARCH if asked is not None and result["episodes"] < asked else ANY
 
 
 def _no_run(folder: Path) -> str:

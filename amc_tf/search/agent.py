@@ -20,6 +20,7 @@ import numpy as np
 from amc_tf.errors import AgentError
 from amc_tf.isolated.provide import provide
 from amc_tf.processes import NEUTRAL_FOLDER, OWN_GROUP, command, last_words, skip_noise
+from amc_tf.scalars import is_whole
 
 _PACKAGE_PARENT = str(Path(__file__).resolve().parents[2])
 _PROGRAM = Path(__file__).with_name("agent_process.py")
@@ -210,7 +211,7 @@ class DdpgAgent:
 
 def _whole(name: str, value: int, least: int) -> int:
     """Checks a whole number at the door; NumPy's are welcome."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
+    if not is_whole(value):
         raise TypeError(f"{name} is {value!r}, expected a whole number.")
     if value < least:
         raise ValueError(f"{name} is {value}, expected {least} or more.")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from amc_tf.errors import BudgetError
+from amc_tf.scalars import is_number
 
 if TYPE_CHECKING:
     from amc_tf.pruning.unit import Unit
@@ -53,12 +54,13 @@ def parse_budget(budget: float | str, base_cost: float, unit: str, target: str) 
     """
     accepted = _UNITS[target]
     how = f"write a fraction (0.5 or '50%') or {unit} (such as {_EXAMPLES[target]!r})"
-    if isinstance(budget, bool) or not isinstance(budget, (int, float, str, np.number)):
+    if not is_number(budget) and not isinstance(budget, str):
         raise TypeError(f"budget is {budget!r} of type {type(budget).__name__}, expected a number or text: {how}.")
-    match = _NUMBER.fullmatch(str(budget))
-    if match is None:
+    read = _read(budget)
+    if read is None:
         raise ValueError(f"budget {budget!r} is not a number with an optional unit: {how}.")
-    number, word = float(match[1]), "".join(match[2].lower().split())
+    number, given = read
+    word = "".join(given.lower().split())
     if not (number > 0 and math.isfinite(number)):
         raise ValueError(f"budget {budget!r} is not a positive number: {how}.")
     if word == "%":
@@ -72,14 +74,35 @@ def parse_budget(budget: float | str, base_cost: float, unit: str, target: str) 
         about = f"is a unit of {' and '.join(owners)}, but the target is {target!r}" if owners else "is not known"
         if "flop" in word:
             about = "is ambiguous, since a multiply-add is one FLOP to some and two to others"
-        raise ValueError(f"The unit {match[2].strip()!r} of budget {budget!r} {about}: {how}.")
+        raise ValueError(f"The unit {given!r} of budget {budget!r} {about}: {how}.")
     return number * accepted[word]
 
 
-def fraction(budget: Any) -> Any:
-    """A budget in percent as a fraction; any other as it is."""
+def fraction(budget: Any) -> float | None:
+    """The share of the base cost that a budget is, as `parse_budget` reads it; None where it is none."""
+    number, word = _read(budget) or (math.nan, "")
+    if not 0 < number < math.inf:
+        return None
+    if word == "%":
+        return number / 100
+    return number if word == "" and number <= 1 else None
+
+
+def plain(budget: Any) -> Any:
+    """A budget that is a bare number, NumPy's or in text, as Python's number, for the journal; any other as it is."""
+    if isinstance(budget, np.generic):
+        budget = budget.item()
+    if not isinstance(budget, str) or (_read(budget) or (0.0, budget))[1]:
+        return budget
+    return int(budget) if budget.strip().isdecimal() else float(budget)
+
+
+def _read(budget: Any) -> tuple[float, str] | None:
+    """The number in a budget, and what follows it; None where it is neither a number nor text that begins with one."""
+    if is_number(budget):
+        return (float(budget), "") if math.isfinite(budget) else None
     match = _NUMBER.fullmatch(budget) if isinstance(budget, str) else None
-    return float(match[1]) / 100 if match is not None and match[2].strip() == "%" else budget
+    return None if match is None else (float(match[1]), match[2].strip())
 
 
 def nearest_width(unit: "Unit", ratio: float, lowest: int, highest: int) -> int:

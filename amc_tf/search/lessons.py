@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from amc_tf.errors import AgentError, DeviceError, RunDirError
+from amc_tf.errors import AgentError, RunDirError
 from amc_tf.search.environment import Environment
 from amc_tf.search.journal import Journal
 from amc_tf.search.outcome import Trial
@@ -95,9 +95,9 @@ class Lessons:
     def _teach(self, trial: Trial) -> None:
         """A failed plan counts as the worst one so far, or the agent would propose it again and again.
 
-        Where the device failed the plan is not to blame, and nothing is to be learned from it. Where scoring stopped
-        early, the reward is an estimate. It errs a little towards the worse, as bad luck makes a stop more likely; but
-        only for candidates that are no good, and by less than what separates them from the good ones.
+        Where something else failed the plan is not to blame, and nothing is to be learned from it. Where scoring
+        stopped early, the reward is an estimate. It errs a little towards the worse, as bad luck makes a stop more
+        likely; but only for candidates that are no good, and by less than what separates them from the good ones.
         """
         if trial.kind == "sensitivity":  # far from any plan that the agent is to make
             self._taught = trial.number + 1
@@ -111,12 +111,11 @@ class Lessons:
                 f"Trial {trial.number} of {self._journal.path} kept {list(trial.widths)}, which the bounds of this "
                 f"search turn into {list(widths)}: choose another run_dir."
             )
-        device_failed = trial.reason is not None and trial.reason.startswith(DeviceError.__name__)
         reward = trial.reward
         if reward is None:
             before = self._journal.trials[: trial.number]
             reward = min((t.reward for t in before if t.reward is not None), default=None)
-        if reward is not None and not device_failed:
+        if reward is not None and trial.failure in (None, "candidate"):
             self._agent.learn(trial.number - self._first, states, actions, reward)
         self._taught = trial.number + 1
 

@@ -5,8 +5,16 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from amc_tf.errors import AmcError, BudgetError, ConversionError, DeviceError, UnsupportedModel
+from amc_tf.scalars import is_whole
+from amc_tf.search.metrics import BadPredictions
+
 STATES = ("complete", "failed")
 KINDS = ("base", "uniform", "threshold", "sensitivity", "greedy", "agent", "refined")
+FAILURES = ("candidate", "device", "other")
+_CANDIDATES = (BadPredictions, BudgetError, ConversionError, UnsupportedModel)
+# The classes that a journal of format 1 may name. It is a list, since a report need not have imported the devices.
+_DEVICES_1 = ("DeviceError", "LinkLost", "StorageFull", "Throttled", "TimedOut")
 
 
 @dataclass(frozen=True)
@@ -31,7 +39,7 @@ class Outcome:
 
     def __post_init__(self):
         if self.examples is not None:
-            if isinstance(self.examples, bool) or self.examples != int(self.examples) or self.examples < 1:
+            if not is_whole(self.examples) or self.examples < 1:
                 raise ValueError(f"An Outcome has examples = {self.examples!r}, expected a whole number, 1 or more.")
             object.__setattr__(self, "examples", int(self.examples))
         for name, value in asdict(self).items():
@@ -85,6 +93,8 @@ class Trial:
             was asked for itself. So the seconds of all trials add up to what the search took, although several are in
             flight at once.
         reason: Why the trial failed, else None.
+        failure: What failed, one of FAILURES: the "candidate", which is not to be proposed again; the "device" that
+            should have measured it; or an "other" part of the machinery, such as the scorer. None where nothing did.
     """
 
     number: int
@@ -97,6 +107,7 @@ class Trial:
     reward: float | None
     seconds: float
     reason: str | None = None
+    failure: str | None = None
 
     def __post_init__(self):
         if self.state not in STATES or self.kind not in KINDS:
@@ -111,6 +122,9 @@ class Trial:
             )
         if complete != (self.reason is None):
             raise ValueError(f"Trial {self.number} is {self.state} for reason {self.reason!r}: a failure has one.")
+        if self.failure not in ((None,) if complete else FAILURES):
+            expected = "None" if complete else f"one of {FAILURES}"
+            raise ValueError(f"Trial {self.number} is {self.state}, its failure {self.failure!r}; expected {expected}.")
         if len(self.widths) != len(self.keep_ratios):
             raise ValueError(f"Trial {self.number} has {len(self.widths)} widths, {len(self.keep_ratios)} keep ratios.")
 
@@ -120,12 +134,14 @@ class Trial:
 
     @classmethod
     def from_dict(cls, fields: dict) -> "Trial":
-        """The trial of a journal line.
+        """The trial of a journal line; one of format 1 has no `failure`, which its reason tells.
 
         Raises:
             TypeError, ValueError, KeyError: The fields are not those of a trial.
         """
         outcome = fields["outcome"]
+        if fields.get("state") == "failed" and "failure" not in fields:
+            fields = {**fields, "failure": _failure_1(str(fields["reason"]))}
         return cls(
             **{
                 **fields,
@@ -133,3 +149,18 @@ class Trial:
                 "outcome": None if outcome is None else Outcome(**outcome),
             }
         )
+
+
+def failure(error: AmcError) -> str:
+    """What failed, one of FAILURES."""
+    if isinstance(error, DeviceError):
+        return "device"
+    return "candidate" if isinstance(error, _CANDIDATES) else "other"
+
+
+def _failure_1(reason: str) -> str:
+    """The same of a reason in a journal of format 1, which begins with the class of the error."""
+    name = reason.partition(":")[0]
+    if name in _DEVICES_1:
+        return "device"
+    return "candidate" if name in [kind.__name__ for kind in _CANDIDATES] else "other"

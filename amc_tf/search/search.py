@@ -18,7 +18,7 @@ from amc_tf.search.features import NAMES
 from amc_tf.search.guarantee import Guarantee, accuracy
 from amc_tf.search.journal import Journal
 from amc_tf.search.lessons import Lessons
-from amc_tf.search.outcome import Outcome, Proposal, Trial
+from amc_tf.search.outcome import Outcome, Proposal, Trial, failure
 from amc_tf.search.refine import refined
 from amc_tf.search.rewards import Reward, choose, negative_error
 from amc_tf.search.schedule import UNIFORM, Schedule
@@ -346,6 +346,7 @@ class Search:
             reward=None if failed else self._reward(result),
             seconds=round(now - self._since, 3),
             reason=f"{type(result).__name__}: {result}" if failed else None,
+            failure=failure(result) if failed else None,
         )
         self.journal.append(trial)
         self._since = now

@@ -13,6 +13,7 @@ import numpy as np
 
 from amc_tf import files
 from amc_tf.errors import RunDirError
+from amc_tf.scalars import is_whole
 from amc_tf.search.outcome import Trial
 
 if TYPE_CHECKING:
@@ -200,7 +201,7 @@ def tabled(
 
 
 def _width(name: str, width: int) -> int:
-    if isinstance(width, bool) or not isinstance(width, int | np.integer) or width < 1:
+    if not is_whole(width) or width < 1:
         raise ValueError(f"A width of unit {name!r} is {width!r}, expected a whole number of channels, 1 or more.")
     return int(width)
 

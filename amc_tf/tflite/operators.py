@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from amc_tf.scalars import is_whole
 from amc_tf.tflite.flatbuffer import unpack
 
 
@@ -107,4 +108,4 @@ def _value(tensor: Any, buffers: list) -> Value:
 def _names() -> dict[int, str]:
     from ai_edge_litert.schema_py_generated import BuiltinOperator
 
-    return {number: name for name, number in vars(BuiltinOperator).items() if isinstance(number, int)}
+    return {number: name for name, number in vars(BuiltinOperator).items() if is_whole(number)}

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from amc_tf import cores
+from amc_tf.scalars import is_whole
 from amc_tf.tflite.ends import batch_of, ends_of
 from amc_tf.tflite.flatbuffer import contents
 from amc_tf.tflite.held import Held
@@ -44,12 +45,12 @@ class Scorer:
     def __init__(self, workers: int | None = None, timeout: float = 300.0):
         if workers is None:
             workers = cores.count()
-        if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+        if not is_whole(workers) or workers < 1:
             raise ValueError(f"workers is {workers!r}; a whole number of 1 or more is expected.")
         if not timeout > 0:
             raise ValueError(f"timeout is {timeout!r}; a number of seconds above 0 is expected.")
-        self.workers = workers
-        self._crew = Crew(workers, timeout)
+        self.workers = int(workers)
+        self._crew = Crew(self.workers, timeout)
         self._finalizer = weakref.finalize(self, self._crew.end, os.getpid())
 
     def hold(self, inputs: Sequence[np.ndarray]) -> Held:

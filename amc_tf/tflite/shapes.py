@@ -17,6 +17,7 @@ import numpy as np
 from amc_tf.errors import ConversionError
 from amc_tf.pruning.lengths import Lengths
 from amc_tf.pruning.pruning import Pruning
+from amc_tf.scalars import is_whole
 from amc_tf.tflite import flatbuffer
 from amc_tf.tflite.convert import convert
 from amc_tf.tflite.operators import names
@@ -235,7 +236,7 @@ def _numbers(file: Any):
             yield from ((("element", index, position), int(value)) for position, value in enumerate(values))
     for index, operator in enumerate(graph.operators):
         for field, value in vars(operator.builtinOptions).items() if operator.builtinOptions is not None else ():
-            if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+            if is_whole(value):
                 yield ("option", index, field, None), int(value)
             elif isinstance(value, (list, np.ndarray)):
                 yield from ((("option", index, field, position), int(v)) for position, v in enumerate(value))

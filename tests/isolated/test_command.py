@@ -24,7 +24,7 @@ def package(tmp_path: Path, monkeypatch) -> toy.Toy:
 
 
 def setup(*arguments: str) -> Result:
-    return CliRunner().invoke(command.setup, arguments)
+    return CliRunner().invoke(command.setup, arguments, prog_name="amc-tf setup")
 
 
 def test_made_ahead_and_then_left_alone(package) -> None:

@@ -88,7 +88,7 @@ def run(folder: Path, free: int = 6, tried: int = 20, names: str = "block_{}_con
     found = {
         "base": figures(0.9, 1.0), "compressed": compressed, "uniform": figures(0.76, 0.5), "untrained": None,
         "method": "channel", "target": "macs", "max_drop": None, "budget": 0.5, "limit": 62_742_848.0,
-        "episodes": tried, "seconds": 239.8, "tflite_difference": 7.2e-07, "interrupted": False,
+        "episodes": tried, "seconds": 239.8, "tflite_difference": 7.2e-07, "interrupted": False, "stopped": None,
         "scored_on": "validation_data", "scored_by": "accuracy", "latency": None, "obstacles": None,
         "tflite": "model.tflite",
         "formats": [
@@ -111,7 +111,10 @@ def run(folder: Path, free: int = 6, tried: int = 20, names: str = "block_{}_con
 
 def old(folder: Path, **result: Any) -> Path:
     """A run directory of the first amc_tf, which recorded less."""
-    later = "uniform untrained method max_drop obstacles tflite formats units training stages inputs outputs".split()
+    later = (
+        "uniform", "untrained", "method", "max_drop", "obstacles", "tflite", "formats", "units", "training", "stages",
+        "inputs", "outputs", "stopped",
+    )  # fmt: skip
     first = {name: {key: figures(*shares)[key] for key in ("accuracy", "macs", "params", "size_bytes")}
              for name, shares in (("base", (0.9, 1.0)), ("compressed", (0.83, 0.5)))}  # fmt: skip
     return run(folder, **{**dict.fromkeys(later, ...), **first, **result})

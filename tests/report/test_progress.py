@@ -16,7 +16,8 @@ from amc_tf.search.outcome import Outcome, Trial
 
 def trial(number, accuracy=0.5):
     if accuracy is None:
-        return Trial(number, "failed", "agent", (8,), {"a": 0.5}, "d", None, None, 1.0, "BadPredictions: NaN.")
+        why = ("BadPredictions: NaN.", "candidate")
+        return Trial(number, "failed", "agent", (8,), {"a": 0.5}, "d", None, None, 1.0, *why)
     return Trial(number, "complete", "agent", (8,), {"a": 0.5}, "d", Outcome(accuracy, 40, 0.9, 100), -0.5, 1.0)
 
 
@@ -96,7 +97,7 @@ def result(run_dir: Path, **changes) -> Result:
         "model": None, "tflite": run_dir / "model.tflite", "plan": None, "run_dir": run_dir,
         "trials": tuple(replace(trial(number), kind=kind) for number, kind in enumerate(kinds)),
         "base": BASE, "compressed": SMALL, "uniform": EVEN, "target": "macs", "budget": 0.5, "limit": 500_000.0,
-        "seconds": 12.34, "difference": 1e-6, "interrupted": False, "scored_on": "validation_data",
+        "seconds": 12.34, "difference": 1e-6, "scored_on": "validation_data",
         "scored_by": "accuracy", "latency": LATENCY, **changes,
     })  # fmt: skip
 
@@ -140,6 +141,21 @@ def test_the_summary_has_the_uniform_network_and_counts_all_but_it_and_the_base(
     assert summary["uniform"] == (None if even is None else vars(EVEN))
     assert summary["base"] == vars(BASE) and summary["compressed"] == vars(SMALL)
     assert summary["episodes"] == 4
+
+
+@pytest.mark.parametrize(
+    ("stopped", "says"),
+    [
+        ("search", "The search was stopped after 4 episodes: the same call goes on from there."),
+        ("fine-tuning", "The fine-tuning was stopped, so the network is the untrained one: "
+         "the same call trains it anew."),
+        (None, None),
+    ],
+)
+def test_what_was_stopped_is_printed(tmp_path, stopped, says):
+    out = io.StringIO()
+    progress.print_result(result(tmp_path, stopped=stopped), Console(file=out, width=60))
+    assert says in out.getvalue().splitlines() if says else "was stopped" not in out.getvalue()
 
 
 def test_the_printed_table_names_its_columns(tmp_path):

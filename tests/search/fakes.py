@@ -87,8 +87,11 @@ def trial(
 ) -> Trial:
     """The trial of an outcome, rewarded by its accuracy; a failed one of None."""
     ratios = {one.name: width / one.size for one, width in zip(some, widths, strict=True)}
-    state, reward, reason = ("complete", outcome.accuracy - 1, None) if outcome else ("failed", None, "Error: no.")
-    return Trial(number, state, kind, tuple(widths), ratios, str(widths), outcome, reward, 1.0, reason)
+    if outcome is None:
+        state, reward, why = "failed", None, ("Error: no.", "candidate")
+    else:
+        state, reward, why = "complete", outcome.accuracy - 1, (None, None)
+    return Trial(number, state, kind, tuple(widths), ratios, str(widths), outcome, reward, 1.0, *why)
 
 
 def measured_table(

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amc_tf.errors import BudgetError
-from amc_tf.search.budget import Budget, nearest_width, parse_budget, uniform
+from amc_tf.search.budget import Budget, fraction, nearest_width, parse_budget, plain, uniform
 from tests.search.fakes import FakeUnit, ProductCost, chain_cost, unit, units
 
 UNIT_OF = {"macs": "MACs", "params": "params", "size": "bytes", "latency": "us"}
@@ -44,6 +44,45 @@ UNIT_OF = {"macs": "MACs", "params": "params", "size": "bytes", "latency": "us"}
 )
 def test_parse_budget(budget, target: str, limit: float) -> None:
     assert parse_budget(budget, 1e9, UNIT_OF[target], target) == pytest.approx(limit)
+
+
+forms = st.sampled_from(["{}", " {} ", "+{}", "{:e}", "{:.3f}", "{}%", "{:g} %", " {:e} % ", "{} M", "{:.2f}k"])
+typed = st.sampled_from([float, np.float16, np.float32, np.float64])
+shares_or_more = st.one_of(st.floats(1e-3, 2), st.floats(2, 1e6), st.integers(1, 10**6))
+
+
+@given(shares_or_more, st.one_of(forms, typed), st.sampled_from(["macs", "params"]), st.integers(1, 10**9))
+def test_what_a_fraction_is_and_what_it_limits_agree(number, form, target: str, base: int) -> None:
+    """A share is what the limit is of the base, and any other budget is of no share."""
+    budget = form.format(number) if isinstance(form, str) else form(min(number, 6e4))
+    if not isinstance(budget, str) or float(budget.strip(" %Mk")) > 0:  # a small one may be rounded to none
+        limit = parse_budget(budget, base, UNIT_OF[target], target)
+        share = fraction(budget)
+        relative = parse_budget(budget, 2 * base, UNIT_OF[target], target) == 2 * limit
+        assert limit == share * base if relative else share is None
+        assert parse_budget(plain(budget), base, UNIT_OF[target], target) == limit and fraction(plain(budget)) == share
+
+
+@pytest.mark.parametrize(
+    "budget",
+    ["0.3", " 0.3 ", ".3", "3e-1", "+0.30", "30%", "30 %", " 3e1 % ", 0.3, np.float64(0.3)],
+)
+def test_however_a_share_is_written(budget) -> None:
+    assert fraction(budget) == 0.3 and parse_budget(budget, 1000, "MACs", "macs") == pytest.approx(300)
+
+
+@pytest.mark.parametrize(
+    "budget", [None, True, "none", "30 ms", "0.3 M", "2", 280e6, "0", -0.5, "nan", float("nan"), float("inf"), [1]]
+)
+def test_no_share(budget) -> None:
+    assert fraction(budget) is None
+
+
+def test_a_number_in_text_is_that_number() -> None:
+    for budget, number in (("0.3", 0.3), (" 5 ", 5), ("1e6", 1e6), (np.float32(0.25), 0.25), (np.int64(7), 7)):
+        assert plain(budget) == number and type(plain(budget)) is type(number)
+    for budget in ("30%", "30 ms", "none", None, "1_0"):
+        assert plain(budget) is budget
 
 
 @pytest.mark.parametrize(

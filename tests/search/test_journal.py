@@ -27,7 +27,8 @@ def trial(number: int, reward: float = -0.25) -> Trial:
 
 
 def failed(number: int) -> Trial:
-    return Trial(number, "failed", "agent", (8, 16), {"a": 1 / 3, "b": 0.5}, "ff", None, None, 0.125, "no phone")
+    why = ("no phone", "device")
+    return Trial(number, "failed", "agent", (8, 16), {"a": 1 / 3, "b": 0.5}, "ff", None, None, 0.125, *why)
 
 
 def with_trials(folder: Path, count: int) -> Path:
@@ -65,8 +66,9 @@ def test_lines_are_the_header_and_the_trials(tmp_path: Path) -> None:
         "reward": -0.25,
         "seconds": 0.125,
         "reason": None,
+        "failure": None,
     }
-    assert (third["state"], third["outcome"], third["reason"]) == ("failed", None, "no phone")
+    assert [third[name] for name in ("state", "outcome", "reason", "failure")] == ["failed", None, "no phone", "device"]
 
 
 def test_lines_of_before_scoring_stopped_early_are_read(tmp_path: Path) -> None:

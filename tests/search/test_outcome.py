@@ -6,7 +6,10 @@ import math
 import numpy as np
 import pytest
 
-from amc_tf.search.outcome import Outcome, Trial
+from amc_tf.devices import adb  # noqa: F401 - with all classes of its errors
+from amc_tf.errors import AmcError, ConversionError, DeviceError
+from amc_tf.search.metrics import BadPredictions
+from amc_tf.search.outcome import Outcome, Trial, failure
 
 OUTCOME = Outcome(accuracy=0.5, cost=10.0, base_accuracy=0.9, base_cost=20.0)
 
@@ -23,6 +26,7 @@ def trial(**changes) -> Trial:
         "reward": -0.5,
         "seconds": 0.25,
         "reason": None,
+        "failure": None,
     }
     return Trial(**{**fields, **changes})
 
@@ -49,6 +53,8 @@ def test_an_outcome_refuses_what_is_no_number_of_examples(examples) -> None:
         ({"state": "failed", "reason": "no phone"}, "failed with outcome"),
         ({"reason": "no phone"}, "complete for reason 'no phone'"),
         ({"state": "failed", "outcome": None, "reward": None}, "failed for reason None"),
+        ({"state": "failed", "outcome": None, "reward": None, "reason": "no"}, "failed, its failure None"),
+        ({"failure": "device"}, "complete, its failure 'device'; expected None"),
         ({"widths": (8,)}, "1 widths, 2 keep ratios"),
     ],
 )
@@ -62,7 +68,7 @@ def test_a_trial_refuses_what_contradicts_itself(changes: dict, said: str) -> No
     [
         trial(),
         trial(outcome=Outcome(0.5, 10.0, 0.9, 20.0, 9.0, np.int64(125))),
-        trial(state="failed", outcome=None, reward=None, reason="no phone"),
+        trial(state="failed", outcome=None, reward=None, reason="no phone", failure="device"),
     ],
     ids=["complete", "stopped", "failed"],
 )
@@ -75,3 +81,28 @@ def test_from_dict_refuses_other_fields() -> None:
         Trial.from_dict({**trial().to_dict(), "sparsity": 0.5})
     with pytest.raises(KeyError, match="widths"):
         Trial.from_dict({"outcome": None})
+
+
+def of_format_1(failed: AmcError) -> dict:
+    reason = f"{type(failed).__name__}: {failed}"
+    line = trial(state="failed", outcome=None, reward=None, reason=reason, failure="other")
+    return {name: value for name, value in line.to_dict().items() if name != "failure"}
+
+
+@pytest.mark.parametrize(
+    ("failed", "what"),
+    [
+        (DeviceError("the phone is gone"), "device"),
+        *((kind("the phone is gone"), "device") for kind in DeviceError.__subclasses__()),
+        (ConversionError("it cannot be made"), "candidate"),
+        (BadPredictions("NaN"), "candidate"),
+        (AmcError("the scorer was closed"), "other"),
+    ],
+    ids=lambda given: type(given).__name__ if isinstance(given, AmcError) else given,
+)
+def test_what_failed_is_told_by_the_error_and_by_an_old_line(failed: AmcError, what: str) -> None:
+    assert failure(failed) == what == Trial.from_dict(of_format_1(failed)).failure
+
+
+def test_an_old_line_whose_reason_names_no_class_is_of_neither() -> None:
+    assert Trial.from_dict({**of_format_1(AmcError()), "reason": "Unplugged."}).failure == "other"

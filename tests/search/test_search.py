@@ -13,7 +13,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from amc_tf.errors import AgentError, BudgetError, ConversionError, DeviceError, RunDirError
+from amc_tf.devices import adb  # noqa: F401 - with all classes of its errors
+from amc_tf.errors import (
+    AgentError,
+    AmcError,
+    BudgetError,
+    ConversionError,
+    DeviceError,
+    RunDirError,
+    SetupError,
+    UnsupportedModel,
+)
 from amc_tf.search.baselines import greedy
 from amc_tf.search.budget import uniform
 from amc_tf.search.journal import Journal, header
@@ -46,6 +56,11 @@ def lines(folder: Path) -> list[dict]:
     """The journal but its header and the seconds."""
     records = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()[1:]]
     return [{name: value for name, value in record.items() if name != "seconds"} for record in records]
+
+
+def records(path: Path, count: int) -> list[dict]:
+    """The first trials of a journal as they lie there."""
+    return [json.loads(line) for line in path.read_text().splitlines()[1 : count + 1]]
 
 
 @pytest.fixture(scope="module", params=[1, 2])
@@ -449,6 +464,41 @@ def test_a_plan_is_not_to_blame_for_a_device_that_fails(journal: Journal) -> Non
     done = search(journal, agent, evaluate=evaluate).run()
     assert done.trials[4].reason == "DeviceError: the phone is gone"
     assert [episode for episode, *_ in agent.lessons] == [0, 1, 3, 4]
+
+
+def subclasses(kind: type) -> set[type]:
+    """A class and all that are made of it."""
+    return {kind}.union(*(subclasses(each) for each in kind.__subclasses__()))
+
+
+BLAMELESS = [*subclasses(DeviceError), AmcError, AgentError, SetupError]  # whatever fails there, it is not the plan
+BLAMED = [BadPredictions, BudgetError, ConversionError, UnsupportedModel]
+
+
+@pytest.mark.parametrize("former", [False, True], ids=["journal of now", "journal of format 1"])
+@pytest.mark.parametrize("kind", [*BLAMELESS, *BLAMED], ids=lambda kind: kind.__name__)
+def test_only_what_a_plan_is_to_blame_for_is_learned(journal: Journal, kind: type[AmcError], former: bool) -> None:
+    calls = []
+
+    def evaluate(widths: tuple[int, ...], beat: float | None) -> Outcome:
+        calls.append(widths)
+        if len(calls) == 5:
+            raise kind("it failed")
+        return EVALUATE(widths)
+
+    done, agent = search(journal, evaluate=evaluate).run(), FakeAgent()
+    failure = {**dict.fromkeys(BLAMELESS, "other"), **dict.fromkeys(subclasses(DeviceError), "device")}
+    assert [trial.failure for trial in done.trials] == [None] * 4 + [failure.get(kind, "candidate")] + [None] * 3
+    if former:
+        for record in records(journal.path, 5):
+            del record["failure"]
+            journal.trials[record["number"]] = Trial.from_dict(record)
+        assert journal.trials == list(done.trials)
+    (journal.run_dir / "agent.npz").unlink()
+    search(journal, agent, schedule=7).run()  # another agent, which the journal teaches all
+    learned = {episode: reward for episode, *_, reward in agent.lessons}
+    assert learned.get(2) == (min(t.reward for t in done.trials[:4]) if kind in BLAMED else None)
+    assert {0, 1, 3, 4} <= set(learned)
 
 
 def test_where_nothing_was_evaluated_yet_a_failure_teaches_nothing(journal: Journal) -> None:
