@@ -7,8 +7,10 @@ a DDPG agent, in a process of its own ---+--- keep ratio a unit      +--> accura
              +------------------------- reward <---------------------+
 """
 
-from amc_tf.analyze import Analysis, analyze
-from amc_tf.compress import compress
+from amc_tf import callbacks, devices
+from amc_tf.api.analyze import Analysis, analyze
+from amc_tf.api.compress import compress
+from amc_tf.api.prune import prune
 from amc_tf.errors import (
     AgentError,
     AmcError,
@@ -19,10 +21,9 @@ from amc_tf.errors import (
     SetupError,
     UnsupportedModel,
 )
-from amc_tf.finetune import finetune
-from amc_tf.prune import prune
 from amc_tf.pruning.plan import Plan
 from amc_tf.result import Result
+from amc_tf.training.finetune import finetune
 from amc_tf.version import __version__
 
 __all__ = [
@@ -39,7 +40,9 @@ __all__ = [
     "UnsupportedModel",
     "__version__",
     "analyze",
+    "callbacks",
     "compress",
+    "devices",
     "finetune",
     "prune",
 ]

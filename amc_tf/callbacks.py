@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from amc_tf.scalars import is_number, is_whole
-from amc_tf.search.outcome import Trial
-from amc_tf.search.search import Search
+from amc_tf.checks import is_number, is_whole
+from amc_tf.search.study import Study
+from amc_tf.search.trial import Trial
 
 _LOG = logging.getLogger(__name__)
 
@@ -26,9 +26,9 @@ class Callback:
         search: the Search: its `trials`, its `best`; `search.stop_search = True` ends it after the current episode.
     """
 
-    search: Search
+    search: Study
 
-    def set_search(self, search: Search) -> None:
+    def set_search(self, search: Study) -> None:
         """Called before all else."""
         self.search = search
 
@@ -159,7 +159,7 @@ class Callbacks:
         self._all = checked(callbacks)
 
     @contextlib.contextmanager
-    def of(self, search: Search) -> Iterator["Callbacks"]:
+    def of(self, search: Study) -> Iterator["Callbacks"]:
         """Tells them of the beginning of a search, and of its end, however that comes."""
         begun: list[Callback] = []
         try:
@@ -180,7 +180,7 @@ class Callbacks:
         for callback in self._all:
             callback.on_episode_end(trial.number, told(trial, best))
 
-    def _end(self, begun: Sequence[Callback], search: Search) -> BaseException | None:
+    def _end(self, begun: Sequence[Callback], search: Study) -> BaseException | None:
         """Ends them all, and returns the first error that one of them raised."""
         first = None
         for callback in begun:

@@ -12,11 +12,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from amc_tf.bench import bench, yes_option
-from amc_tf.devices.consent import without_asking
-from amc_tf.doctor import doctor
-from amc_tf.exits import ending, traceback_option
-from amc_tf.isolated.command import setup
+from amc_tf.commands.bench import bench, yes_option
+from amc_tf.commands.doctor import doctor
+from amc_tf.commands.exits import ending, traceback_option
+from amc_tf.commands.setup_packages import setup
+from amc_tf.devices.android.consent import without_asking
 from amc_tf.version import __version__
 
 
@@ -101,8 +101,8 @@ def compress(
 
     Exit codes: 0 all is well, 1 it could not be done, 2 wrong usage, 70 an internal error, 130 stopped.
     """  # fmt: skip
+    from amc_tf.api.compress import compress as run
     from amc_tf.callbacks import EarlyStopping
-    from amc_tf.compress import compress as run
     from amc_tf.report.progress import print_result, say
 
     with without_asking(yes):
@@ -139,9 +139,9 @@ def analyze(model, which, method, as_json, **arguments) -> None:
 
     Exit codes: 0 all is well, 1 it could not be done, 2 wrong usage, 70 an internal error, 130 stopped.
     """
-    from amc_tf.analyze import analyze as run
-    from amc_tf.report.zeros import told
-    from amc_tf.tflite.obstacles import processor_obstacle
+    from amc_tf.api.analyze import analyze as run
+    from amc_tf.report.sparse_notes import told
+    from amc_tf.tflite.sparse.unsupported_operators import processor_obstacle
 
     analysis = run(_load(model, which), method=method, **arguments)
     if as_json:

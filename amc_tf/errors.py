@@ -35,3 +35,7 @@ class SetupError(AmcError):
 
 class TrainingError(AmcError):
     """A fine-tuning was lost before there was anything to keep of it."""
+
+
+class BadPredictions(AmcError):
+    """A candidate's predictions hold NaN or infinity: a failed trial, not a failed search."""

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from amc_tf import methods
-from amc_tf.data import Split
-from amc_tf.distillation import TEMPERATURE, WEIGHT, Distillation
+from amc_tf.data.splits import Split
 from amc_tf.fingerprint import fingerprint, named
+from amc_tf.pipeline import pruning_methods
 from amc_tf.result import FLOAT
 from amc_tf.search.guarantee import Guarantee
-from amc_tf.search.sensitivity import Sensitivity
-from amc_tf.tflite.quantize import FORMATS
+from amc_tf.search.proposers.sensitivity import Sensitivity
+from amc_tf.tflite.conversion.quantize import FORMATS
+from amc_tf.training.distillation import TEMPERATURE, WEIGHT, Distillation
 
 UNITS = {"latency": "us", "macs": "MACs", "params": "params", "size": "bytes"}  # what each target counts
 
@@ -50,7 +50,7 @@ def check(target: Any, method: Any, metric: Any, run_dir: Any) -> str:
     target = "macs" if target == "flops" else target
     if target not in UNITS:
         raise ValueError(f"target is {target!r}; expected one of {', '.join(UNITS)} or 'flops'.")
-    methods.chosen(method, target)
+    pruning_methods.chosen(method, target)
     if metric is not None and not callable(metric):
         raise TypeError(f"metric is {metric!r}; a function or None is expected.")
     if run_dir is not None and not isinstance(run_dir, (str, os.PathLike)):

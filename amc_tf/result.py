@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from amc_tf.errors import RunDirError
-from amc_tf.files import write
-from amc_tf.graph.meaning import digest
+from amc_tf.graph.identity import digest
 from amc_tf.pruning.plan import Plan
-from amc_tf.search.outcome import Trial
-from amc_tf.tflite.quantize import FORMATS
+from amc_tf.search.trial import Trial
+from amc_tf.system.files import write
+from amc_tf.tflite.conversion.quantize import FORMATS
 
 
 @dataclass(frozen=True)

@@ -37,16 +37,16 @@ def agent_at_once() -> Iterator[None]:
     """compress() without the agent's process, for tests that are about something else."""
     from tests.search.fakes import AgentAtOnce
 
-    importlib.import_module("amc_tf.compress")
+    importlib.import_module("amc_tf.api.compress")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules["amc_tf.compress"], "DdpgAgent", AgentAtOnce)
+        patch.setattr(sys.modules["amc_tf.api.compress"], "DdpgAgent", AgentAtOnce)
         yield
 
 
 @pytest.fixture
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache folder of the test's own, but for the isolated packages, which take seconds to install."""
-    from amc_tf import cache
+    from amc_tf.system import cache
 
     installed = cache.folder() / "packages"
     installed.mkdir(parents=True, exist_ok=True)

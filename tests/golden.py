@@ -32,7 +32,7 @@ def magnitude(compress: Callable, run_dir: Path) -> Any:
 
 
 def latency(compress: Callable, run_dir: Path) -> Any:
-    from tests.test_latency import Computed
+    from tests.latency.test_search import Computed
 
     return compress(
         *_given("keras"), target="latency", budget=0.6, episodes=20, device=Computed(share=1.1), quantize="int8",

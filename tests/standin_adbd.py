@@ -26,9 +26,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from amc_tf import cache
-from amc_tf.devices import binary
-from amc_tf.devices.consent import ACCEPT
+from amc_tf.devices.android import benchmark_binary
+from amc_tf.devices.android.consent import ACCEPT
+from amc_tf.system import cache
 from tests.standin_phone import shell, sync
 from tests.standin_phone.door import Door
 from tests.standin_phone.faults import Crash, Faults, Hot, Next, Truncate, Vanish
@@ -351,11 +351,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, StandIn(Path(folder)) as phone:
         own = Path(folder) / "cache"
         own.mkdir()
-        shutil.copy(phone.binary, own / f"benchmark_model-{binary.VERSION}-arm64-v8a")
+        shutil.copy(phone.binary, own / f"benchmark_model-{benchmark_binary.VERSION}-arm64-v8a")
         installed = cache.folder() / "packages"  # seconds to install again
         installed.mkdir(parents=True, exist_ok=True)
         (own / "packages").symlink_to(installed)
-        confirmed = binary.sha256(phone.binary)
+        confirmed = benchmark_binary.sha256(phone.binary)
         env = {**phone.env, "AMC_TF_CACHE": str(own), "ANDROID_SERIAL": phone.serial, ACCEPT: confirmed}
         return subprocess.run(sys.argv[1:], env=env).returncode
 

@@ -11,48 +11,36 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "amc_tf"
 
-# A room may import from rooms of a lower number, and from itself.
-LEVELS = {
-    "errors": -1,
-    "version": 0,
-    "cache": 0,
-    "isolated": 1,
-    "data": 1,
-    "files": 1,
-    "cores": 0,
-    "locks": 0,
-    "processes": 0,
-    "exits": 0,
-    "scalars": 0,
-    "graph": 1,
-    "pruning": 2,
-    "tflite": 3,
-    "devices": 3,
-    "cost": 4,
-    "search": 5,
-    "examples": 5,
-    "settings": 5,
-    "analyze": 6,
-    "distillation": 6,
-    "callbacks": 6,
-    "finetune": 7,
-    "prune": 6,
-    "request": 7,
-    "result": 6,
-    "latency": 7,
-    "methods": 5,
-    "report": 7,
-    "finishing": 8,
-    "stages": 9,
-    "training": 9,
-    "winner": 9,
-    "preview": 10,
-    "compress": 11,
-    "__init__": 12,
-    "bench": 4,
-    "doctor": 5,
-    "cli": 13,
-    "__main__": 14,
+# The rooms in the order in which they are built on each other: each may import from those on earlier lines.
+ROOMS = """
+errors version checks
+system
+fingerprint
+isolated graph targets
+data pruning
+tflite devices
+cost training
+search
+latency result
+callbacks report
+options
+pipeline
+api
+commands
+__init__
+cli
+__main__
+"""
+LEVELS = {room: level for level, line in enumerate(ROOMS.split("\n")) for room in line.split()}
+
+# Rooms within a room, by the same rule; a file of the room itself counts by its own name.
+INNER = {
+    "graph": "network\ndependency\nrules\ngroups\nkeras_reader\nidentity rewrite",
+    "tflite": "silence flatbuffer\noperators\nsparse\nconversion\nruntime\nslicing",
+    "devices": "timing device\nbenchmark_model\ninterleave\nhost android\nchoose",
+    "search": (
+        "trial budget\nguarantee rewards journal\nproposers best_trial\nschedule scoring agent\nstudy"
+    ),
 }
 
 KERAS_INTERNALS = {
@@ -111,6 +99,80 @@ def test_rooms_import_one_way(path: Path) -> None:
             assert LEVELS[other] < LEVELS[own], f"{relative(path)} imports {name}, which lies above it or beside it"
 
 
+def circles(edges: dict[str, set[str]]) -> list[list[str]]:
+    """The paths along which the nodes of a graph lead back to themselves; each found once at least."""
+    found, done = [], set()
+
+    def walk(node: str, path: list[str]) -> None:
+        if node in path:
+            found.append([*path[path.index(node) :], node])
+        elif node not in done:
+            for other in sorted(edges.get(node, ())):
+                walk(other, [*path, node])
+            done.add(node)
+
+    for node in edges:
+        walk(node, [])
+    return found
+
+
+def module_edges() -> dict[str, set[str]]:
+    """Module -> the modules of amc_tf that it imports anywhere in it."""
+    names = {path: ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in sources(PACKAGE)}
+    known = {name.removesuffix(".__init__") for name in names.values()}
+
+    def module(dotted: str) -> str | None:
+        parent = dotted.rpartition(".")[0]
+        return dotted if dotted in known else parent if parent in known else None
+
+    edges = {}
+    for path, name in names.items():
+        edges[name.removesuffix(".__init__")] = {found for each in imports(path) if (found := module(each))}
+    return edges
+
+
+def test_no_module_leads_back_to_itself() -> None:
+    edges = module_edges()
+    assert edges["amc_tf.cli"] and not circles({name: others - {name} for name, others in edges.items()})
+
+
+def test_a_circle_would_be_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == [["b", "c", "b"]]
+
+
+@pytest.mark.parametrize("parent", INNER)
+def test_rooms_within_a_room_import_one_way(parent: str) -> None:
+    levels = {inner: level for level, line in enumerate(INNER[parent].split("\n")) for inner in line.split()}
+    for path in sources(PACKAGE / parent):
+        own = path.relative_to(PACKAGE / parent).parts[0].removesuffix(".py")
+        if own == "__init__":
+            continue
+        assert own in levels, f"{relative(path)} is in a room that the architecture test does not know"
+        for name in imports(path):
+            parts = name.split(".")
+            if parts[:2] == ["amc_tf", parent] and len(parts) > 2 and parts[2] in levels and parts[2] != own:
+                assert levels[parts[2]] < levels[own], f"{relative(path)} imports {name}, above it or beside it"
+
+
+def test_no_two_modules_have_one_name() -> None:
+    names = [path.stem if path.name != "__init__.py" else path.parent.name for path in sources(PACKAGE)]
+    twice = {name for name in names if names.count(name) > 1}
+    assert not twice, f"{sorted(twice)}: a reader could not tell which one is meant"
+
+
+def test_no_module_shadows_the_standard_library() -> None:
+    names = {path.stem for path in sources(PACKAGE)} | {path.parent.name for path in sources(PACKAGE)}
+    assert not (names - {"__init__"}) & sys.stdlib_module_names
+
+
+def test_no_public_name_is_both_a_module_and_a_function() -> None:
+    code = "import amc_tf, types; print([n for n in amc_tf.__all__ if isinstance(getattr(amc_tf, n), types.ModuleType)])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "['callbacks', 'devices']", done.stderr
+    top = {path.stem for path in PACKAGE.iterdir()}
+    assert not top & {"analyze", "compress", "finetune", "prune"}
+
+
 @pytest.mark.parametrize("path", sources(ROOT / "models"), ids=relative)
 def test_models_know_nothing_of_amc_tf(path: Path) -> None:
     assert not [name for name in imports(path) if room(name)]
@@ -123,7 +185,7 @@ def test_nothing_below_imports_the_tools_or_the_models(path: Path) -> None:
 
 def test_only_the_agents_process_imports_tf_agents() -> None:
     importers = {relative(path) for path in sources(PACKAGE) for name in imports(path) if name.startswith("tf_agents")}
-    assert importers <= {"amc_tf/search/agent_process.py"}
+    assert importers <= {"amc_tf/search/agent/ddpg_process.py"}
 
 
 def test_one_file_knows_which_converter_there_is() -> None:
@@ -133,17 +195,17 @@ def test_one_file_knows_which_converter_there_is() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Attribute) and node.attr in ("lite", "TFLiteConverter", "OpsSet")
     }
-    assert users == {"amc_tf/tflite/converter.py"}
+    assert users == {"amc_tf/tflite/conversion/tf_converter.py"}
 
 
-def test_only_keras_graph_touches_keras_internals() -> None:
+def test_only_the_reader_touches_keras_internals() -> None:
     for path in sources(PACKAGE):
-        if relative(path) == "amc_tf/graph/keras_graph.py":
+        if relative(path) == "amc_tf/graph/keras_reader.py":
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
         touched = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)} & KERAS_INTERNALS
         private = {name for name in imports(path) if name.startswith(("keras.src", "tf_keras.src"))}
-        assert not touched | private, f"{relative(path)} touches {sorted(touched | private)}: ask graph/keras_graph.py"
+        assert not touched | private, f"{relative(path)} touches {sorted(touched | private)}: ask graph/keras_reader.py"
 
 
 def test_importing_the_package_does_not_load_tensorflow() -> None:

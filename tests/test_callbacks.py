@@ -9,7 +9,7 @@ import amc_tf
 from amc_tf import callbacks
 from amc_tf.callbacks import Callback, Callbacks, TensorBoard
 from amc_tf.errors import DeviceError
-from amc_tf.search.outcome import Outcome, Trial
+from amc_tf.search.trial import Outcome, Trial
 from tests import small
 
 TRIAL = Trial(0, "complete", "base", (8,), {"a": 1.0}, "d", Outcome(0.9, 10, 0.9, 10), 0.5, 1.0)

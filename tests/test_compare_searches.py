@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from amc_tf.search.outcome import Outcome, Trial
+from amc_tf.search.trial import Outcome, Trial
 from tools.compare_searches import difference
 
 
@@ -15,7 +15,7 @@ def trial(number: int) -> Trial:
 
 TRIALS = [trial(number) for number in range(3)]
 SCORED = replace(TRIALS[1], outcome=replace(TRIALS[1].outcome, accuracy=0.25))
-FAILED = replace(TRIALS[1], state="failed", outcome=None, reward=None, reason="no room")
+FAILED = replace(TRIALS[1], state="failed", outcome=None, reward=None, reason="no room", failure="other")
 
 
 @pytest.mark.parametrize(

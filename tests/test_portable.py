@@ -11,7 +11,7 @@ PACKAGE = ROOT / "amc_tf"
 
 # What to take instead stands behind each.
 MODULES = {
-    **dict.fromkeys(("fcntl", "posix"), "amc_tf.locks"),
+    **dict.fromkeys(("fcntl", "posix"), "amc_tf.system.locks"),
     **dict.fromkeys(("select", "selectors"), "a thread that reads: Windows can wait for sockets alone"),
     **dict.fromkeys(("resource",), "psutil"),
     **dict.fromkeys(("pwd", "grp"), "pathlib.Path.home"),
@@ -26,10 +26,10 @@ NAMES = {
         **dict.fromkeys(("wait", "wait3", "wait4", "waitid", "WNOHANG", "WIFSIGNALED", "WTERMSIG"), "subprocess"),
         **dict.fromkeys(("pread", "preadv", "pwrite", "pwritev", "readv", "writev", "sendfile"), "seek and read"),
         **dict.fromkeys(("splice", "copy_file_range"), "shutil.copyfile"),
-        **dict.fromkeys(("sched_getaffinity", "sched_setaffinity"), "amc_tf.cores, psutil"),
+        **dict.fromkeys(("sched_getaffinity", "sched_setaffinity"), "amc_tf.system.cores, psutil"),
         **dict.fromkeys(("sched_setscheduler", "sched_yield", "nice", "setpriority"), "psutil"),
         **dict.fromkeys(("getloadavg", "uname", "sysconf"), "psutil or platform"),
-        **dict.fromkeys(("killpg", "setsid", "setpgid", "getpgid", "getpgrp"), "amc_tf.processes.OWN_GROUP"),
+        **dict.fromkeys(("killpg", "setsid", "setpgid", "getpgid", "getpgrp"), "amc_tf.system.processes.OWN_GROUP"),
         **dict.fromkeys(("getuid", "geteuid", "getgid", "getegid", "getgroups"), "the owner of a file made"),
         **dict.fromkeys(("chown", "lchown", "fchown", "fchmod", "lchmod", "chroot", "mkfifo", "mknod"), "nothing"),
         **dict.fromkeys(("openpty", "ttyname", "ctermid", "tcgetpgrp"), "rich"),
@@ -54,7 +54,7 @@ NAMES = {
 }
 ARGUMENTS = {
     **dict.fromkeys(("pass_fds", "preexec_fn"), "subprocess.PIPE and files"),
-    **dict.fromkeys(("start_new_session", "process_group"), "amc_tf.processes.OWN_GROUP"),
+    **dict.fromkeys(("start_new_session", "process_group"), "amc_tf.system.processes.OWN_GROUP"),
     **dict.fromkeys(("dir_fd", "src_dir_fd", "dst_dir_fd"), "paths"),
 }
 # In a string, outside a try that has something else to do where it is not there.
@@ -62,9 +62,9 @@ PATHS = {"/dev/shm": "tempfile", "/dev/fd": "a file's path", "/proc/": "psutil",
 
 # (file, what) -> why it may stand there.
 ALLOWED = {
-    ("amc_tf/processes.py", "start_new_session"): "the one place that tells the systems apart",
-    ("amc_tf/devices/phone.py", "/proc/"): "read by the phone's shell",
-    ("amc_tf/devices/phone.py", "/sys/"): "read by the phone's shell",
+    ("amc_tf/system/processes.py", "start_new_session"): "the one place that tells the systems apart",
+    ("amc_tf/devices/android/phone_info.py", "/proc/"): "read by the phone's shell",
+    ("amc_tf/devices/android/phone_info.py", "/sys/"): "read by the phone's shell",
 }
 
 

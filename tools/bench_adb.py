@@ -17,10 +17,10 @@ import click
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from amc_tf.bench import bench_options, measure
 from amc_tf.cli import end_in_order
-from amc_tf.doctor import doctor, examine
-from amc_tf.exits import traceback_option
+from amc_tf.commands.bench import bench_options, measure
+from amc_tf.commands.doctor import doctor, examine
+from amc_tf.commands.exits import traceback_option
 
 
 @click.command(

@@ -46,21 +46,21 @@ def main(network, images, calibration, budget, episodes, race, conversions, chec
 
     import models
     from amc_tf.cost import counts
-    from amc_tf.data import Split
-    from amc_tf.pruning.channel import ChannelPruning
-    from amc_tf.search.agent import DdpgAgent
-    from amc_tf.search.evaluate import Evaluator
+    from amc_tf.data.splits import Split
+    from amc_tf.pruning.channel import ChannelPruner
+    from amc_tf.search.agent.ddpg_client import DdpgAgent
     from amc_tf.search.journal import Journal, header
     from amc_tf.search.rewards import negative_error
-    from amc_tf.search.search import Search
-    from amc_tf.tflite.convert import convert
-    from amc_tf.tflite.score import Scorer
+    from amc_tf.search.scoring.evaluator import Evaluator
+    from amc_tf.search.study import Study
+    from amc_tf.tflite.conversion.keras_to_tflite import convert
+    from amc_tf.tflite.runtime.scorer import Scorer
     from models import datasets
 
     model = models.load(network, keras)
     data = datasets.load(models.TRAINED[network][2])
     (x, y), (calibrating, _) = data.sample("test", images), data.sample("train", calibration)
-    pruning = ChannelPruning(model)
+    pruning = ChannelPruner(model)
     macs = counts.macs(pruning.groups, pruning.units)
     spent, memory = Spent(), Memory()
     with contextlib.ExitStack() as stack:
@@ -88,7 +88,7 @@ def main(network, images, calibration, budget, episodes, race, conversions, chec
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         journal = stack.enter_context(Journal(folder, header("benchmark", seed, {"network": network})))
         limit = budget * macs(pruning.full)
-        search = Search(
+        search = Study(
             pruning.units, macs, spent.on("scoring", evaluator), agent, journal, limit=limit, schedule=episodes
         )
         search.ask = spent.on("features and bounds", search.ask)
@@ -186,7 +186,7 @@ class Memory(contextlib.AbstractContextManager):
         own = os.getpid()
         while not self._over.wait(1.0):
             held = {pid: _pss(pid) for pid in [own, *_children(own)]}
-            agents = sum(gb for pid, gb in held.items() if "agent_process" in _command(pid))
+            agents = sum(gb for pid, gb in held.items() if "ddpg_process" in _command(pid))
             now = [held[own], agents, sum(held.values())]
             self._most = [max(pair) for pair in zip(self._most, now, strict=True)]
 
@@ -217,7 +217,7 @@ def _command(pid: int) -> str:
 
 def bare_seconds(tflite: bytes, processes: int, images: int, folder: Path) -> float:
     """What the runtime alone takes for so many images in so many processes at once, one thread each."""
-    from amc_tf.devices.host import HostDevice
+    from amc_tf.devices.host.computer import HostDevice
 
     path = folder / "bare.tflite"
     path.write_bytes(tflite)
@@ -231,7 +231,7 @@ def conversion_seconds(evaluator: Any, some: Sequence[tuple[int, ...]]) -> tuple
     """Median seconds of making a candidate, of TensorFlow's usual conversion of the pruned model, and of convert()."""
     import tensorflow as tf
 
-    from amc_tf.tflite.convert import convert
+    from amc_tf.tflite.conversion.keras_to_tflite import convert
     from amc_tf.tflite.silence import silence
 
     pruning = evaluator.pruning
@@ -254,7 +254,7 @@ def conversion_seconds(evaluator: Any, some: Sequence[tuple[int, ...]]) -> tuple
 
 def agreement(model: Any, base: bytes, scorer: Any, x: np.ndarray) -> tuple[int, float]:
     """How many predictions are those of Keras, and how far the two best classes of the others are apart in Keras."""
-    from amc_tf.tflite.score import outputs
+    from amc_tf.tflite.runtime.scorer import outputs
 
     with scorer.hold([x]) as held:
         found = outputs(scorer.run(base, held))[0].argmax(-1)

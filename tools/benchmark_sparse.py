@@ -35,11 +35,11 @@ def main(zeros, sizes, alpha, rounds, seconds, runtime, device, seed) -> None:
 
     import models
     from amc_tf.devices.choose import choose
-    from amc_tf.devices.host import HostDevice
+    from amc_tf.devices.host.computer import HostDevice
     from amc_tf.devices.interleave import interleave
-    from amc_tf.tflite.convert import convert
-    from amc_tf.tflite.obstacles import obstacles, processor_obstacle
-    from amc_tf.tflite.sparse import encoded
+    from amc_tf.tflite.conversion.keras_to_tflite import convert
+    from amc_tf.tflite.sparse.encoding import encoded
+    from amc_tf.tflite.sparse.unsupported_operators import obstacles, processor_obstacle
 
     devices = [HostDevice(name) for name in runtime] if device == "host" else [choose(device)[0]]
     if device == "host" and processor_obstacle():

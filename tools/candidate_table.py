@@ -34,11 +34,11 @@ def main(networks, plans, seed) -> None:
 
 def row(name: str, plans: int, seed: int) -> str:
     """The row of one network."""
-    from amc_tf.pruning.channel import ChannelPruning
-    from amc_tf.tflite.candidate import Candidates
-    from amc_tf.tflite.convert import convert
+    from amc_tf.pruning.channel import ChannelPruner
+    from amc_tf.tflite.conversion.keras_to_tflite import convert
+    from amc_tf.tflite.slicing.candidate import Candidates
 
-    pruning = ChannelPruning(network(name, seed))
+    pruning = ChannelPruner(network(name, seed))
     started = time.perf_counter()
     candidates = Candidates(pruning)
     set_up = time.perf_counter() - started

@@ -25,20 +25,20 @@ def main(network, keep, images, calibration) -> None:
 
     import models
     from amc_tf.cost import counts
-    from amc_tf.pruning.channel import ChannelPruning
+    from amc_tf.pruning.channel import ChannelPruner
     from amc_tf.pruning.importance import NAMED
     from amc_tf.pruning.plan import Plan
-    from amc_tf.search.metrics import accuracy
-    from amc_tf.tflite.candidate import Candidates
-    from amc_tf.tflite.score import Scorer, outputs
-    from amc_tf.tflite.statistics import Statistics
+    from amc_tf.search.scoring.metrics import accuracy
+    from amc_tf.tflite.runtime.scorer import Scorer, outputs
+    from amc_tf.tflite.slicing.bn_recalibration import Statistics
+    from amc_tf.tflite.slicing.candidate import Candidates
     from models import datasets
 
     data = datasets.load(models.TRAINED[network][2])
     x, y = data.sample("test", images)
     calibration_x, _ = data.sample("train", max(calibration))
     model = models.load(network, keras)
-    prunings = {importance: ChannelPruning(model, importance=importance) for importance in NAMED}
+    prunings = {importance: ChannelPruner(model, importance=importance) for importance in NAMED}
     pruning = next(iter(prunings.values()))  # they differ in the masks alone
     macs = counts.macs(pruning.groups, pruning.units)
     candidates = Candidates(pruning)

@@ -67,7 +67,7 @@ def main(network, episodes, seeds, budget, reward_size, calibration_size, only, 
     runs = [(method, seed) for method in METHODS for seed in range(seeds if method in SEEDED else 1)]
     mine = [run for run in runs if not only or run[0] in only]
     with contextlib.ExitStack() as stack:
-        bench = Bench(network, budget, reward_size, calibration_size, stack)
+        bench = MeasurementSession(network, budget, reward_size, calibration_size, stack)
         for method, seed in mine:
             run = method, seed, episodes, folder
             stored(folder / f"{method}-{seed}.json", lambda run=run: vars(bench.choice(*run)))
@@ -90,14 +90,14 @@ def main(network, episodes, seeds, budget, reward_size, calibration_size, only, 
 
 def stored(path: Path, make: Callable[[], dict]) -> dict:
     """What was made before, else what is made now."""
-    from amc_tf.files import write
+    from amc_tf.system.files import write
 
     if not path.exists():
         write(json.dumps(make()).encode(), path)
     return json.loads(path.read_text())
 
 
-class Bench:
+class MeasurementSession:
     """One network with its data and evaluator.
 
     Attributes:
@@ -109,13 +109,13 @@ class Bench:
 
         import models
         from amc_tf.cost import counts
-        from amc_tf.data import Split
-        from amc_tf.pruning.channel import ChannelPruning
-        from amc_tf.search.evaluate import Evaluator
+        from amc_tf.data.splits import Split
+        from amc_tf.pruning.channel import ChannelPruner
         from amc_tf.search.rewards import negative_error
-        from amc_tf.search.sample import Sample
-        from amc_tf.tflite.convert import convert
-        from amc_tf.tflite.score import Scorer
+        from amc_tf.search.scoring.evalset import EvalSet
+        from amc_tf.search.scoring.evaluator import Evaluator
+        from amc_tf.tflite.conversion.keras_to_tflite import convert
+        from amc_tf.tflite.runtime.scorer import Scorer
         from models import datasets
 
         self._network, model = network, models.load(network, keras)
@@ -124,7 +124,7 @@ class Bench:
             (x, y), reporting = self._data.test, self._data.test
         else:
             (x, y), reporting = self._data.halves()
-        self._pruning = ChannelPruning(model)
+        self._pruning = ChannelPruner(model)
         self._macs = counts.macs(self._pruning.groups, self._pruning.units)
         self._limit = budget * self._macs(self._pruning.full)
         scorer, base = stack.enter_context(Scorer()), convert(model)
@@ -132,7 +132,7 @@ class Bench:
             self._pruning, self._macs, Split((self._data.sample("train", calibration)[0],), None),
             Split((x[:reward_size],), y[:reward_size]), base, scorer, reward=negative_error,
         )  # fmt: skip
-        self._reporting = Sample.of(Split((reporting[0],), reporting[1]), base, scorer)
+        self._reporting = EvalSet.of(Split((reporting[0],), reporting[1]), base, scorer)
         self.base = self._reporting.base_accuracy
 
     def choice(self, method: str, seed: int, episodes: int, folder: Path) -> Choice:
@@ -158,20 +158,20 @@ class Bench:
         return whole and trial.kind != "sensitivity" and trial.outcome.cost <= self._limit
 
     def _given(self, method: str) -> tuple[int, ...]:
-        from amc_tf.search.baselines import deep, shallow
         from amc_tf.search.budget import uniform
+        from amc_tf.search.proposers.baselines import deep, shallow
 
         plan = {"uniform": uniform, "shallow": shallow, "deep": deep}[method]
         return plan(self._pruning.units, self._macs, self._limit)
 
     def _search(self, method: str, seed: int, episodes: int, run_dir: Path) -> tuple[Any, list]:
         """The best trial of a search, and all trials."""
-        from amc_tf.search.agent import DdpgAgent
-        from amc_tf.search.baselines import RandomAgent
+        from amc_tf.search.agent.ddpg_client import DdpgAgent
         from amc_tf.search.journal import Journal, header
+        from amc_tf.search.proposers.baselines import RandomAgent
+        from amc_tf.search.proposers.sensitivity import points
         from amc_tf.search.schedule import Schedule
-        from amc_tf.search.search import Search
-        from amc_tf.search.sensitivity import points
+        from amc_tf.search.study import Study
 
         units = self._pruning.units
         if method == "greedy":
@@ -192,7 +192,7 @@ class Bench:
                         paper=schedule.paper,
                     )
                 )
-            search = Search(
+            search = Study(
                 units, self._macs, self._evaluator, agent, journal, limit=self._limit, schedule=schedule, seed=seed,
                 digest=lambda widths: self._pruning.plan(widths).digest,
             ).run()  # fmt: skip
@@ -206,7 +206,7 @@ class Bench:
         """Trains a network from where its score was taken: accuracy on the reporting images afterwards."""
         import keras
 
-        from amc_tf.tflite.convert import convert
+        from amc_tf.tflite.conversion.keras_to_tflite import convert
         from models.train import fit
 
         plan = self._pruning.plan(widths)

@@ -41,17 +41,17 @@ def main(network, plans, steps, budget, reward_size, calibration_size, run_dir) 
 
     import models
     from amc_tf.cost import counts
-    from amc_tf.files import write
-    from amc_tf.pruning.channel import ChannelPruning
+    from amc_tf.pruning.channel import ChannelPruner
     from amc_tf.pruning.reconstruct import Reconstruction
-    from amc_tf.search.baselines import RandomAgent
+    from amc_tf.search.agent.environment import Environment
     from amc_tf.search.budget import Budget
-    from amc_tf.search.environment import Environment
-    from amc_tf.search.metrics import accuracy
-    from amc_tf.tflite.candidate import Candidates
-    from amc_tf.tflite.convert import convert
-    from amc_tf.tflite.score import Scorer, outputs
-    from amc_tf.tflite.statistics import Statistics
+    from amc_tf.search.proposers.baselines import RandomAgent
+    from amc_tf.search.scoring.metrics import accuracy
+    from amc_tf.system.files import write
+    from amc_tf.tflite.conversion.keras_to_tflite import convert
+    from amc_tf.tflite.runtime.scorer import Scorer, outputs
+    from amc_tf.tflite.slicing.bn_recalibration import Statistics
+    from amc_tf.tflite.slicing.candidate import Candidates
     from models import datasets
     from models.train import fit
 
@@ -62,7 +62,7 @@ def main(network, plans, steps, budget, reward_size, calibration_size, run_dir) 
     (reward_x, reward_y), (report_x, report_y) = data.halves()
     calibration, examples = data.sample("train", calibration_size)[0], data.sample("train", steps * BATCH)
     model = models.load(network, keras)
-    pruning = ChannelPruning(model)
+    pruning = ChannelPruner(model)
     macs = counts.macs(pruning.groups, pruning.units)
     environment = Environment(pruning.units, macs, Budget(pruning.units, macs, budget * macs(pruning.full)))
     agent, described = RandomAgent(), pruning.graph.weights
@@ -109,10 +109,11 @@ class Sequential:
     """Least squares from what each layer reads in the pruned network, layer after layer, towards what it put out."""
 
     def __init__(self, pruning, inputs: np.ndarray):
-        from amc_tf.graph import keras_graph
-        from amc_tf.pruning.patches import reader
+        from amc_tf.pruning.im2col import reader
 
-        self._pruning, self._inputs, self._graph = pruning, inputs, keras_graph
+        from amc_tf.graph import keras_reader
+
+        self._pruning, self._inputs, self._graph = pruning, inputs, keras_reader
         found = {node.layer: reader(node) for node in pruning.graph.nodes}
         self._readers = {layer: reading for layer, reading in found.items() if reading is not None}
         self._wanted: dict[str, np.ndarray] = {}

@@ -22,7 +22,7 @@ def main(which: str = "keras") -> None:
     import tensorflow as tf
 
     import models
-    from amc_tf.tflite.convert import convert
+    from amc_tf.tflite.conversion.keras_to_tflite import convert
 
     model = models.load("plain20_fashion_mnist", importlib.import_module(which))
     held = []

@@ -91,10 +91,10 @@ def table(network: str, rows: dict[str, Any], calibrations: list[Any], reporting
 
     from amc_tf.devices import HostDevice
     from amc_tf.devices.interleave import interleave
-    from amc_tf.search.metrics import score
-    from amc_tf.tflite.convert import convert
-    from amc_tf.tflite.quantize import quantized
-    from amc_tf.tflite.score import Scorer, outputs
+    from amc_tf.search.scoring.metrics import score
+    from amc_tf.tflite.conversion.keras_to_tflite import convert
+    from amc_tf.tflite.conversion.quantize import quantized
+    from amc_tf.tflite.runtime.scorer import Scorer, outputs
 
     files = {}
     for name, model in rows.items():

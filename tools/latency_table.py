@@ -28,13 +28,13 @@ def main(network, plans, rounds, seconds, device, seed) -> None:
     import keras
 
     import models
-    from amc_tf.cost.latency import measure
     from amc_tf.devices.choose import choose
     from amc_tf.devices.interleave import interleave
-    from amc_tf.pruning.channel import ChannelPruning
-    from amc_tf.tflite.candidate import Candidates
+    from amc_tf.latency.table import measure
+    from amc_tf.pruning.channel import ChannelPruner
+    from amc_tf.tflite.slicing.candidate import Candidates
 
-    pruning = ChannelPruning(models.load(network, keras))
+    pruning = ChannelPruner(models.load(network, keras))
     candidates = Candidates(pruning)
     rng = np.random.default_rng(seed)
     drawn = [tuple(int(rng.choice(unit.widths)) for unit in pruning.units) for _ in range(plans)]

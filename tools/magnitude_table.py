@@ -42,18 +42,18 @@ def main(
     import keras
 
     import models
-    from amc_tf.files import write
-    from amc_tf.methods import without_zeros
+    from amc_tf.pipeline.pruning_methods import without_zeros
     from amc_tf.result import packed
-    from amc_tf.tflite.convert import convert
-    from amc_tf.tflite.score import Scorer
+    from amc_tf.system.files import write
+    from amc_tf.tflite.conversion.keras_to_tflite import convert
+    from amc_tf.tflite.runtime.scorer import Scorer
     from models import datasets
 
     model, data = models.load(network, keras), datasets.load(models.TRAINED[network][2])
     (x, y), reporting = (data.test, data.test) if network == "mobilenet_v1_imagenet" else data.halves()
     base = convert(model)
     with Scorer() as scorer:
-        bench = Bench(model, data.sample("train", calibration_size)[0], reporting, base, min_keep, scorer)
+        bench = MeasurementSession(model, data.sample("train", calibration_size)[0], reporting, base, min_keep, scorer)
         print(f"| {network} | kept | before fine-tune | after | file | gzip | gzip with zeros |")
         print("|---|---|---|---|---|---|---|")
         print(row("base", 1, bench.base, "", base, base, packed))
@@ -89,7 +89,7 @@ def main(
                 print(f"drop on the reward images: {drop:.2%}, of {max_drop:g} % allowed")
 
 
-class Bench:
+class MeasurementSession:
     """One network, its evaluator and the images that are reported on.
 
     Attributes:
@@ -100,12 +100,12 @@ class Bench:
         self, model: Any, calibration: Any, reporting: tuple, base: bytes, min_keep: float | None, scorer: Any
     ):
         from amc_tf.cost import nonzero
-        from amc_tf.data import Split
-        from amc_tf.pruning.magnitude import MagnitudePruning
-        from amc_tf.search.evaluate import Evaluator
+        from amc_tf.data.splits import Split
+        from amc_tf.pruning.magnitude import MagnitudePruner
+        from amc_tf.search.scoring.evaluator import Evaluator
 
         self._model, self._calibration, self._reporting, self._min_keep = model, calibration, reporting, min_keep
-        self.pruning = MagnitudePruning(model, min_keep=min_keep)
+        self.pruning = MagnitudePruner(model, min_keep=min_keep)
         self.params = nonzero.params(self.pruning)
         images, scored = Split((calibration,), None), Split((reporting[0],), reporting[1])
         self.evaluator = Evaluator(self.pruning, self.params, images, scored, base, scorer)
@@ -142,7 +142,7 @@ class Bench:
         import keras
 
         import amc_tf
-        from amc_tf.tflite.convert import convert
+        from amc_tf.tflite.conversion.keras_to_tflite import convert
         from models.train import augmented_data
 
         images = augmented_data(keras, *train, BATCH, SHIFT, 0)

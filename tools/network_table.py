@@ -24,9 +24,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from amc_tf.cost import counts
-from amc_tf.graph import keras_graph, rewrite
+from amc_tf.graph import keras_reader, rewrite
 from amc_tf.graph.groups import channel_groups
-from amc_tf.pruning.channel import ChannelPruning
+from amc_tf.pruning.channel import ChannelPruner
 from amc_tf.pruning.plan import Plan
 
 HEAD = """# Known networks
@@ -156,7 +156,7 @@ NETWORKS = {
 def randomized(model, seed: int = 0):
     """Gives every weight but the BatchNorm statistics a random value."""
     rng = np.random.default_rng(seed)
-    for layer in keras_graph.layers(model).values():
+    for layer in keras_reader.layers(model).values():
         values = [_random(rng, *pair) for pair in zip(_names(layer), layer.get_weights(), strict=True)]
         if values:
             layer.set_weights(values)
@@ -181,7 +181,7 @@ def calibrate(model, inputs: np.ndarray) -> dict[str, tuple[np.ndarray, ...]]:
 
     Without this the signal of a deep network with random weights dies or explodes, and any two networks agree.
     """
-    norms = {p: layer for p, layer in keras_graph.layers(model).items() if "BatchNormalization" in type(layer).__name__}
+    norms = {p: layer for p, layer in keras_reader.layers(model).items() if "BatchNormalization" in type(layer).__name__}
     momenta = {path: layer.momentum for path, layer in norms.items()}
     for layer in norms.values():
         layer.momentum = 0.0
@@ -193,7 +193,7 @@ def calibrate(model, inputs: np.ndarray) -> dict[str, tuple[np.ndarray, ...]]:
 
 def shares(model) -> Shares:
     """What of a network pruning can reach."""
-    pruning = ChannelPruning(model)
+    pruning = ChannelPruner(model)
     groups = pruning.groups
     macs = counts.macs(groups, pruning.units)
     prunable = np.zeros(groups.channels + 1, dtype=bool)  # the last entry answers for -1, what never goes
@@ -214,7 +214,7 @@ def shares(model) -> Shares:
 def agreement(model, seed: int = 0) -> Agreement:
     """Prunes every prunable group to a random set of channels and compares."""
     rng = np.random.default_rng(seed)
-    graph, weights = keras_graph.read(model)
+    graph, weights = keras_reader.read(model)
     groups = channel_groups(graph)
     plan = Plan({group.name: _mask(rng, group.channels) for group in groups.prunable})
     kept = plan.kept(groups)
@@ -226,7 +226,7 @@ def agreement(model, seed: int = 0) -> Agreement:
     given, expected = (np.asarray(network(inputs, training=False)) for network in (smaller, masked))
     macs = sum(t.coefficient * int(np.prod([rewrite.stays(kept, a).sum() for a in t.axes])) for t in groups.terms)
     params = sum(array.size for arrays in sliced.values() for array in arrays)
-    built = channel_groups(keras_graph.read(smaller)[0])
+    built = channel_groups(keras_reader.read(smaller)[0])
     scale = max(1.0, np.abs(expected).max())
     return Agreement(
         float(np.abs(given - expected).max() / scale),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from amc_tf.graph.atoms import FIXED
+from amc_tf.graph.dependency import FIXED
 from amc_tf.graph.groups import ChannelGroups
 from amc_tf.pruning.lengths import Lengths
 from amc_tf.pruning.unit import Unit

@@ -7,8 +7,8 @@ import numpy as np
 
 from amc_tf.cost.counts import BYTES
 from amc_tf.pruning.kernels import kernels
-from amc_tf.pruning.magnitude import MagnitudePruning
-from amc_tf.tflite.sparse import kernel_bytes
+from amc_tf.pruning.magnitude import MagnitudePruner
+from amc_tf.tflite.sparse.encoding import kernel_bytes
 
 
 class Sum:
@@ -32,14 +32,14 @@ class Sum:
         return float(sum(price(int(width)) for price, width in zip(self._prices, widths, strict=True)) + self.offset)
 
 
-def params(pruning: MagnitudePruning) -> Sum:
+def params(pruning: MagnitudePruner) -> Sum:
     """Number of weights, as `model.count_params()`, less the zeros in the kernels."""
     total = sum(array.size for arrays in pruning.weights.values() for array in arrays)
     zeros = sum(kernel.size - np.count_nonzero(kernel) for kernel in _kernels(pruning).values())
     return Sum(pruning.full, [float] * len(pruning.full), "params", total - zeros - sum(pruning.full))
 
 
-def size(pruning: MagnitudePruning, base_bytes: int) -> Sum:
+def size(pruning: MagnitudePruner, base_bytes: int) -> Sum:
     """Bytes of the .tflite with its kernels in the sparse encoding where that is smaller; see tflite.sparse.
 
     Args:
@@ -62,6 +62,6 @@ def _price(kernel: np.ndarray, kind: str) -> Callable[[int], float]:
     return partial(kernel_bytes, (kernel.size // inputs, inputs))
 
 
-def _kernels(pruning: MagnitudePruning) -> dict[str, np.ndarray]:
+def _kernels(pruning: MagnitudePruner) -> dict[str, np.ndarray]:
     """All kernels that zeros may be in, those that are no unit too: layer path -> array."""
     return {layer: pruning.weights[layer][index] for layer, index in kernels(pruning.graph).items()}

@@ -5,9 +5,9 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from amc_tf.devices import adb_client
-from amc_tf.devices.adb import AdbDevice
-from amc_tf.devices.host import HostDevice
+from amc_tf.devices.android import adb_client
+from amc_tf.devices.android.adb_device import AdbDevice
+from amc_tf.devices.host.computer import HostDevice
 from amc_tf.errors import DeviceError
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from amc_tf.graph.atoms import FIXED, Size, Term, Tracer
-from amc_tf.graph.graph import Graph
-from amc_tf.graph.kinds import trace
+from amc_tf.graph.dependency import FIXED, Size, Term, Tracer
+from amc_tf.graph.network import Graph
+from amc_tf.graph.rules.kinds import trace
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from amc_tf import cache, locks
 from amc_tf.errors import SetupError
 from amc_tf.isolated.packages import Package, tensorflow_version
+from amc_tf.system import cache, locks
 
 MANIFEST = "amc_tf.json"  # in the folder: what it is for, and its files, each with its sha256; written last
 _HASHED_AT_ONCE = 1 << 20  # bytes

@@ -13,7 +13,7 @@ from pathlib import Path
 from amc_tf.errors import SetupError
 from amc_tf.isolated.folder import Folder, cannot_write
 from amc_tf.isolated.packages import SETUPTOOLS, Package, tensorflow_version
-from amc_tf.processes import NEUTRAL_FOLDER, last_line
+from amc_tf.system.processes import NEUTRAL_FOLDER, last_line
 
 OFFLINE = "AMC_TF_OFFLINE"
 

@@ -12,7 +12,7 @@ from amc_tf.errors import SetupError
 from amc_tf.isolated.folder import Folder
 from amc_tf.isolated.install import install
 from amc_tf.isolated.packages import PACKAGES, Package
-from amc_tf.processes import NEUTRAL_FOLDER, last_line
+from amc_tf.system.processes import NEUTRAL_FOLDER, last_line
 
 
 def provide(name: str) -> Path | None:

@@ -5,18 +5,18 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from amc_tf.checks import is_whole
 from amc_tf.errors import UnsupportedModel
 from amc_tf.graph import rewrite
 from amc_tf.graph.groups import ChannelGroups, Group
 from amc_tf.pruning.importance import NAMED, Importance, scores
 from amc_tf.pruning.lengths import Lengths, varying
 from amc_tf.pruning.plan import CHANNELS, Plan
-from amc_tf.pruning.pruning import Pruning, is_ratio
+from amc_tf.pruning.pruner import Pruner, is_ratio
 from amc_tf.pruning.unit import Unit, seen_by
-from amc_tf.scalars import is_whole
 
 
-class ChannelPruning(Pruning):
+class ChannelPruner(Pruner):
     """Channel pruning of one model.
 
     Args:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from amc_tf.graph.graph import Graph, Node
+from amc_tf.graph.network import Graph, Node
 
 WEIGHTS = "weights"  # what such a plan is of, see Plan.of
 # Kind of layer -> its weight whose single weights may go. Depthwise kernels hold next to nothing and are worth much.

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from amc_tf.errors import UnsupportedModel
-from amc_tf.graph import keras_graph
-from amc_tf.graph.graph import Graph, Node
+from amc_tf.graph import keras_reader
+from amc_tf.graph.network import Graph, Node
 from amc_tf.pruning.kernels import WEIGHTS, kernels, zeroed
 from amc_tf.pruning.lengths import Lengths
 from amc_tf.pruning.plan import Plan
-from amc_tf.pruning.pruning import Pruning, is_ratio
+from amc_tf.pruning.pruner import Pruner, is_ratio
 from amc_tf.pruning.unit import Unit, seen_by
 
 MIN_KEEP, MIN_KEEP_DENSE = 0.2, 0.02  # the paper removes at most 0.8 of a convolution and 0.98 of a dense layer
@@ -23,7 +23,7 @@ LEVELLINGS = (0.0, 0.25, 0.5, 0.75)  # of the plans that a search begins with; t
 _STEPS = 100  # widths of a unit are hundredths of its weights: finer than any accuracy tells apart
 
 
-class MagnitudePruning(Pruning):
+class MagnitudePruner(Pruner):
     """Fine-grained pruning of one model: weights become zero, the smallest of each kernel first.
 
     Weights that are zero already are gone: they count neither as kept nor to a unit's size.
@@ -89,7 +89,7 @@ class MagnitudePruning(Pruning):
 
     def apply(self, plan: Plan, sliced: Mapping | None = None) -> Any:
         """A new model of the same shape, with these weights where given, else the model's own with zeros."""
-        return keras_graph.rebuild(self.model, weights=self.sliced(plan) if sliced is None else dict(sliced))
+        return keras_reader.rebuild(self.model, weights=self.sliced(plan) if sliced is None else dict(sliced))
 
     def thresholds(self) -> tuple[Callable[[Callable, float], tuple[int, ...]], ...]:
         return tuple(partial(self.thresholded, levelling=levelling) for levelling in LEVELLINGS)

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from amc_tf.graph import keras_graph, rewrite
-from amc_tf.graph.graph import Graph, Node
+from amc_tf.graph import keras_reader, rewrite
+from amc_tf.graph.network import Graph, Node
+from amc_tf.pruning.im2col import Reader, reader
 from amc_tf.pruning.kernels import masks
-from amc_tf.pruning.patches import Reader, reader
 from amc_tf.pruning.plan import WEIGHTS, Plan
-from amc_tf.pruning.pruning import Pruning
+from amc_tf.pruning.pruner import Pruner
 
 RIDGE = 1e-3  # of the mean variance of a column: enough for columns that are sums of others, too little to be felt else
 FEW = 0.1  # likewise, times columns / patches: what few patches say of many columns is mostly chance
@@ -116,7 +116,7 @@ class Reconstruction:
         layers: paths of the layers that it corrects.
     """
 
-    def __init__(self, pruning: Pruning, inputs: Sequence[np.ndarray], seed: int = 0):
+    def __init__(self, pruning: Pruner, inputs: Sequence[np.ndarray], seed: int = 0):
         self._pruning = pruning
         readers = {node.layer: found for node in pruning.graph.nodes if (found := reader(node)) is not None}
         if pruning.of == WEIGHTS:
@@ -134,7 +134,7 @@ class Reconstruction:
 
         Args:
             plan: what stays.
-            sliced: layer path -> arrays of the smaller network, see ChannelPruning.sliced.
+            sliced: layer path -> arrays of the smaller network, see ChannelPruner.sliced.
         """
         if plan.of == WEIGHTS:
             return self._refitted(plan, sliced)
@@ -210,8 +210,8 @@ class Reconstruction:
 
             return call
 
-        watched = keras_graph.overridden(self._pruning.model, {layer: watching(layer) for layer in readers})
-        structure = keras_graph.input_structure(watched)
+        watched = keras_reader.overridden(self._pruning.model, {layer: watching(layer) for layer in readers})
+        structure = keras_reader.input_structure(watched)
         for start in range(0, len(inputs[0]), _BATCH):
             with tf.device("CPU:0"):  # a GPU does not compute the same twice, and a search that goes on must
                 batch = [tf.convert_to_tensor(array[start : start + _BATCH]) for array in inputs]
@@ -262,7 +262,7 @@ class _Sums:
         return Moments(mean, None, patches, max(share * float(np.square(patches).sum()) / len(mean), least))
 
 
-def _shrinking(pruning: Pruning, readers: Mapping[str, Reader]) -> dict[str, np.ndarray]:
+def _shrinking(pruning: Pruner, readers: Mapping[str, Reader]) -> dict[str, np.ndarray]:
     """The layers that read channels which may go -> those channels, one a position of the axis."""
     units = {unit.name for unit in pruning.units}
     shrinking = np.zeros(pruning.groups.channels + 1, dtype=bool)  # the last entry answers for FIXED

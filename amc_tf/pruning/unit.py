@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from amc_tf.graph.graph import Graph, Node
+from amc_tf.graph.network import Graph, Node
 
 
 @dataclass(frozen=True)

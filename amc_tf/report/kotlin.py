@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Sequence
 
-from amc_tf.report.ends import End
+from amc_tf.report.signature import End
 
 DEPENDENCY = 'implementation("com.google.ai.edge.litert:litert:2.3.0")'
 

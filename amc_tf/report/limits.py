@@ -1,8 +1,8 @@
 """What the figures of a run do not say, in sentences."""
 
-from amc_tf.report.numbers import amount, score
+from amc_tf.report.amounts import amount, score
 from amc_tf.report.record import Record
-from amc_tf.report.zeros import told
+from amc_tf.report.sparse_notes import told
 from amc_tf.result import FINETUNING, SEARCH
 
 _SCORED_ON = {

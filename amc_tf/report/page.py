@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from amc_tf.errors import RunDirError
-from amc_tf.files import write as write_file
-from amc_tf.report import card, kotlin, limits, numbers, plots, record, table
+from amc_tf.report import amounts, before_after, card, kotlin, limits, plots, record
+from amc_tf.report.before_after import Column, Line
 from amc_tf.report.record import Record
-from amc_tf.report.table import Column, Line
 from amc_tf.report.templates import environment
+from amc_tf.system.files import write as write_file
 
 PAGE, _PICTURES, _CARD = "report.html", "report", "MODEL_CARD.md"
 _MOST = 12  # names on one line
@@ -47,8 +47,8 @@ def write(run_dir: str | Path) -> Path:
 
 def html(found: Record, pictures: Mapping[str, plots.Picture]) -> str:
     """The page."""
-    lines = table.lines(found)
-    columns = table.columns(lines)
+    lines = before_after.lines(found)
+    columns = before_after.columns(lines)
     frozen = _grouped((unit.frozen, unit.name) for unit in found.units if unit.frozen is not None)
     return environment(found.scored_by, found.base.accuracy).get_template("page.html.jinja").render(
         record=found,
@@ -77,7 +77,7 @@ def html(found: Record, pictures: Mapping[str, plots.Picture]) -> str:
 def summary(found: Record) -> str:
     """What was done, in a sentence."""
     what = "Single weights" if found.method == _WEIGHTS else "Channels"
-    target = numbers.NAMES.get(found.target, found.target)
+    target = amounts.NAMES.get(found.target, found.target)
     if found.max_drop is not None:
         goal = f"for the lowest {target} at a loss of at most {found.max_drop:g} points"
     elif found.budget is None:
@@ -87,7 +87,7 @@ def summary(found: Record) -> str:
     else:
         goal = f"to {found.budget:g} of the original's {target}"
     tried = f"{found.episodes} network{'s' if found.episodes != 1 else ''} tried"
-    return f"{what} pruned {goal}; {tried} in {numbers.duration(found.seconds)} by amc_tf."
+    return f"{what} pruned {goal}; {tried} in {amounts.duration(found.seconds)} by amc_tf."
 
 
 def _headline(found: Record, lines: list[Line], columns: list[Column]) -> list[dict[str, str]]:
@@ -95,9 +95,9 @@ def _headline(found: Record, lines: list[Line], columns: list[Column]) -> list[d
     base, ship = lines[0], next((line for line in lines if line.ships), lines[-1])
     figures = []
     if ship.accuracy is not None:
-        change = numbers.change(ship.accuracy, base.accuracy, found.scored_by)
-        was = f"{change}, from {numbers.score(base.accuracy, found.scored_by)}"
-        figures.append((found.scored_by, numbers.score(ship.accuracy, found.scored_by), was))
+        change = amounts.change(ship.accuracy, base.accuracy, found.scored_by)
+        was = f"{change}, from {amounts.score(base.accuracy, found.scored_by)}"
+        figures.append((found.scored_by, amounts.score(ship.accuracy, found.scored_by), was))
     shown = ("latency", "file", "params" if found.method == _WEIGHTS else "MACs")
     for column in columns:
         if column.name in shown and (share := column.share(ship, base)):
@@ -108,8 +108,8 @@ def _headline(found: Record, lines: list[Line], columns: list[Column]) -> list[d
 def _costs(found: Record) -> dict[str, Any]:
     """The column of the trials' costs: the unit, what to divide by, and the form of a number."""
     largest = max((trial.outcome.base_cost for trial in found.trials if trial.outcome is not None), default=1.0)
-    divisor, decimals = numbers.column(found.target, largest)
-    return {"unit": numbers.mark(found.target, largest), "divisor": divisor, "form": f"{{:,.{decimals}f}}"}
+    divisor, decimals = amounts.column(found.target, largest)
+    return {"unit": amounts.mark(found.target, largest), "divisor": divisor, "form": f"{{:,.{decimals}f}}"}
 
 
 def _grouped(pairs: Iterable[tuple[str | None, Any]]) -> dict[str, list[Any]]:
@@ -122,14 +122,14 @@ def _grouped(pairs: Iterable[tuple[str | None, Any]]) -> dict[str, list[Any]]:
 
 def _made(found: Record) -> dict[str, str]:
     rows = {
-        "budget": "none" if found.limit is None else f"at most {numbers.amount(found.target, found.limit)}",
+        "budget": "none" if found.limit is None else f"at most {amounts.amount(found.target, found.limit)}",
         "seed": str(found.seed),
-        "took": numbers.duration(found.seconds),
+        "took": amounts.duration(found.seconds),
         "plan": found.digest or "not recorded",
         "original network": found.model,
     }
     if found.latency is not None and found.latency.table_seconds is not None:
-        rows["operators timed in"] = numbers.duration(found.latency.table_seconds)
+        rows["operators timed in"] = amounts.duration(found.latency.table_seconds)
     return rows
 
 

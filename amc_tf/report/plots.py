@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from amc_tf.devices.timing import Timing
-from amc_tf.report.numbers import NAMES, mark, unit
+from amc_tf.report.amounts import NAMES, mark, unit
 from amc_tf.report.record import Record
-from amc_tf.search.outcome import Trial
+from amc_tf.search.trial import Trial
 
 # Okabe and Ito's colours, which colour-blind people can tell apart. The page sets --ink and so on for light and dark.
 INK, SOFT, GRID, TRACK, FROZEN = "#1c2127", "#5b6570", "#d5dae0", "#edf0f3", "#b4bcc5"

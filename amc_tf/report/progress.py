@@ -11,9 +11,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from amc_tf.report.limits import stopped
-from amc_tf.report.zeros import told
+from amc_tf.report.sparse_notes import told
 from amc_tf.result import Result
-from amc_tf.search.outcome import Trial
+from amc_tf.search.trial import Trial
 
 TOLD = ("device", "model", "cpu", "runtime", "program", "threads", "cpu_mask", "delegate")  # of a device's identity
 PLAIN_EVERY_S = 10.0  # a log wants a line now and then, not one an episode

@@ -9,13 +9,13 @@ from typing import Any, get_args
 from amc_tf.devices.timing import Timing
 from amc_tf.errors import RunDirError
 from amc_tf.pruning.plan import Plan
-from amc_tf.report.ends import End, ends
+from amc_tf.report.signature import End, ends
 from amc_tf.result import FLOAT, RESULT_FORMAT, SEARCH, Figures, Format
-from amc_tf.search.best import best_trial
+from amc_tf.search.best_trial import best_trial
 from amc_tf.search.guarantee import Guarantee
 from amc_tf.search.journal import JOURNAL
 from amc_tf.search.journal import read as read_journal
-from amc_tf.search.outcome import Trial
+from amc_tf.search.trial import Trial
 
 ANY = "search or fine-tuning"
 _ONLY = "model.tflite"  # the file that shipped when there were no other formats

@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any
 
-from amc_tf.report import numbers
+from amc_tf.report import amounts
 
 
 def environment(scored_by: str, base: float) -> Any:
@@ -22,11 +22,11 @@ def environment(scored_by: str, base: float) -> Any:
         keep_trailing_newline=True,
     )
     made.filters |= {
-        "amount": lambda value, target: numbers.amount(target, value),
-        "change": partial(numbers.change, base=base, scored_by=scored_by),
-        "digits": numbers.digits,
+        "amount": lambda value, target: amounts.amount(target, value),
+        "change": partial(amounts.change, base=base, scored_by=scored_by),
+        "digits": amounts.digits,
         "part": "{:.1%}".format,
-        "score": partial(numbers.score, scored_by=scored_by),
+        "score": partial(amounts.score, scored_by=scored_by),
         "code": _code,
     }
     return made

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from amc_tf.checks import is_number
 from amc_tf.errors import BudgetError
-from amc_tf.scalars import is_number
 
 if TYPE_CHECKING:
     from amc_tf.pruning.unit import Unit

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from amc_tf.errors import BudgetError
-from amc_tf.search.outcome import Outcome, Trial
+from amc_tf.search.trial import Outcome, Trial
 
 _CHEAPER = (0.7, 0.99)  # of the cost of the best plan so far, what the next may cost
 _ALIKE, _FEWEST = 1.5, 16  # plans of up to so many times more or less cost are compared, but so many at least

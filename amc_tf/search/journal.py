@@ -15,8 +15,8 @@ from pathlib import Path
 
 from amc_tf.errors import RunDirError
 from amc_tf.isolated.provide import version as isolated_version
-from amc_tf.locks import Lock, Taken
-from amc_tf.search.outcome import Trial
+from amc_tf.search.trial import Trial
+from amc_tf.system.locks import Lock, Taken
 
 _LOG = logging.getLogger(__name__)
 _FORMAT = 2  # 1, of amc_tf 0.1, knew a model by its weights alone and functions by less than they do

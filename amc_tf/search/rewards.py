@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from amc_tf.search.outcome import Outcome
+from amc_tf.search.trial import Outcome
 
 Reward = Callable[[Outcome], float]
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from amc_tf.search.outcome import Trial
-from amc_tf.search.sensitivity import Sensitivity, points
+from amc_tf.search.proposers.sensitivity import Sensitivity, points
+from amc_tf.search.trial import Trial
 
 if TYPE_CHECKING:
     from amc_tf.pruning.unit import Unit

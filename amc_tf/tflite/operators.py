@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from amc_tf.scalars import is_whole
+from amc_tf.checks import is_whole
 from amc_tf.tflite.flatbuffer import unpack
 
 

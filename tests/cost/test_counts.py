@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from amc_tf.cost import counts
 from amc_tf.errors import UnsupportedModel
-from amc_tf.pruning.channel import ChannelPruning
-from amc_tf.tflite.convert import convert
+from amc_tf.pruning.channel import ChannelPruner
+from amc_tf.tflite.conversion.keras_to_tflite import convert
 from tests import toys
 from tests.cost.counted import macs_by_calls, macs_by_profiler
 from tests.graph.cases import case
@@ -22,9 +22,9 @@ NOT_COUNTED |= {"custom_convolution", "lora", "spectral_normalization"}
 
 
 @functools.cache
-def pruning(keras_name: str, toy_name: str) -> ChannelPruning | None:
+def pruning(keras_name: str, toy_name: str) -> ChannelPruner | None:
     try:
-        return ChannelPruning(case(keras_name, toy_name).model, round_to=1, min_keep=0.01)
+        return ChannelPruner(case(keras_name, toy_name).model, round_to=1, min_keep=0.01)
     except UnsupportedModel:
         return None  # nothing in this toy can shrink
 
@@ -90,7 +90,7 @@ def test_costs_never_fall_as_widths_grow(keras_module, name: str, data) -> None:
 def test_groups_that_are_no_unit_stay_whole(keras_module) -> None:
     """With widths of 4 only, the narrower groups are no units but still count."""
     model = case(keras_module.__name__, "squeeze_excite").model
-    this = ChannelPruning(model, round_to=4, min_keep=0.2)
+    this = ChannelPruner(model, round_to=4, min_keep=0.2)
     assert [(unit.name, unit.widths) for unit in this.units] == [("conv1", (4, 8)), ("conv2", (4, 6))]
     built = this.apply(this.plan([4, 4]))
     assert counts.params(this.groups, this.units)([4, 4]) == built.count_params()
@@ -117,7 +117,7 @@ def test_predicted_bytes_of_tiny_files(keras_module, name: str) -> None:
 def test_predicted_bytes_of_mobilenet(keras_module) -> None:
     image = (64, 64, 3)
     model = toys.randomized(keras_module.applications.MobileNet(input_shape=image, alpha=0.5, weights=None, classes=10))
-    this = ChannelPruning(model)
+    this = ChannelPruner(model)
     size = counts.size(this.groups, this.units, len(convert(model)))
     widths = [unit.widths[len(unit.widths) // 2] for unit in this.units]
     assert size(widths) == pytest.approx(len(convert(this.apply(this.plan(widths)))), rel=0.005)
@@ -130,5 +130,5 @@ def test_float_counts_do_not_overflow() -> None:
     image = keras.Input((1000, 1000, 64))
     x = keras.layers.Conv2D(4096, 3, padding="same")(image)
     model = keras.Model(image, keras.layers.Conv2D(8, 1)(x))
-    this = ChannelPruning(model)
+    this = ChannelPruner(model)
     assert counts.macs(this.groups, this.units)([4096]) == prod([1000, 1000, 9, 64, 4096]) + prod([1000, 1000, 4096, 8])

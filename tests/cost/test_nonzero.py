@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amc_tf.cost import nonzero
-from amc_tf.graph import keras_graph
+from amc_tf.graph import keras_reader
 from amc_tf.pruning import kernels as kernels_of
-from amc_tf.pruning.magnitude import MagnitudePruning
-from amc_tf.tflite.convert import convert
-from amc_tf.tflite.sparse import encoded
+from amc_tf.pruning.magnitude import MagnitudePruner
+from amc_tf.tflite.conversion.keras_to_tflite import convert
+from amc_tf.tflite.sparse.encoding import encoded
 from tests.graph.cases import case
 from tests.toys import randomized
 
@@ -18,13 +18,13 @@ SHARED_BY_ALL = 140  # bytes
 PADDING = 32  # a kernel
 
 
-def thinned(pruning: MagnitudePruning, keep: float) -> list[int]:
+def thinned(pruning: MagnitudePruner, keep: float) -> list[int]:
     """About that share of each unit, within its widths."""
     return [min(unit.widths, key=lambda width, unit=unit: abs(width - keep * unit.size)) for unit in pruning.units]
 
 
-def zeros_in_kernels(pruning: MagnitudePruning, model) -> int:
-    _, weights = keras_graph.read(model)
+def zeros_in_kernels(pruning: MagnitudePruner, model) -> int:
+    _, weights = keras_reader.read(model)
     kernels = (weights[layer][index] for layer, index in kernels_of.kernels(pruning.graph).items())
     return sum(kernel.size - np.count_nonzero(kernel) for kernel in kernels)
 
@@ -38,7 +38,7 @@ COUNTED = ["conv2d", "conv3d_transpose", "depthwise", "grouped", "nested_twice",
 @pytest.mark.parametrize("name", COUNTED)
 def test_counted_equals_built(keras_module, name: str) -> None:
     model = case(keras_module.__name__, name).model
-    pruning = MagnitudePruning(model)
+    pruning = MagnitudePruner(model)
     params, widths = nonzero.params(pruning), thinned(pruning, 0.3)
     pruned = pruning.apply(pruning.plan(widths))
     assert params(widths) == pruned.count_params() - zeros_in_kernels(pruning, pruned)
@@ -56,7 +56,7 @@ def test_zeros_of_the_built_model_are_not_counted(keras_module) -> None:
         weights = model.get_layer(name).get_weights()
         weights[index].reshape(-1)[: int(share * weights[index].size)] = 0
         model.get_layer(name).set_weights(weights)
-    pruning = MagnitudePruning(model, frozen=["frozen"])
+    pruning = MagnitudePruner(model, frozen=["frozen"])
     assert [unit.name for unit in pruning.units] == ["first", "head"]
     params, widths = nonzero.params(pruning), [12, 5]
     pruned = pruning.apply(pruning.plan(widths))
@@ -163,7 +163,7 @@ def test_zeros_that_were_there_make_the_file_smaller_too() -> None:
         kernel, bias = model.get_layer(name).get_weights()
         kernel.reshape(-1)[: int(share * kernel.size)] = 0
         model.get_layer(name).set_weights([kernel, bias])
-    pruning, file = MagnitudePruning(model, frozen=["dense0"]), convert(model)
+    pruning, file = MagnitudePruner(model, frozen=["dense0"]), convert(model)
     assert [unit.name for unit in pruning.units] == ["dense1"]
     size = nonzero.size(pruning, len(file))
     for widths in (pruning.full, (600,)):
@@ -175,7 +175,7 @@ def test_zeros_that_were_there_make_the_file_smaller_too() -> None:
 @given(data=st.data())
 @pytest.mark.parametrize("name", ["separable2d", "conv3d", "dense_after_flatten"])
 def test_costs_never_fall_as_widths_grow(name: str, data) -> None:
-    pruning = MagnitudePruning(case("keras", name).model, min_keep=0.1)
+    pruning = MagnitudePruner(case("keras", name).model, min_keep=0.1)
     low = [data.draw(st.sampled_from(unit.widths)) for unit in pruning.units]
     wider = [[w for w in u.widths if w >= v] for u, v in zip(pruning.units, low, strict=True)]
     high = [data.draw(st.sampled_from(widths)) for widths in wider]
@@ -194,7 +194,7 @@ def of_kind():
         if build not in made:
             image = keras.Input(shape)
             model = randomized(keras.Model(image, build(keras.layers, image)))
-            made[build] = MagnitudePruning(model, min_keep=0.1), len(convert(model))
+            made[build] = MagnitudePruner(model, min_keep=0.1), len(convert(model))
         return made[build]
 
     return get

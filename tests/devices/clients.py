@@ -2,6 +2,6 @@
 
 import shutil
 
-from amc_tf.devices.adb_client import find_adb
+from amc_tf.devices.android.adb_client import find_adb
 
 CLIENTS = list(dict.fromkeys(filter(None, [shutil.which("adb"), find_adb(environment={"PATH": ""})])))

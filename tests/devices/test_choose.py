@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from amc_tf.devices import binary
-from amc_tf.devices.adb_client import find_adb
+from amc_tf.devices.android import benchmark_binary
+from amc_tf.devices.android.adb_client import find_adb
 from amc_tf.devices.choose import choose
-from amc_tf.devices.host import HostDevice
+from amc_tf.devices.host.computer import HostDevice
 from amc_tf.errors import DeviceError
 from tests.standin_adbd import StandIn
 
@@ -18,8 +18,8 @@ def phone(tmp_path, monkeypatch):
     with StandIn(tmp_path) as phone:
         for name, value in phone.env.items():
             monkeypatch.setenv(name, value)
-        program = binary.Binary(phone.binary, binary.sha256(phone.binary))
-        monkeypatch.setattr("amc_tf.devices.adb.binary.find", lambda abi, given: program)
+        program = benchmark_binary.Binary(phone.binary, benchmark_binary.sha256(phone.binary))
+        monkeypatch.setattr("amc_tf.devices.android.adb_device.binary.find", lambda abi, given: program)
         subprocess.run([find_adb(), "connect", phone.serial], check=True, capture_output=True, timeout=60)
         yield phone
 

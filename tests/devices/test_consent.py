@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from amc_tf.devices import binary, consent
-from amc_tf.devices.consent import ACCEPT, without_asking
+from amc_tf.devices.android import benchmark_binary, consent
+from amc_tf.devices.android.consent import ACCEPT, without_asking
 from amc_tf.errors import DeviceError
-from tests.devices.test_binary import ARM64, SUM
+from tests.devices.test_benchmark_binary import ARM64, SUM
 
 OTHER = ARM64 + b"exchanged"
 OTHER_SUM = hashlib.sha256(OTHER).hexdigest()
@@ -22,7 +22,7 @@ import sys
 from amc_tf.devices import binary
 from amc_tf.errors import DeviceError
 try:
-    print(binary.find("arm64-v8a").sha256)
+    print(benchmark_binary.find("arm64-v8a").sha256)
 except DeviceError as error:
     print(error)
 """
@@ -33,7 +33,7 @@ def program(tmp_path, monkeypatch) -> Path:
     """The program where the download puts it, of which nobody has said anything yet."""
     monkeypatch.setenv("AMC_TF_CACHE", str(tmp_path))
     monkeypatch.delenv(ACCEPT, raising=False)
-    path = tmp_path / f"benchmark_model-{binary.VERSION}-arm64-v8a"
+    path = tmp_path / f"benchmark_model-{benchmark_binary.VERSION}-arm64-v8a"
     path.write_bytes(ARM64)
     return path
 
@@ -60,7 +60,7 @@ def at_a_terminal(answer: str) -> tuple[str, str]:
 
 def refused(words: str) -> str:
     with pytest.raises(DeviceError, match=words) as raised:
-        binary.find("arm64-v8a")
+        benchmark_binary.find("arm64-v8a")
     (sentence,) = str(raised.value).splitlines()
     assert sentence.endswith(".")
     return sentence
@@ -68,7 +68,7 @@ def refused(words: str) -> str:
 
 def test_without_a_terminal_it_is_refused_with_all_that_one_needs_to_know(program) -> None:
     said = refused("was not confirmed")
-    for part in (SUM, binary.ADDRESS, f"{len(ARM64):,} bytes", str(program), "--yes", f"{ACCEPT}={SUM}"):
+    for part in (SUM, benchmark_binary.ADDRESS, f"{len(ARM64):,} bytes", str(program), "--yes", f"{ACCEPT}={SUM}"):
         assert part in said
     assert not locked(program).exists()
     refused("was not confirmed")
@@ -77,11 +77,11 @@ def test_without_a_terminal_it_is_refused_with_all_that_one_needs_to_know(progra
 def test_a_yes_at_the_terminal_is_asked_for_once(program) -> None:
     printed, shown = at_a_terminal("y\n")
     assert printed.strip() == SUM
-    assert "[y/n]" in shown and all(part in shown for part in (SUM, binary.ADDRESS, f"{len(ARM64):,} bytes"))
+    assert "[y/n]" in shown and all(part in shown for part in (SUM, benchmark_binary.ADDRESS, f"{len(ARM64):,} bytes"))
     assert locked(program).read_text().strip() == SUM
     printed, shown = at_a_terminal("")
     assert (printed.strip(), shown) == (SUM, "")
-    assert binary.find("arm64-v8a").sha256 == SUM
+    assert benchmark_binary.find("arm64-v8a").sha256 == SUM
 
 
 @pytest.mark.parametrize("answer", ["n\n", "\n", "\x04"], ids=["no", "nothing", "end of file"])
@@ -94,10 +94,10 @@ def test_anything_but_a_yes_refuses(program, answer) -> None:
 
 def test_the_variable_that_names_it_stands_for_a_yes(program, monkeypatch, capfd) -> None:
     monkeypatch.setenv(ACCEPT, f" {SUM.upper()}\n")
-    assert binary.find("arm64-v8a").sha256 == SUM
+    assert benchmark_binary.find("arm64-v8a").sha256 == SUM
     assert locked(program).read_text().strip() == SUM
     monkeypatch.delenv(ACCEPT)
-    assert binary.find("arm64-v8a").sha256 == SUM
+    assert benchmark_binary.find("arm64-v8a").sha256 == SUM
     assert capfd.readouterr().out == ""
 
 
@@ -113,11 +113,11 @@ def test_the_variable_that_names_another_one_refuses_also_what_was_confirmed(pro
 
 def test_without_asking_it_is_shown_and_locked(program, capfd) -> None:
     with without_asking():
-        assert binary.find("arm64-v8a").sha256 == SUM
+        assert benchmark_binary.find("arm64-v8a").sha256 == SUM
     said = capfd.readouterr()
-    assert said.out == "" and all(part in said.err for part in (SUM, binary.ADDRESS, f"{len(ARM64):,} bytes"))
+    assert said.out == "" and all(part in said.err for part in (SUM, benchmark_binary.ADDRESS, f"{len(ARM64):,} bytes"))
     assert locked(program).exists()
-    binary.find("arm64-v8a")
+    benchmark_binary.find("arm64-v8a")
     assert capfd.readouterr().err == ""
 
 
@@ -131,7 +131,7 @@ def test_without_asking_holds_no_longer_than_it_is_said(program) -> None:
 
 def test_another_file_is_refused_from_then_on(program, monkeypatch) -> None:
     with without_asking():
-        binary.find("arm64-v8a")
+        benchmark_binary.find("arm64-v8a")
     program.write_bytes(OTHER)
     said = refused("was confirmed")
     assert SUM in said and OTHER_SUM in said and str(locked(program)) in said
@@ -142,7 +142,7 @@ def test_another_file_is_refused_from_then_on(program, monkeypatch) -> None:
     printed, shown = at_a_terminal("y\n")
     assert OTHER_SUM in printed and "[y/n]" not in shown
     locked(program).unlink()  # as the sentence says
-    assert binary.find("arm64-v8a").sha256 == OTHER_SUM
+    assert benchmark_binary.find("arm64-v8a").sha256 == OTHER_SUM
 
 
 def test_what_earlier_versions_recorded_without_asking_is_no_yes(program) -> None:
@@ -175,9 +175,9 @@ def test_a_yes_that_cannot_be_kept_is_said(program, monkeypatch) -> None:
 
 def test_the_beginning_that_others_saw_only_warns(program, monkeypatch) -> None:
     with without_asking(), pytest.warns(UserWarning, match=f"{SUM}.*begin with {consent.SEEN}"):
-        assert binary.find("arm64-v8a").sha256 == SUM
+        assert benchmark_binary.find("arm64-v8a").sha256 == SUM
     locked(program).unlink()
     monkeypatch.setattr(consent, "SEEN", SUM[:8])
     with without_asking(), warnings.catch_warnings():
         warnings.simplefilter("error")
-        binary.find("arm64-v8a")
+        benchmark_binary.find("arm64-v8a")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from amc_tf.devices.adb import AdbDevice
-from amc_tf.devices.host import HostDevice
+from amc_tf.devices.android.adb_device import AdbDevice
+from amc_tf.devices.host.computer import HostDevice
 from amc_tf.errors import DeviceError
 from amc_tf.isolated.packages import PACKAGES
 from tests.contracts.device import DeviceContract

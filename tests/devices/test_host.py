@@ -10,12 +10,12 @@ import time
 import psutil
 import pytest
 
-from amc_tf import processes
-from amc_tf.devices import host, host_process
-from amc_tf.devices.host import HostDevice
+from amc_tf.devices.host import computer, timing_process
+from amc_tf.devices.host.computer import HostDevice
 from amc_tf.errors import DeviceError
 from amc_tf.isolated import provide
 from amc_tf.isolated.packages import PACKAGES
+from amc_tf.system import processes
 from tests.devices import models
 
 
@@ -46,14 +46,14 @@ def test_wrong_arguments_get_one_sentence(arguments, says):
 
 
 def test_a_runtime_that_is_not_installed_is_named(monkeypatch):
-    monkeypatch.setitem(host.RUNTIMES, "litert", "no-such-package")
+    monkeypatch.setitem(computer.RUNTIMES, "litert", "no-such-package")
     with pytest.raises(DeviceError, match="pip install no-such-package"):
         HostDevice()
 
 
 def test_the_process_has_loaded_neither_tensorflow_nor_keras():
     code = (
-        "import sys; from amc_tf.devices import host_process; import ai_edge_litert.interpreter;"
+        "import sys; from amc_tf.devices import timing_process; import ai_edge_litert.interpreter;"
         "print(sorted({'tensorflow', 'keras', 'tf_keras'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
@@ -65,7 +65,7 @@ def test_the_mask_holds_for_the_process_and_not_for_this_one(model):
     before = psutil.Process().cpu_affinity()
     core = min(before)
     device = HostDevice(cpu_mask=f"{1 << core:x}")
-    with host._Process(device._settings) as process:
+    with computer._Process(device._settings) as process:
         process.ask(_request(model), 10)
         assert psutil.Process(process._process.pid).cpu_affinity() == [core]
     assert psutil.Process().cpu_affinity() == before
@@ -83,7 +83,7 @@ def test_a_system_without_cpuinfo_names_its_processor(monkeypatch):
     def absent(*_, **__):
         raise FileNotFoundError
 
-    monkeypatch.setattr(host.Path, "read_text", absent)
+    monkeypatch.setattr(computer.Path, "read_text", absent)
     monkeypatch.setattr(platform, "processor", lambda: "Intel64 Family 6, GenuineIntel")
     assert HostDevice().identity["cpu"] == f"Intel64 Family 6, GenuineIntel x{os.cpu_count()}"
     monkeypatch.setattr(platform, "processor", lambda: "")
@@ -99,8 +99,8 @@ def test_files_of_the_current_folder_are_no_modules(model, tmp_path, monkeypatch
 def test_a_path_in_any_letters_is_measured(model, tmp_path):
     other = tmp_path / "größe 大.tflite"
     other.write_bytes(model.read_bytes())
-    assert list(host_process.source(str(other))) == ["model_content"]  # no runtime on Windows knows such a path
-    assert list(host_process.source("net.tflite")) == ["model_path"]
+    assert list(timing_process.source(str(other))) == ["model_content"]  # no runtime on Windows knows such a path
+    assert list(timing_process.source("net.tflite")) == ["model_path"]
     assert HostDevice().benchmark(other, min_runs=1, min_seconds=0.0).runs == 1
 
 
@@ -127,7 +127,7 @@ def test_a_process_that_dies_is_named_with_its_last_words(model, monkeypatch):
 
 def test_a_process_that_hangs_is_killed(model, monkeypatch):
     monkeypatch.setattr(processes, "sys", _Python(tmp_script(model.parent, "import time; time.sleep(600)")))
-    monkeypatch.setattr(host, "_START_SECONDS", 0.5)
+    monkeypatch.setattr(computer, "_START_SECONDS", 0.5)
     started = time.monotonic()
     with pytest.raises(DeviceError, match="took more than"):
         HostDevice(timeout=0.5).benchmark(model, min_seconds=0.1)
@@ -136,7 +136,7 @@ def test_a_process_that_hangs_is_killed(model, monkeypatch):
 
 def test_no_process_outlives_its_measurement(model):
     device = HostDevice()
-    with host._Process(device._settings) as process:
+    with computer._Process(device._settings) as process:
         process.ask(_request(model), 10)
         pid = process._process.pid
         assert psutil.pid_exists(pid)
@@ -179,7 +179,7 @@ def test_the_older_runtime_has_a_numpy_of_its_own() -> None:
     """The process takes NumPy 1, whatever this environment has."""
     device = HostDevice("tflite")
     assert device.identity["runtime"] == f"tflite-runtime {provide.version('tflite-runtime')}"
-    arguments, environment = host._command(device._settings)
+    arguments, environment = computer._command(device._settings)
     code = "import numpy, tflite_runtime.interpreter; print(numpy.__version__)"
     done = subprocess.run([arguments[0], "-c", code], env=environment, cwd="/", capture_output=True, text=True)
     assert done.stdout.startswith("1."), done.stderr

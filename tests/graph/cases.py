@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from amc_tf.graph import keras_graph, rewrite
-from amc_tf.graph.graph import Graph
+from amc_tf.graph import keras_reader, rewrite
 from amc_tf.graph.groups import ChannelGroups, channel_groups
+from amc_tf.graph.network import Graph
 from amc_tf.pruning.plan import Plan
 from tests import toys
 
@@ -36,7 +36,7 @@ class Case:
 
 
 def read(keras, model) -> Case:
-    graph, weights = keras_graph.read(model)
+    graph, weights = keras_reader.read(model)
     return Case(keras, model, graph, weights, channel_groups(graph), toys.random_inputs(model))
 
 

@@ -1,4 +1,4 @@
-"""ChannelPruning: its units, their widths, and the channels that a keep ratio leaves."""
+"""ChannelPruner: its units, their widths, and the channels that a keep ratio leaves."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from amc_tf.errors import UnsupportedModel
 from amc_tf.graph.groups import channel_groups
-from amc_tf.pruning.channel import ChannelPruning
+from amc_tf.pruning.channel import ChannelPruner
 from amc_tf.pruning.plan import Plan
 from tests.graph.cases import case, difference
 from tests.toys import outputs
@@ -24,7 +24,7 @@ def chain(keras, *widths: int):
 
 
 def widths(keras, *channels: int, **settings) -> list[tuple[int, ...]]:
-    return [unit.widths for unit in ChannelPruning(chain(keras, *channels), **settings).units]
+    return [unit.widths for unit in ChannelPruner(chain(keras, *channels), **settings).units]
 
 
 def test_widths_are_multiples_of_round_to_and_the_whole(keras_module) -> None:
@@ -40,7 +40,7 @@ def test_min_keep_is_a_lower_bound(keras_module) -> None:
 
 
 def test_groups_too_narrow_for_rounding_are_no_units(keras_module) -> None:
-    pruning = ChannelPruning(chain(keras_module, 8, 32))
+    pruning = ChannelPruner(chain(keras_module, 8, 32))
     assert [unit.name for unit in pruning.units] == ["conv2"]
 
 
@@ -63,22 +63,22 @@ def test_a_grouped_convolution_rounds_all_of_its_groups_together(keras_module) -
     image = keras_module.Input((8, 8, 8))
     x = layers.Conv2D(64, 3, groups=4, name="grouped")(image)
     x = layers.Conv2D(6, 1, name="after")(x)
-    (unit,) = ChannelPruning(keras_module.Model(image, x)).units
+    (unit,) = ChannelPruner(keras_module.Model(image, x)).units
     # 16 channels in each of 4 groups; steps of 2 keep the filters a multiple of 8.
     assert (unit.size, unit.filters, unit.widths) == (16, 64, (4, 6, 8, 10, 12, 14, 16))
 
 
 def test_units_tell_the_layer_that_makes_the_channels(keras_module) -> None:
-    first, second = ChannelPruning(chain(keras_module, 16, 24)).units
+    first, second = ChannelPruner(chain(keras_module, 16, 24)).units
     assert (first.name, first.size, first.filters, first.inputs) == ("conv1", 16, 16, 3)
     assert (first.height, first.width, first.stride, first.kernel) == (12, 10, 1, 3)
     assert (second.filters, second.inputs, second.height, second.width, second.stride) == (24, 16, 12, 10, 2)
 
 
 def test_units_of_dense_and_one_dimensional_layers(keras_module) -> None:
-    (unit,) = ChannelPruning(case(keras_module.__name__, "conv1d").model, round_to=6).units
+    (unit,) = ChannelPruner(case(keras_module.__name__, "conv1d").model, round_to=6).units
     assert (unit.name, unit.height, unit.width, unit.kernel) == ("conv1", 1, 16, 3)
-    first, _ = ChannelPruning(case(keras_module.__name__, "dense").model, round_to=1).units
+    first, _ = ChannelPruner(case(keras_module.__name__, "dense").model, round_to=1).units
     assert (first.inputs, first.height, first.width, first.stride, first.kernel) == (7, 1, 1, 1, 1)
 
 
@@ -89,7 +89,7 @@ def test_layer_names_with_colons() -> None:
     features = keras.Input((4,))
     x = keras.layers.Dense(16, name="block:1")(features)
     model = keras.Model(features, keras.layers.Dense(3, name="head")(x))
-    assert [(unit.name, unit.inputs) for unit in ChannelPruning(model).units] == [("block:1", 4)]
+    assert [(unit.name, unit.inputs) for unit in ChannelPruner(model).units] == [("block:1", 4)]
 
 
 # ------------------------------------------------------------------------------------------------------------- masks
@@ -101,7 +101,7 @@ def test_the_most_important_channels_stay(keras_module) -> None:
     def mine(group, weights):
         return ranked.get(group.name, np.ones(group.channels))
 
-    pruning = ChannelPruning(chain(keras_module, 6, 4), round_to=1, importance=mine)
+    pruning = ChannelPruner(chain(keras_module, 6, 4), round_to=1, importance=mine)
     first, second = pruning.units
     assert np.flatnonzero(pruning.mask(first, 0.5)).tolist() == [0, 2, 4]
     assert np.flatnonzero(pruning.mask(second, 0.5)).tolist() == [0, 1]  # equal scores: the first ones
@@ -111,13 +111,13 @@ def test_the_most_important_channels_stay(keras_module) -> None:
 
 def test_of_equal_scores_the_first_stay(keras_module) -> None:
     """On every machine: the sort is a stable one."""
-    pruning = ChannelPruning(chain(keras_module, 96), importance=lambda group, weights: np.arange(96) % 2)
+    pruning = ChannelPruner(chain(keras_module, 96), importance=lambda group, weights: np.arange(96) % 2)
     (unit,) = pruning.units
     assert np.flatnonzero(pruning.mask(unit, 0.25)).tolist() == list(range(1, 49, 2))
 
 
 def test_wider_masks_hold_narrower_ones(keras_module) -> None:
-    pruning = ChannelPruning(chain(keras_module, 12), round_to=1)
+    pruning = ChannelPruner(chain(keras_module, 12), round_to=1)
     (unit,) = pruning.units
     masks = [pruning.mask(unit, width / 12) for width in unit.widths]
     assert [mask.sum() for mask in masks] == list(unit.widths)
@@ -126,19 +126,19 @@ def test_wider_masks_hold_narrower_ones(keras_module) -> None:
 
 @pytest.mark.parametrize(("keep", "width"), [(1.0, 32), (0.5, 16), (0.01, 8), (0.6, 16), (0.65, 24), (0.9, 32)])
 def test_keep_ratios_round_to_the_nearest_width(keras_module, keep: float, width: int) -> None:
-    pruning = ChannelPruning(chain(keras_module, 32))
+    pruning = ChannelPruner(chain(keras_module, 32))
     assert pruning.mask(pruning.units[0], keep).sum() == width
 
 
 def test_the_same_model_gives_the_same_masks(keras_module) -> None:
     model = chain(keras_module, 12, 10)
-    first, second = (ChannelPruning(model, round_to=1).plan([5, 3]) for _ in range(2))
+    first, second = (ChannelPruner(model, round_to=1).plan([5, 3]) for _ in range(2))
     assert first == second
 
 
 def test_importances_choose_differently(keras_module) -> None:
     model = chain(keras_module, 16, 16)
-    plans = {name: ChannelPruning(model, importance=name).plan([8, 8]) for name in ("magnitude_in", "magnitude_out")}
+    plans = {name: ChannelPruner(model, importance=name).plan([8, 8]) for name in ("magnitude_in", "magnitude_out")}
     assert plans["magnitude_in"] != plans["magnitude_out"]
 
 
@@ -147,7 +147,7 @@ def test_importances_choose_differently(keras_module) -> None:
 
 def test_applied_plans_agree_with_masked_ones(keras_module) -> None:
     this = case(keras_module.__name__, "residual")
-    pruning = ChannelPruning(this.model, round_to=2)
+    pruning = ChannelPruner(this.model, round_to=2)
     plan = pruning.plan([unit.widths[0] for unit in pruning.units])
     smaller = pruning.apply(plan)
     assert smaller.get_layer("block").get_weights()[0].shape[-1] == pruning.units[1].widths[0]
@@ -156,7 +156,7 @@ def test_applied_plans_agree_with_masked_ones(keras_module) -> None:
 
 def test_other_weights_may_be_applied(keras_module) -> None:
     this = case(keras_module.__name__, "dense")
-    pruning = ChannelPruning(this.model, round_to=1)
+    pruning = ChannelPruner(this.model, round_to=1)
     kernel, bias = this.weights["head"]
     plan = pruning.plan([3, 3])
     smaller = pruning.apply(plan, pruning.sliced(plan) | {"head": (kernel[:3] * 0, bias)})
@@ -164,7 +164,7 @@ def test_other_weights_may_be_applied(keras_module) -> None:
 
 
 def test_frozen_layers_are_left_alone(keras_module) -> None:
-    pruning = ChannelPruning(chain(keras_module, 16, 16, 16), frozen=["conv2"])
+    pruning = ChannelPruner(chain(keras_module, 16, 16, 16), frozen=["conv2"])
     assert [unit.name for unit in pruning.units] == ["conv1", "conv3"]
     smaller = pruning.apply(pruning.plan([8, 8]))
     assert [smaller.get_layer(f"conv{number}").filters for number in (1, 2, 3)] == [8, 16, 8]
@@ -172,8 +172,8 @@ def test_frozen_layers_are_left_alone(keras_module) -> None:
 
 def test_a_plan_made_with_frozen_layers_fits_the_model_without(keras_module) -> None:
     model = chain(keras_module, 16, 16)
-    plan = ChannelPruning(model, frozen=["conv2"]).plan([8])
-    assert isinstance(plan, Plan) and plan.kept(channel_groups(ChannelPruning(model).graph)).sum() == 8 + 16 + 5
+    plan = ChannelPruner(model, frozen=["conv2"]).plan([8])
+    assert isinstance(plan, Plan) and plan.kept(channel_groups(ChannelPruner(model).graph)).sum() == 8 + 16 + 5
 
 
 # ------------------------------------------------------------------------------------------------------------ refusing
@@ -184,7 +184,7 @@ def test_bad_round_to(round_to) -> None:
     import keras
 
     with pytest.raises((TypeError, ValueError), match="round_to is"):
-        ChannelPruning(chain(keras, 16), round_to=round_to)
+        ChannelPruner(chain(keras, 16), round_to=round_to)
 
 
 @pytest.mark.parametrize("min_keep", [0, -0.5, 1.01, "half", float("nan"), None])
@@ -192,7 +192,7 @@ def test_bad_min_keep(min_keep) -> None:
     import keras
 
     with pytest.raises((TypeError, ValueError), match="min_keep is"):
-        ChannelPruning(chain(keras, 16), min_keep=min_keep)
+        ChannelPruner(chain(keras, 16), min_keep=min_keep)
 
 
 @pytest.mark.parametrize("importance", ["l1", None, 3])
@@ -200,26 +200,26 @@ def test_bad_importance(importance) -> None:
     import keras
 
     with pytest.raises((TypeError, ValueError), match="importance is.*magnitude_in"):
-        ChannelPruning(chain(keras, 16), importance=importance)
+        ChannelPruner(chain(keras, 16), importance=importance)
 
 
 def test_unknown_frozen_layer_is_told_a_near_one(keras_module) -> None:
     model = case(keras_module.__name__, "functional_in_functional").model
     with pytest.raises(ValueError, match="'conv2'.*did you mean 'encoder/conv2'"):
-        ChannelPruning(model, round_to=1, frozen=["conv2"])
+        ChannelPruner(model, round_to=1, frozen=["conv2"])
     with pytest.raises(ValueError, match="'nowhere'.*does not have"):
-        ChannelPruning(model, round_to=1, frozen=["nowhere"])
+        ChannelPruner(model, round_to=1, frozen=["nowhere"])
 
 
 def test_a_model_in_which_nothing_can_shrink_says_why(keras_module) -> None:
     model = case(keras_module.__name__, "several_outputs").model
     with pytest.raises(UnsupportedModel, match="round_to=8.*widest.*6 channels"):
-        ChannelPruning(model)
+        ChannelPruner(model)
     with pytest.raises(UnsupportedModel, match="no convolution or Dense layer besides its output"):
-        ChannelPruning(case(keras_module.__name__, "no_weights").model)
+        ChannelPruner(case(keras_module.__name__, "no_weights").model)
     layers, image = keras_module.layers, keras_module.Input((4, 4, 3))
     hidden = keras_module.Model(image, layers.Dense(2)(layers.Lambda(lambda x: x * 2, name="hidden")(image)))
     with pytest.raises(UnsupportedModel, match="'hidden': .*Lambda.* not understood; .*it is an output"):
-        ChannelPruning(hidden)
+        ChannelPruner(hidden)
     with pytest.raises(UnsupportedModel, match="'conv1'.*the caller froze"):
-        ChannelPruning(chain(keras_module, 16), frozen=["conv1"])
+        ChannelPruner(chain(keras_module, 16), frozen=["conv1"])

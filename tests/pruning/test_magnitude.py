@@ -1,4 +1,4 @@
-"""MagnitudePruning: its units, their widths, the weights that a keep ratio leaves, and what one threshold leaves."""
+"""MagnitudePruner: its units, their widths, the weights that a keep ratio leaves, and what one threshold leaves."""
 
 import keras as keras_3
 import numpy as np
@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amc_tf.errors import UnsupportedModel
-from amc_tf.graph import keras_graph
+from amc_tf.graph import keras_reader
 from amc_tf.pruning.kernels import kernels, masks, zeroed
-from amc_tf.pruning.magnitude import MagnitudePruning
+from amc_tf.pruning.magnitude import MagnitudePruner
 from amc_tf.pruning.plan import WEIGHTS, Plan
-from amc_tf.tflite import agreement
-from amc_tf.tflite.candidate import Candidates
-from amc_tf.tflite.convert import convert
+from amc_tf.tflite.conversion import agreement
+from amc_tf.tflite.conversion.keras_to_tflite import convert
 from amc_tf.tflite.flatbuffer import unpack
+from amc_tf.tflite.slicing.candidate import Candidates
 from tests import toys
 from tests.graph.cases import case, difference
 from tests.toys import outputs
@@ -47,13 +47,13 @@ def dense(keras, *kernels: np.ndarray):
     return model
 
 
-def half(pruning: MagnitudePruning) -> Plan:
+def half(pruning: MagnitudePruner) -> Plan:
     return pruning.plan([unit.size // 2 for unit in pruning.units])
 
 
 def kept(model, layer: str) -> int:
     """How many weights of a layer's kernel are not zero."""
-    graph, weights = keras_graph.read(model)
+    graph, weights = keras_reader.read(model)
     return np.count_nonzero(weights[layer][kernels(graph)[layer]])
 
 
@@ -62,7 +62,7 @@ def kept(model, layer: str) -> int:
 
 @pytest.mark.parametrize("name", UNITS)
 def test_a_unit_is_one_kernel(keras_module, name: str) -> None:
-    pruning = MagnitudePruning(case(keras_module.__name__, name).model)
+    pruning = MagnitudePruner(case(keras_module.__name__, name).model)
     assert [unit.name for unit in pruning.units] == UNITS[name].split()
     for unit in pruning.units:
         kernel = pruning.kernels[unit.name]
@@ -71,7 +71,7 @@ def test_a_unit_is_one_kernel(keras_module, name: str) -> None:
 
 
 def test_the_kernel_of_a_separable_convolution_is_the_pointwise_one(keras_module) -> None:
-    pruning = MagnitudePruning(case(keras_module.__name__, "separable2d").model)
+    pruning = MagnitudePruner(case(keras_module.__name__, "separable2d").model)
     assert [pruning.kernels[unit.name].shape for unit in pruning.units[:2]] == [(1, 1, 3, 6), (1, 1, 12, 7)]
     smaller = pruning.apply(half(pruning))
     spatial, pointwise, _ = smaller.get_layer("separable1").get_weights()
@@ -80,13 +80,13 @@ def test_the_kernel_of_a_separable_convolution_is_the_pointwise_one(keras_module
 
 def test_kernels_that_are_not_all_of_what_a_layer_multiplies_with_are_left_alone() -> None:
     """Zeros in them are none in what is multiplied: low-rank matrices are added."""
-    pruning = MagnitudePruning(case("keras", "lora").model)
+    pruning = MagnitudePruner(case("keras", "lora").model)
     extra = {node.layer for node in pruning.graph.nodes if any("lora" in weight.name for weight in node.weights)}
     assert extra and not extra & {unit.name for unit in pruning.units}
 
 
 def test_units_tell_the_layer_that_has_the_kernel(keras_module) -> None:
-    pruning = MagnitudePruning(case(keras_module.__name__, "conv2d").model)
+    pruning = MagnitudePruner(case(keras_module.__name__, "conv2d").model)
     _, second, _, head = pruning.units
     assert (second.filters, second.inputs, second.height, second.width) == (6, 8, 6, 6)
     assert (second.stride, second.kernel) == (2, 3)
@@ -102,24 +102,24 @@ def test_the_papers_bounds(keras_module) -> None:
     x = layers.Dense(20, name="dense")(layers.GlobalAveragePooling2D()(x))
     model = keras_module.Model(image, x)
     model.set_weights([rng.normal(size=array.shape) for array in model.get_weights()])
-    least = {unit.name: (unit.widths[0], unit.size) for unit in MagnitudePruning(model).units}
+    least = {unit.name: (unit.widths[0], unit.size) for unit in MagnitudePruner(model).units}
     assert least == {"conv": (20, 100), "separable": (100, 500), "dense": (20, 1000)}
-    assert MagnitudePruning(model).low == 0.02
-    pruning = MagnitudePruning(model, min_keep=0.35)
+    assert MagnitudePruner(model).low == 0.02
+    pruning = MagnitudePruner(model, min_keep=0.35)
     assert [unit.widths[0] for unit in pruning.units] == [35, 175, 350] and pruning.low == 0.35
 
 
 def test_widths_are_hundredths_of_the_weights() -> None:
-    (unit,) = MagnitudePruning(dense(keras_3, np.ones((60, 50))), min_keep=0.5).units
+    (unit,) = MagnitudePruner(dense(keras_3, np.ones((60, 50))), min_keep=0.5).units
     assert unit.widths == tuple(range(1500, 3001, 30))
-    (small,) = MagnitudePruning(dense(keras_3, np.ones((3, 2)))).units
+    (small,) = MagnitudePruner(dense(keras_3, np.ones((3, 2)))).units
     assert small.widths == (1, 2, 3, 4, 5, 6)
 
 
 def test_zeros_that_were_there_are_gone_already(keras_module) -> None:
     kernel = np.arange(1.0, 21).reshape(4, 5)
     kernel[:, [0, 3]] = 0
-    pruning = MagnitudePruning(dense(keras_module, kernel))
+    pruning = MagnitudePruner(dense(keras_module, kernel))
     (unit,) = pruning.units
     assert unit.size == 12 and unit.widths == tuple(range(1, 13))
     assert (pruning.plan([12])["dense0"] == (kernel != 0).reshape(-1)).all()
@@ -129,7 +129,7 @@ def test_zeros_that_were_there_are_gone_already(keras_module) -> None:
 
 def test_kernels_of_one_weight_or_none_are_no_units() -> None:
     one, none = np.array([[3.0], [0.0]]), np.zeros((1, 4))
-    pruning = MagnitudePruning(dense(keras_3, one, none, np.ones((4, 2))), min_keep=0.5)  # of one, half is none
+    pruning = MagnitudePruner(dense(keras_3, one, none, np.ones((4, 2))), min_keep=0.5)  # of one, half is none
     assert [unit.name for unit in pruning.units] == ["dense2"]
 
 
@@ -141,7 +141,7 @@ def test_kernels_of_one_weight_or_none_are_no_units() -> None:
 def test_the_largest_stay(values: list[int]) -> None:
     """Exactly as many as the width says; of equal ones the first."""
     kernel = np.array(values, np.float32)[:, None]
-    pruning = MagnitudePruning(dense(keras_3, kernel))
+    pruning = MagnitudePruner(dense(keras_3, kernel))
     (unit,) = pruning.units
     order = sorted(range(len(values)), key=lambda place: (-abs(values[place]), place))
     for width in unit.widths:
@@ -151,7 +151,7 @@ def test_the_largest_stay(values: list[int]) -> None:
 def test_of_many_equal_weights_the_first_stay() -> None:
     """On every machine: the sort is a stable one."""
     kernel = np.where(np.arange(1000) % 2, -1.0, 0.5).reshape(100, 10)
-    mask = MagnitudePruning(dense(keras_3, kernel)).plan([250])["dense0"]
+    mask = MagnitudePruner(dense(keras_3, kernel)).plan([250])["dense0"]
     assert np.flatnonzero(mask).tolist() == list(range(1, 500, 2))
 
 
@@ -159,7 +159,7 @@ def test_of_many_equal_weights_the_first_stay() -> None:
 def test_a_given_keep_ratio_is_kept_to_the_weight(keep: float, width: int) -> None:
     """Widths and bounds are those of a search."""
     kernel = np.random.default_rng(0).normal(size=(50, 20))
-    pruning = MagnitudePruning(dense(keras_3, kernel))
+    pruning = MagnitudePruner(dense(keras_3, kernel))
     mask = pruning.mask(pruning.units[0], keep)
     assert mask.sum() == width
     assert np.abs(kernel.reshape(-1)[~mask]).max(initial=0) < np.abs(kernel.reshape(-1)[mask]).min()
@@ -167,7 +167,7 @@ def test_a_given_keep_ratio_is_kept_to_the_weight(keep: float, width: int) -> No
 
 @pytest.mark.parametrize("size", [3, 49, 1000, 10007, 30000])
 def test_a_ratio_of_one_weight_is_kept_and_one_below_refused(size: int) -> None:
-    pruning = MagnitudePruning(dense(keras_3, np.ones((size, 1))))
+    pruning = MagnitudePruner(dense(keras_3, np.ones((size, 1))))
     (unit,) = pruning.units
     assert pruning.mask(unit, 1 / size).sum() == 1
     with pytest.raises(ValueError, match=f"less than one of the {size} weights of 'dense0'; give") as raised:
@@ -182,7 +182,7 @@ def instead(error: ValueError) -> float:
 
 @pytest.mark.parametrize("keep", [0, -0.1, 1.1, float("nan"), "half", None])
 def test_no_keep_ratio(keep) -> None:
-    pruning = MagnitudePruning(case("keras", "dense").model)
+    pruning = MagnitudePruner(case("keras", "dense").model)
     with pytest.raises(ValueError, match=r"keep ratio of 'dense1' is .* in \(0, 1\]"):
         pruning.mask(pruning.units[0], keep)
 
@@ -196,7 +196,7 @@ APPLIED = ["conv2d", "nested_twice", "separable2d", "shared_layer", "conv1d_tran
 def test_applied_plans_have_the_zeros_and_agree_with_masked_ones(keras_module, name: str) -> None:
     this = case(keras_module.__name__, name)
     before = [array.copy() for array in this.model.get_weights()]
-    pruning = MagnitudePruning(this.model)
+    pruning = MagnitudePruner(this.model)
     plan = half(pruning)
     assert plan.of == WEIGHTS and pruning.widths(plan) == tuple(unit.size // 2 for unit in pruning.units)
     pruned = pruning.apply(plan)
@@ -211,14 +211,14 @@ def test_applied_plans_have_the_zeros_and_agree_with_masked_ones(keras_module, n
 
 def test_the_whole_plan_is_the_model(keras_module) -> None:
     this = case(keras_module.__name__, "residual")
-    pruning = MagnitudePruning(this.model)
+    pruning = MagnitudePruner(this.model)
     whole = pruning.apply(pruning.plan(pruning.full))
     assert all(map(np.array_equal, whole.get_weights(), this.model.get_weights()))
 
 
 def test_other_weights_may_be_applied(keras_module) -> None:
     this = case(keras_module.__name__, "dense")
-    pruning = MagnitudePruning(this.model)
+    pruning = MagnitudePruner(this.model)
     plan = half(pruning)
     doubled = {layer: tuple(2 * array for array in arrays) for layer, arrays in this.weights.items()}
     sliced = pruning.sliced(plan, doubled)
@@ -229,7 +229,7 @@ def test_other_weights_may_be_applied(keras_module) -> None:
 
 
 def test_frozen_layers_are_left_alone(keras_module) -> None:
-    pruning = MagnitudePruning(case(keras_module.__name__, "conv2d").model, frozen=["conv2", "head"])
+    pruning = MagnitudePruner(case(keras_module.__name__, "conv2d").model, frozen=["conv2", "head"])
     assert [unit.name for unit in pruning.units] == ["conv1", "conv3"]
     smaller = pruning.apply(half(pruning))
     assert [kept(smaller, name) for name in ("conv1", "conv2", "conv3", "head")] == [108, 144, 189, 35]
@@ -237,7 +237,7 @@ def test_frozen_layers_are_left_alone(keras_module) -> None:
 
 def test_masks_say_where(keras_module) -> None:
     this = case(keras_module.__name__, "separable2d")
-    pruning = MagnitudePruning(this.model)
+    pruning = MagnitudePruner(this.model)
     plan = half(pruning)
     found = masks(this.graph, plan)
     assert {layer: (index, mask.shape) for layer, (index, mask) in found.items()} == {
@@ -284,26 +284,26 @@ def test_depthwise_kernels_are_no_units_of_a_plan() -> None:
 @pytest.mark.parametrize("min_keep", [0, -0.5, 1.01, "half", float("nan"), True])
 def test_bad_min_keep(min_keep) -> None:
     with pytest.raises(ValueError, match=r"min_keep is .* in \(0, 1\]"):
-        MagnitudePruning(case("keras", "dense").model, min_keep=min_keep)
+        MagnitudePruner(case("keras", "dense").model, min_keep=min_keep)
 
 
 @pytest.mark.parametrize("size", [7, 49, 9999, 30000])
 def test_a_min_keep_below_one_weight_says_which_is_not(size: int) -> None:
     model = dense(keras_3, np.ones((size, 1)))
     with pytest.raises(ValueError, match=f"min_keep is .*less than one of the {size} weights of 'dense0'") as raised:
-        MagnitudePruning(model, min_keep=0.999 / size)
+        MagnitudePruner(model, min_keep=0.999 / size)
     for least in (instead(raised.value), 1 / size):
-        assert MagnitudePruning(model, min_keep=least).units[0].widths[0] in (1, 2)
+        assert MagnitudePruner(model, min_keep=least).units[0].widths[0] in (1, 2)
 
 
 def test_the_papers_bound_keeps_one_weight_at_least() -> None:
-    assert MagnitudePruning(dense(keras_3, np.ones((2, 3)))).units[0].widths[0] == 1
+    assert MagnitudePruner(dense(keras_3, np.ones((2, 3)))).units[0].widths[0] == 1
 
 
 def test_unknown_frozen_layer_is_told_a_near_one(keras_module) -> None:
     model = case(keras_module.__name__, "functional_in_functional").model
     with pytest.raises(ValueError, match="'conv2'.*did you mean 'encoder/conv2'"):
-        MagnitudePruning(model, frozen=["conv2"])
+        MagnitudePruner(model, frozen=["conv2"])
 
 
 def test_a_model_in_which_nothing_can_go_says_why(keras_module) -> None:
@@ -311,18 +311,18 @@ def test_a_model_in_which_nothing_can_go_says_why(keras_module) -> None:
     image = keras_module.Input((8, 8, 3))
     x = layers.GlobalAveragePooling2D()(layers.DepthwiseConv2D(3)(image))
     with pytest.raises(UnsupportedModel, match="of 0 convolution and Dense layers.*cannot make it smaller"):
-        MagnitudePruning(keras_module.Model(image, x))
+        MagnitudePruner(keras_module.Model(image, x))
     model = case(keras_module.__name__, "dense").model
     with pytest.raises(UnsupportedModel, match="of 3 convolution and Dense layers 0 are not frozen"):
-        MagnitudePruning(model, frozen=["dense1", "dense2", "head"])
+        MagnitudePruner(model, frozen=["dense1", "dense2", "head"])
     with pytest.raises(UnsupportedModel, match="3 are not frozen, with min_keep=1.0"):
-        MagnitudePruning(model, min_keep=1.0)
+        MagnitudePruner(model, min_keep=1.0)
 
 
 # --------------------------------------------------------------------------------------------------- one threshold
 
 
-def by_force(pruning: MagnitudePruning, cost, limit: float, levelling: float, bounded: bool) -> tuple[int, ...]:
+def by_force(pruning: MagnitudePruner, cost, limit: float, levelling: float, bounded: bool) -> tuple[int, ...]:
     """The same, by trying every threshold."""
     kernels = [np.abs(pruning.kernels[unit.name]) for unit in pruning.units]
     kernels = [kernel / (kernel**2).mean() ** (levelling / 2) for kernel in kernels]
@@ -338,14 +338,14 @@ def by_force(pruning: MagnitudePruning, cost, limit: float, levelling: float, bo
 
 
 @pytest.fixture(scope="module")
-def of_three() -> list[MagnitudePruning]:
+def of_three() -> list[MagnitudePruner]:
     """Kernels of unlike size and scale, with zeros; in the second network many weights are equal."""
     rng = np.random.default_rng(0)
     scales = [((6, 40), 0.3), ((40, 7), 1.0), ((7, 3), 2.0)]
     kernels = [rng.normal(0, scale, shape).astype(np.float32) for shape, scale in scales]
     kernels[1][:, 2] = 0
     models = dense(keras_3, *kernels), dense(keras_3, *(np.round(2 * kernel) / 2 for kernel in kernels))
-    return [MagnitudePruning(model, min_keep=0.1) for model in models]
+    return [MagnitudePruner(model, min_keep=0.1) for model in models]
 
 
 @pytest.mark.parametrize("bounded", [True, False])
@@ -419,7 +419,7 @@ def kernels_in(tflite: bytes) -> list:
 @pytest.mark.parametrize("name", TIED)
 def test_candidates_are_the_converters(name: str) -> None:
     model = toys.TOYS[name].build(TIED[name])
-    pruning, inputs = MagnitudePruning(model), toys.structured(model, toys.random_inputs(model))
+    pruning, inputs = MagnitudePruner(model), toys.structured(model, toys.random_inputs(model))
     candidates = Candidates(pruning)
     assert not candidates.shapes.places  # nothing becomes narrower
     plan = half(pruning)

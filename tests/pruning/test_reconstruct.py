@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from amc_tf.graph import keras_graph
+from amc_tf.graph import keras_reader
 from amc_tf.pruning import reconstruct
-from amc_tf.pruning.channel import ChannelPruning
+from amc_tf.pruning.channel import ChannelPruner
 from amc_tf.pruning.kernels import masks
-from amc_tf.pruning.magnitude import MagnitudePruning
+from amc_tf.pruning.magnitude import MagnitudePruner
 from amc_tf.pruning.plan import WEIGHTS, Plan
 from amc_tf.pruning.reconstruct import Moments, Reconstruction
 from tests import toys
@@ -25,7 +25,7 @@ def staying(channels: int) -> np.ndarray:
 
 def mixed(model, names: str, constant: float):
     """Makes the channels that will go mixtures of those that stay, and a constant: nothing need be lost with them."""
-    live = keras_graph.layers(model)
+    live = keras_reader.layers(model)
     for name in names.split():
         kernel, *bias = live[name].get_weights()
         stay, rng = staying(kernel.shape[-1]), np.random.default_rng(7)  # equal widths, equal mixtures
@@ -37,20 +37,20 @@ def mixed(model, names: str, constant: float):
     return model
 
 
-def pruning_of(model) -> ChannelPruning:
-    return ChannelPruning(model, round_to=1, min_keep=0.01)
+def pruning_of(model) -> ChannelPruner:
+    return ChannelPruner(model, round_to=1, min_keep=0.01)
 
 
 def examples(model, count: int = 48, seed: int = 0) -> list[np.ndarray]:
     return toys.random_inputs(model, count, seed)
 
 
-def plan_of(pruning: ChannelPruning, names: str = "") -> Plan:
+def plan_of(pruning: ChannelPruner, names: str = "") -> Plan:
     """Units of these names are narrowed; all where none is named."""
     return Plan({u.name: staying(u.size) for u in pruning.units if not names or u.name in names.split()})
 
 
-def errors(model, plan: Plan, pruning: ChannelPruning, made: Reconstruction) -> tuple[float, float]:
+def errors(model, plan: Plan, pruning: ChannelPruner, made: Reconstruction) -> tuple[float, float]:
     """Largest differences from the whole network's outputs: of the sliced one, of the reconstructed one."""
     fresh = examples(model, 8, seed=5)
     sliced = pruning.sliced(plan)
@@ -406,7 +406,7 @@ def test_neither_the_model_nor_the_sliced_weights_change(keras_module) -> None:
     Reconstruction(pruning, given)(plan, sliced)
     assert all(map(np.array_equal, model.get_weights(), before)) and all(map(np.array_equal, given, kept))
     assert all(map(np.array_equal, toys.outputs(model, given), outputs))
-    assert not [path for path, layer in keras_graph.layers(model).items() if "call" in vars(layer)]
+    assert not [path for path, layer in keras_reader.layers(model).items() if "call" in vars(layer)]
     assert all(np.array_equal(a, b) for layer in sliced for a, b in zip(sliced[layer], copies[layer], strict=True))
 
 
@@ -497,7 +497,7 @@ def _same(first: dict, second: dict) -> bool:
     return all(map(np.array_equal, (a for n in first for a in first[n]), (a for n in second for a in second[n])))
 
 
-def _several_plans(pruning: ChannelPruning) -> list[Plan]:
+def _several_plans(pruning: ChannelPruner) -> list[Plan]:
     rng = np.random.default_rng(0)
     return [pruning.plan([rng.choice(unit.widths) for unit in pruning.units]) for _ in range(8)]
 
@@ -586,8 +586,8 @@ def test_half_precision_weights(keras_module) -> None:
 # ------------------------------------------------------------------------------------------------ plans of weights
 
 
-def by_weights(model, keep: float = 0.5, **settings) -> tuple[MagnitudePruning, Plan]:
-    pruning = MagnitudePruning(model, **settings)
+def by_weights(model, keep: float = 0.5, **settings) -> tuple[MagnitudePruner, Plan]:
+    pruning = MagnitudePruner(model, **settings)
     return pruning, pruning.plan([max(1, round(keep * unit.size)) for unit in pruning.units])
 
 

@@ -1,7 +1,7 @@
 """The Kotlin that runs a file on Android."""
 
-from amc_tf.report.ends import End
 from amc_tf.report.kotlin import snippet
+from amc_tf.report.signature import End
 
 IMAGE, LOGITS = End("image", (1, 32, 32, 3), "float32"), End("head", (1, 10), "float32")
 

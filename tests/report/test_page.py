@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from amc_tf.cli import main
 from amc_tf.report import page, plots, record
-from amc_tf.report.ends import End
+from amc_tf.report.signature import End
 from tests.report import runs
 
 HOSTILE = '$x^2$ <img src="http://evil.test/x" onerror=alert(1)>{}|` & \'q\''

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from amc_tf.report import progress
 from amc_tf.result import Figures, Result
-from amc_tf.search.outcome import Outcome, Trial
+from amc_tf.search.trial import Outcome, Trial
 
 
 def trial(number, accuracy=0.5):

@@ -9,9 +9,9 @@ from ai_edge_litert import schema_py_generated as schema
 
 from amc_tf.errors import RunDirError
 from amc_tf.report import record
-from amc_tf.report.ends import End, ends
+from amc_tf.report.signature import End, ends
 from amc_tf.result import Figures
-from amc_tf.search.outcome import Outcome, Trial
+from amc_tf.search.trial import Outcome, Trial
 from amc_tf.tflite.flatbuffer import pack
 from tests.report import runs
 

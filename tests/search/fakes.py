@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from amc_tf.search.outcome import Outcome, Trial
-from amc_tf.search.sensitivity import Sensitivity, points, tabled
+from amc_tf.search.proposers.sensitivity import Sensitivity, points, tabled
+from amc_tf.search.trial import Outcome, Trial
 
 
 @dataclass(frozen=True)

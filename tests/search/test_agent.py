@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from amc_tf.errors import AgentError
-from amc_tf.search.agent import DdpgAgent
+from amc_tf.search.agent.ddpg_client import DdpgAgent
 from tests.contracts.agent import EPISODES, FEATURES, STEPS, AgentContract, act_out, states
 
 ROOT = Path(__file__).parents[2]

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amc_tf.errors import AgentError, BudgetError
-from amc_tf.search.baselines import RandomAgent, deep, greedy, shallow
 from amc_tf.search.budget import nearest_width, uniform
 from amc_tf.search.journal import Journal, header
-from amc_tf.search.search import Search
-from amc_tf.search.sensitivity import Sensitivity
+from amc_tf.search.proposers.baselines import RandomAgent, deep, greedy, shallow
+from amc_tf.search.proposers.sensitivity import Sensitivity
+from amc_tf.search.study import Study
 from tests.contracts.agent import EPISODES, FEATURES, ActingContract, act_out, states
 from tests.search.fakes import FakeUnit, ProductCost, chain_cost, evaluator, measured_table, units
 from tests.search.test_budget import problems
@@ -373,7 +373,7 @@ def test_searches_where_the_other_agent_does(in_flight: int, tmp_path: Path) -> 
 
     def trials(folder: str, episodes: int) -> list[tuple[int, ...]]:
         with Journal(tmp_path / folder, header("0", 0, {})) as journal:
-            search = Search(some, cost, evaluator(cost, some), RandomAgent(seed=1), journal, limit=limit,
+            search = Study(some, cost, evaluator(cost, some), RandomAgent(seed=1), journal, limit=limit,
                             schedule=episodes, in_flight=in_flight).run()  # fmt: skip
             return [trial.widths for trial in search.trials]
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from amc_tf.search.agent.environment import Environment
+from amc_tf.search.agent.features import Features
 from amc_tf.search.budget import Budget
-from amc_tf.search.environment import Environment
-from amc_tf.search.features import Features
 from tests.search.fakes import FakeUnit, chain_cost, units
 
 

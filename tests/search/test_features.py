@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amc_tf.search.features import NAMES, Features
+from amc_tf.search.agent.features import NAMES, Features
 from tests.search.fakes import FakeUnit, ProductCost, chain_cost, units
 
 UNITS = [

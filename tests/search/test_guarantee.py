@@ -11,11 +11,11 @@ import pytest
 from amc_tf.errors import BudgetError, ConversionError
 from amc_tf.search.guarantee import Guarantee, accuracy, cheap, unheld
 from amc_tf.search.journal import Journal, header
-from amc_tf.search.outcome import Outcome, Trial
-from amc_tf.search.racing import needed
 from amc_tf.search.rewards import NAMED, negative_error_log_cost
 from amc_tf.search.schedule import Schedule
-from amc_tf.search.search import Search
+from amc_tf.search.scoring.racing import needed
+from amc_tf.search.study import Study
+from amc_tf.search.trial import Outcome, Trial
 from tests.search.fakes import FakeAgent, chain_cost, units
 
 UNITS = units(64, 96, 64, 32, step=4)
@@ -41,9 +41,9 @@ def evaluate_in_parts(widths: tuple[int, ...], beat: float | None) -> Outcome:
     return replace(outcome, accuracy=outcome.accuracy + 0.05, examples=50) if stopped else outcome
 
 
-def search(journal: Journal, evaluate: Callable = evaluate, **changes) -> Search:
+def search(journal: Journal, evaluate: Callable = evaluate, **changes) -> Study:
     arguments = {"schedule": SCHEDULE, "in_flight": 1, "guarantee": GUARANTEE, **changes}
-    return Search(UNITS, COST, evaluate, FakeAgent(), journal, **arguments)
+    return Study(UNITS, COST, evaluate, FakeAgent(), journal, **arguments)
 
 
 def lines(folder: Path) -> list[dict]:
@@ -224,7 +224,7 @@ def test_a_foretold_cost_is_corrected(journal: Journal, monkeypatch: pytest.Monk
         return FULL
 
     asked = []
-    monkeypatch.setattr("amc_tf.search.search.refined", refined)
+    monkeypatch.setattr("amc_tf.search.study.refined", refined)
     search(
         journal,
         measure=lambda widths, outcome: replace(
@@ -251,7 +251,7 @@ def test_the_refinement_learns_from_plans_of_that_cost_and_repeats_no_failure(
         return tuple(int(rng.choice(one.widths)) for one in units)
 
     asked = []
-    monkeypatch.setattr("amc_tf.search.search.refined", refined)
+    monkeypatch.setattr("amc_tf.search.study.refined", refined)
     points = tuple((i, width) for i, one in enumerate(UNITS) for width in one.widths[-5:-1])
     search(journal, failing, schedule=Schedule(60, points, greedy=True)).run()
     assert asked

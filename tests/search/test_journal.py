@@ -15,7 +15,7 @@ import pytest
 from amc_tf.errors import RunDirError
 from amc_tf.search import journal as journal_module
 from amc_tf.search.journal import Journal, header, read
-from amc_tf.search.outcome import Outcome, Trial
+from amc_tf.search.trial import Outcome, Trial
 
 ROOT = Path(__file__).parents[2]
 HEADER = header("0123abcd", 7, {"target": "macs", "budget": 0.5, "round_to": 8, "shape": (32, 32), "episodes": 400})

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from amc_tf.search.metrics import BadPredictions, accuracy, as_labels, score, threshold
+from amc_tf.search.scoring.metrics import BadPredictions, accuracy, as_labels, score, threshold
 
 P = np.array([[0.9, 0.1, 0.0], [0.2, 0.3, 0.5], [0.1, 0.8, 0.1], [0.6, 0.3, 0.1]])
 

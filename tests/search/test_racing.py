@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amc_tf.search.outcome import Outcome
-from amc_tf.search.racing import ERROR, Race, needed
 from amc_tf.search.rewards import NAMED, choose, negative_error, negative_error_log_cost
+from amc_tf.search.scoring.racing import ERROR, Race, needed
+from amc_tf.search.trial import Outcome
 
 
 @st.composite

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amc_tf.search.budget import uniform
-from amc_tf.search.outcome import Outcome, Trial
-from amc_tf.search.refine import exchanged, refined
+from amc_tf.search.proposers.refine import exchanged, refined
+from amc_tf.search.trial import Outcome, Trial
 from tests.search.fakes import FakeUnit, ProductCost, alone, chain_cost, trial, units
 from tests.search.test_budget import problems
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from amc_tf.search import rewards
-from amc_tf.search.outcome import Outcome
+from amc_tf.search.trial import Outcome
 
 OUTCOME = Outcome(accuracy=0.75, cost=math.e**8, base_accuracy=0.9, base_cost=math.e**9)
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amc_tf.search.outcome import KINDS, Outcome
+from amc_tf.search.proposers.sensitivity import Sensitivity, points
 from amc_tf.search.schedule import Schedule
-from amc_tf.search.sensitivity import Sensitivity, points
+from amc_tf.search.trial import KINDS, Outcome
 from tests.search.fakes import FakeUnit, trial, units
 
 UNITS = units(64, 96, 64, 32)

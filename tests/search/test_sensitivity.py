@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amc_tf.errors import RunDirError
-from amc_tf.search.outcome import Outcome, Trial
-from amc_tf.search.sensitivity import Sensitivity, points, tabled
+from amc_tf.search.proposers.sensitivity import Sensitivity, points, tabled
+from amc_tf.search.trial import Outcome, Trial
 from tests.search.fakes import FakeUnit, alone, trial, unit, units
 
 ONE = FakeUnit("u", 32, (8, 16, 24, 32))

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from amc_tf.errors import ConversionError
-from amc_tf.files import write
-from amc_tf.tflite.agreement import max_difference, verify
-from amc_tf.tflite.convert import convert
+from amc_tf.system.files import write
+from amc_tf.tflite.conversion.agreement import max_difference, verify
+from amc_tf.tflite.conversion.keras_to_tflite import convert
 from amc_tf.tflite.flatbuffer import pack, unpack
 from tests.toys import randomized
 

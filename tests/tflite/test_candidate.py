@@ -10,12 +10,13 @@ import tf_keras
 
 import models
 from amc_tf.errors import ConversionError
-from amc_tf.pruning.channel import ChannelPruning
-from amc_tf.tflite import agreement, candidate
-from amc_tf.tflite.candidate import Candidates, Converted
-from amc_tf.tflite.convert import convert
+from amc_tf.pruning.channel import ChannelPruner
+from amc_tf.tflite.conversion import agreement
+from amc_tf.tflite.conversion.keras_to_tflite import convert
 from amc_tf.tflite.flatbuffer import unpack
 from amc_tf.tflite.operators import read
+from amc_tf.tflite.slicing import candidate
+from amc_tf.tflite.slicing.candidate import Candidates, Converted
 from tests import small, toys
 
 # Of the toys those that tie constants in ways of their own, in the Keras whose file is the harder one to read.
@@ -52,7 +53,7 @@ def layout(tflite: bytes) -> list:
     ]
 
 
-def random_plan(pruning: ChannelPruning, seed: int):
+def random_plan(pruning: ChannelPruner, seed: int):
     """Every unit narrower than it was."""
     rng = np.random.default_rng(seed)
     return pruning.plan(tuple(int(rng.choice(unit.widths[:-1])) for unit in pruning.units))
@@ -70,7 +71,7 @@ def settled(model, seed: int = 0):
     return model
 
 
-def check(pruning: ChannelPruning, candidates: Candidates, plan, sliced, inputs) -> bytes:
+def check(pruning: ChannelPruner, candidates: Candidates, plan, sliced, inputs) -> bytes:
     """Compares one candidate with the converter's file and with Keras; hands it back."""
     smaller = pruning.apply(plan, sliced)
     candidate = candidates(plan, sliced)
@@ -80,7 +81,7 @@ def check(pruning: ChannelPruning, candidates: Candidates, plan, sliced, inputs)
 
 
 def check_one(model, inputs, **arguments) -> None:
-    pruning = ChannelPruning(model, **arguments)
+    pruning = ChannelPruner(model, **arguments)
     plan = random_plan(pruning, 0)
     check(pruning, Candidates(pruning), plan, pruning.sliced(plan), inputs)
 
@@ -91,7 +92,7 @@ def noise(side: int = 32) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def of_small():
-    pruning = ChannelPruning(small.network(keras_3), round_to=1, min_keep=0.1)
+    pruning = ChannelPruner(small.network(keras_3), round_to=1, min_keep=0.1)
     return pruning, Candidates(pruning)
 
 
@@ -179,7 +180,7 @@ def test_the_signature_is_that_of_the_base(keras_module) -> None:
     )
     ends = [layers.Dense(3, name="zebra")(hidden), layers.Dense(2, name="ant")(hidden)]
     model = settled(keras_module.Model([far, near], ends))
-    pruning = ChannelPruning(model, round_to=1)
+    pruning = ChannelPruner(model, round_to=1)
     plan = random_plan(pruning, 0)
     rng = np.random.default_rng(0)
     inputs = [rng.normal(size=(4, count)).astype(np.float32) for count in (6, 4)]
@@ -201,7 +202,7 @@ def test_an_untrained_network_whose_biases_are_zero(keras_module) -> None:
             layers.Dense(3),
         ]
     )
-    pruning = ChannelPruning(model, round_to=1)
+    pruning = ChannelPruner(model, round_to=1)
     plan = random_plan(pruning, 0)
     candidate = Candidates(pruning)(plan, pruning.sliced(plan))
     assert agreement.max_difference(pruning.apply(plan), candidate, noise(8)) <= 1e-4
@@ -216,13 +217,13 @@ def test_an_untrained_network_whose_biases_are_zero(keras_module) -> None:
     ],
 )
 def test_what_cannot_be_tied_is_named(name: str, constant: str) -> None:
-    pruning = ChannelPruning(toys.TOYS[name].build(keras_3), round_to=1, min_keep=0.1)
+    pruning = ChannelPruner(toys.TOYS[name].build(keras_3), round_to=1, min_keep=0.1)
     with pytest.raises(ConversionError, match=constant):
         Candidates(pruning)
 
 
 def test_the_converter_makes_the_same_of_such_a_network() -> None:
-    pruning = ChannelPruning(toys.TOYS["batchnorm_on_rows"].build(keras_3), round_to=1, min_keep=0.1)
+    pruning = ChannelPruner(toys.TOYS["batchnorm_on_rows"].build(keras_3), round_to=1, min_keep=0.1)
     plan = random_plan(pruning, 0)
     sliced = {layer: tuple(2 * array for array in arrays) for layer, arrays in pruning.sliced(plan).items()}
     smaller = pruning.apply(plan, sliced)
@@ -255,4 +256,4 @@ def test_a_file_that_differs_from_the_converters_is_found_before_the_search(monk
 
     monkeypatch.setattr(candidate.ties, "find", one_missing)
     with pytest.raises(ConversionError, match="changes with the widths in a way that is not known"):
-        Candidates(ChannelPruning(small.network(keras_3), round_to=2))
+        Candidates(ChannelPruner(small.network(keras_3), round_to=2))

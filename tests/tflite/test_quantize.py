@@ -8,12 +8,12 @@ import pytest
 from ai_edge_litert.schema_py_generated import TensorType
 
 from amc_tf.errors import ConversionError
-from amc_tf.tflite import biases
-from amc_tf.tflite.convert import convert, input_names
+from amc_tf.tflite.conversion import bias_correction
+from amc_tf.tflite.conversion.keras_to_tflite import convert, input_names
+from amc_tf.tflite.conversion.quantize import FORMATS, quantized, rough
 from amc_tf.tflite.flatbuffer import unpack
 from amc_tf.tflite.operators import names, operators
-from amc_tf.tflite.quantize import FORMATS, quantized, rough
-from amc_tf.tflite.score import Scorer, outputs
+from amc_tf.tflite.runtime.scorer import Scorer, outputs
 from tests import small
 from tests.toys import randomized
 
@@ -134,7 +134,7 @@ def test_a_corrected_bias_is_less_by_what_the_rounding_errors_make_of_the_exampl
     net = one(keras, layer, shape=(8, 7, 4))
     plain, flat = rough("int8", [x])(net), convert(net)
     kernel, before = constants(plain)
-    _, after = constants(biases.corrected(plain, flat, [x]))
+    _, after = constants(bias_correction.corrected(plain, flat, [x]))
     exact, bias = layer.get_weights()
     back = {"dense": (1, 0), "depthwise": (1, 2, 3, 0)}.get(sort, (1, 2, 3, 0))
     layer.set_weights([kernel.transpose(back).reshape(exact.shape) - exact, np.zeros_like(bias)])
@@ -160,7 +160,7 @@ def constants(tflite: bytes) -> list[np.ndarray]:
 
 def test_biases_stay_where_the_layers_are_not_the_same(caplog):
     other = convert(one(importlib.import_module("keras"), importlib.import_module("keras").layers.Dense(3)))
-    assert biases.corrected(file("int8"), other, [small.images(2)]) == file("int8")
+    assert bias_correction.corrected(file("int8"), other, [small.images(2)]) == file("int8")
     assert "other layers than the float file" in caplog.text
 
 

@@ -16,9 +16,9 @@ import psutil
 import pytest
 
 from amc_tf.errors import AmcError, RunDirError
-from amc_tf.tflite import score_process, scratch
-from amc_tf.tflite.score import Scorer
-from amc_tf.tflite.scratch import File
+from amc_tf.tflite.runtime import scratch, worker_process
+from amc_tf.tflite.runtime.scorer import Scorer
+from amc_tf.tflite.runtime.scratch import File
 from tests.devices import models
 
 ROOT = Path(__file__).parents[2]
@@ -273,12 +273,12 @@ def test_a_path_in_any_letters_serves(tflite, temporary, monkeypatch):
     with Scorer(1) as scorer, scorer.hold([x]) as held:
         assert folder in held.file.path.parents
         # No runtime on Windows knows such a path.
-        assert list(score_process.source(str(held.file.path))) == ["model_content"]
+        assert list(worker_process.source(str(held.file.path))) == ["model_content"]
         found = scorer.run(tflite, held)
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     gc.collect()
     with Scorer(1) as scorer, scorer.hold([x]) as held:
-        assert list(score_process.source(str(held.file.path))) == ["model_path"]
+        assert list(worker_process.source(str(held.file.path))) == ["model_path"]
         np.testing.assert_array_equal(scorer.run(tflite, held), found)
 
 
@@ -310,25 +310,25 @@ def test_without_room_no_worker_starts(tflite, temporary, monkeypatch):
         def full(*_, **__):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("amc_tf.tflite.workers.tempfile.TemporaryFile", full)
+        monkeypatch.setattr("amc_tf.tflite.runtime.worker_pool.tempfile.TemporaryFile", full)
         with pytest.raises(AmcError, match=r"No worker could be started \(.*No space.*among the temporary files in '"):
             loaded.run()
 
 
 @pytest.mark.parametrize("name", ["precious", "amc_tf-scratch-living"])
 def test_a_worker_clears_only_what_a_dead_owner_left(tmp_path, monkeypatch, name):
-    monkeypatch.setattr(score_process, "_END_SECONDS", 0.2)
+    monkeypatch.setattr(worker_process, "_END_SECONDS", 0.2)
     folder = tmp_path / name
     folder.mkdir()
     (folder / "lock").touch()
     held = scratch.Lock(folder / "lock")
-    score_process.clear(folder / "lock")
+    worker_process.clear(folder / "lock")
     assert (folder / "lock").exists()
     held.release()
-    score_process.clear(folder / "lock")
+    worker_process.clear(folder / "lock")
     assert folder.exists() == (name == "precious")
-    score_process.clear(folder / "missing")
-    score_process.clear(tmp_path / "missing" / "lock")
+    worker_process.clear(folder / "missing")
+    worker_process.clear(tmp_path / "missing" / "lock")
     assert tmp_path.exists() and not (tmp_path / "missing").exists()
 
 
@@ -340,6 +340,6 @@ def test_a_worker_whose_reply_nobody_reads_goes_on_to_clear(monkeypatch):
     class Asked:
         buffer = (b"{}\n", b"{}\n")
 
-    monkeypatch.setattr(score_process.sys, "stdin", Asked)
-    monkeypatch.setattr(score_process, "answer", lambda *_: ({}, []))
-    assert score_process.answer_all(Gone()) is None
+    monkeypatch.setattr(worker_process.sys, "stdin", Asked)
+    monkeypatch.setattr(worker_process, "answer", lambda *_: ({}, []))
+    assert worker_process.answer_all(Gone()) is None

@@ -8,20 +8,20 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 from amc_tf.errors import ConversionError
-from amc_tf.pruning.channel import ChannelPruning
-from amc_tf.tflite.convert import convert
+from amc_tf.pruning.channel import ChannelPruner
+from amc_tf.tflite.conversion.keras_to_tflite import convert
+from amc_tf.tflite.conversion.quantize import quantized, rough
 from amc_tf.tflite.flatbuffer import pack, unpack
 from amc_tf.tflite.operators import read
-from amc_tf.tflite.quantize import quantized, rough
-from amc_tf.tflite.shapes import Shapes, rewritten
+from amc_tf.tflite.slicing.shapes import Shapes, rewritten
 from tests import small, toys
 
 # Of all others the candidates' own tests compare the shapes.
 CASES = ["concatenate_after_flatten", "batchnorm_on_rows"]
 
 
-def shapes_of(model) -> tuple[ChannelPruning, Shapes]:
-    pruning = ChannelPruning(model, round_to=1, min_keep=0.1)
+def shapes_of(model) -> tuple[ChannelPruner, Shapes]:
+    pruning = ChannelPruner(model, round_to=1, min_keep=0.1)
     return pruning, Shapes(pruning)
 
 
@@ -37,7 +37,7 @@ def layout(tflite: bytes) -> list:
     ]
 
 
-def random_widths(pruning: ChannelPruning, seed: int) -> tuple[int, ...]:
+def random_widths(pruning: ChannelPruner, seed: int) -> tuple[int, ...]:
     rng = np.random.default_rng(seed)
     return tuple(int(rng.choice(unit.widths)) for unit in pruning.units)
 
@@ -124,7 +124,7 @@ def test_a_number_that_no_channel_explains_is_refused(of_small):
 
 
 def test_a_foretold_int8_file_is_the_converters_but_for_its_numbers():
-    pruning = ChannelPruning(small.network(importlib.import_module("keras")), round_to=1, min_keep=0.1)
+    pruning = ChannelPruner(small.network(importlib.import_module("keras")), round_to=1, min_keep=0.1)
     x = [small.images(16)]
     shapes = Shapes(pruning, rough("int8", x))
     widths = random_widths(pruning, 3)

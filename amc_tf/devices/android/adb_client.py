@@ -1,0 +1,330 @@
+"""One phone through the real adb program: every call ends within a limit, every failure in a sentence of its own.
+
+The exit status of adb is not to be relied on: an old phone's shell has none, `adb connect` answers 0 whatever happens,
+and adb 29 answers 0 when the cable is pulled. So every remote command ends with a line that carries its own status,
+and output without that line is not output.
+"""
+
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from amc_tf.errors import DeviceError
+from amc_tf.system.processes import OWN_GROUP
+
+_SENTINEL = re.compile(r"(?:\A|\n)__RC__=(\d+)\s*\Z")
+_OVER_TCP = re.compile(r".+:\d{1,5}")
+_PASSING = ("offline", "connecting", "authorizing", "host")  # states that a phone leaves by itself
+_POLL_SECONDS = 0.2
+_SLOWEST_PUSH = 500_000  # bytes a second, over a bad Wi-Fi
+
+
+class LinkLost(DeviceError):
+    """The phone dropped off, or what it sent was cut short; once it is back the same may be tried again."""
+
+
+class StorageFull(DeviceError):
+    """The phone has no space left."""
+
+
+class TimedOut(DeviceError):
+    """The phone did not answer within the limit."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a command on the phone printed (stdout and stderr as they came) and its exit status."""
+
+    output: str
+    status: int
+
+
+def find_adb(adb: str | Path | None = None, environment: Mapping[str, str] | None = None) -> str:
+    """The adb program: as given, else ADB, else on the PATH, else the one inside the package adbutils.
+
+    Raises:
+        DeviceError: there is none, or what was named is none.
+    """
+    environment = os.environ if environment is None else environment
+    for named, whence in ((adb, "the argument adb"), (environment.get("ADB"), "the variable ADB")):
+        if named:
+            found = shutil.which(str(named), path=environment.get("PATH", os.defpath))
+            if found is None:
+                raise DeviceError(f"{whence} names {str(named)!r}, which is no program; give the path of adb itself.")
+            return found
+    found = shutil.which("adb", path=environment.get("PATH", os.defpath)) or _packaged_adb()
+    if found is None:
+        raise DeviceError(
+            "There is no adb on this computer: install Android's platform-tools (Debian: `apt-get install adb`) or "
+            "`pip install adbutils`, which brings one, or name it in the variable ADB."
+        )
+    return found
+
+
+def _packaged_adb() -> str | None:
+    """The program inside adbutils' wheel; found without importing the package, which drags in Pillow and requests."""
+    spec = importlib.util.find_spec("adbutils")
+    folders = spec.submodule_search_locations if spec else ()
+    # By its name in a folder: the ending .exe is added to that alone on Windows before Python 3.12.
+    return next(filter(None, (shutil.which("adb", path=str(Path(folder, "binaries"))) for folder in folders)), None)
+
+
+def devices(adb: str, environment: Mapping[str, str] | None = None, *, timeout: float = 15.0) -> dict[str, str]:
+    """Serial -> state of all that the adb server knows; the server is started first where none runs.
+
+    Raises:
+        DeviceError: the server cannot be started or asked.
+    """
+    _run(adb, ["start-server"], environment, timeout)
+    listed = _run(adb, ["devices"], environment, timeout).stdout
+    pairs = (line.split("\t", 1) for line in listed.splitlines() if "\t" in line)
+    return {serial: state.strip() for serial, state in pairs}
+
+
+class Adb:
+    """One phone.
+
+    Args:
+        serial: which; None: ANDROID_SERIAL, else the only one there is. A "HOST:PORT" is connected to where it is not.
+        adb: the program, see `find_adb`.
+        environment: of the program; None: this process's own.
+        patience: seconds that a phone may take to become ready.
+
+    Raises:
+        DeviceError: there is no adb, no such phone, several to choose from, or it is not ready; says what to do.
+    """
+
+    def __init__(
+        self,
+        serial: str | None = None,
+        *,
+        adb: str | Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        patience: float = 5.0,
+    ):
+        self._environment = environment
+        self.program = find_adb(adb, environment)
+        self.serial = serial or (os.environ if environment is None else environment).get("ANDROID_SERIAL") or ""
+        if not self.serial:
+            self.serial = _only(devices(self.program, environment))
+        self.wait(patience)
+
+    def wait(self, seconds: float) -> None:
+        """Returns as soon as the phone is ready; "HOST:PORT" is connected to again where that is needed.
+
+        Raises:
+            DeviceError: it is not within so many seconds, or waiting is of no use; says why.
+        """
+        until = time.monotonic() + seconds
+        while True:
+            known, trouble = devices(self.program, self._environment), None
+            state = known.get(self.serial)
+            if state in (None, "offline") and _OVER_TCP.fullmatch(self.serial):
+                trouble = self._connect(anew=state is not None)
+                state = devices(self.program, self._environment).get(self.serial)
+            if state == "device":
+                return
+            problem = _not_ready(self.serial, state, trouble, known)
+            hopeless = not isinstance(problem, LinkLost)
+            if hopeless or time.monotonic() >= until:
+                raise problem
+            time.sleep(_POLL_SECONDS)
+
+    def shell(self, command: str | Sequence[str], *, timeout: float = 20.0) -> Reply:
+        """Runs one command, a line for the phone's shell or a list of words that are quoted for it.
+
+        Raises:
+            LinkLost: the phone went away meanwhile.
+            TimedOut: the command took longer than `timeout` seconds; it may still be running on the phone.
+            DeviceError: the phone cannot be reached.
+        """
+        line = command if isinstance(command, str) else shlex.join(command)
+        # Echoed twice, so that the sentinel starts a line after output that does not end one.
+        wrapped = f'( {line}\n) 2>&1; rc=$?; echo; echo "__RC__=$rc"'
+        done = self._call(["shell", wrapped], timeout)
+        found = _SENTINEL.search(done.stdout)
+        if found is None:
+            raise _why(self.serial, done.stderr, "running a command")
+        return Reply(done.stdout[: found.start()].removesuffix("\n"), int(found.group(1)))
+
+    def push(self, local: str | Path, remote: str, *, timeout: float = 30.0) -> None:
+        """Copies one file to the phone, always and as a whole.
+
+        Args:
+            timeout: seconds beside what the size of the file is worth.
+
+        Raises:
+            LinkLost: the phone went away meanwhile.
+            StorageFull: there is no space for it.
+            TimedOut: it took unreasonably long.
+            DeviceError: the file cannot be read, or the phone refused it.
+        """
+        try:
+            size = Path(local).stat().st_size
+        except OSError as error:
+            raise DeviceError(f"{str(local)!r} cannot be read ({error.strerror}); give a file that can.") from error
+        done = self._call(["push", str(local), remote], timeout + size / _SLOWEST_PUSH)
+        if done.returncode:
+            # Old clients complain on stdout; all of them sum up as if all were well.
+            said = [line for line in (done.stderr + done.stdout).splitlines() if " skipped. " not in line]
+            raise _why(self.serial, "\n".join(said), f"copying {Path(local).name}")
+
+    def _connect(self, anew: bool) -> str | None:
+        """Connects to a HOST:PORT; what stands in the way, None where nothing does (adb's exit status is always 0).
+
+        Args:
+            anew: forget the old connection first; a server of 2020 takes half a minute to find that it can be mended.
+        """
+        if anew:
+            _run(self.program, ["disconnect", self.serial], self._environment, 15.0, check=False)
+        said = _run(self.program, ["connect", self.serial], self._environment, 15.0).stdout.strip()
+        return None if said.startswith(("connected to", "already connected to")) else said or "no answer"
+
+    def _call(self, arguments: list[str], timeout: float) -> "subprocess.CompletedProcess[str]":
+        try:
+            return _run(self.program, ["-s", self.serial, *arguments], self._environment, timeout, check=False)
+        except TimedOut:
+            raise TimedOut(
+                f"{self.serial} did not finish `adb {arguments[0]}` within {timeout:.0f} s; check that the phone "
+                f"responds and is not busy, or allow more time."
+            ) from None
+
+
+def _run(adb, arguments, environment, timeout, check=True) -> "subprocess.CompletedProcess[str]":
+    try:
+        done = subprocess.run(
+            [adb, *arguments],
+            stdin=subprocess.DEVNULL,  # `adb shell` would swallow the caller's
+            capture_output=True,
+            env=None if environment is None else dict(environment),
+            timeout=timeout,
+            **OWN_GROUP,  # Ctrl-C is for the caller, who still needs adb to clean up
+            encoding="utf-8",  # and "\r\n", which old phones send, becomes "\n"
+            errors="replace",
+        )
+    except subprocess.TimeoutExpired:
+        raise TimedOut(
+            f"adb {arguments[0]} did not end within {timeout:.0f} s: the adb server may hang, or its port be taken by "
+            f"another program; run `adb kill-server`, or set ANDROID_ADB_SERVER_PORT to a free port."
+        ) from None
+    except OSError as error:
+        raise DeviceError(f"{adb} cannot be run ({error.strerror}); install adb for this computer.") from error
+    if check and done.returncode:
+        said = done.stderr + done.stdout
+        if "protocol fault" in said:
+            raise _port_taken(said)
+        raise _server_trouble(said) or DeviceError(
+            f"adb {arguments[0]} failed ({_last(said) or done.returncode}): run `adb kill-server` and try again."
+        )
+    return done
+
+
+def _only(known: Mapping[str, str]) -> str:
+    """The serial to use where none was asked for."""
+    ready = [serial for serial, state in known.items() if state == "device"]
+    if len(ready) == 1:
+        return ready[0]
+    if len(ready) > 1:
+        raise DeviceError(
+            f"{len(ready)} phones are connected ({', '.join(ready)}): say which by serial, or by ANDROID_SERIAL."
+        )
+    if len(known) == 1:
+        return next(iter(known))  # not ready: what is wrong with it is said later
+    if known:
+        listed = ", ".join(f"{serial} is {state}" for serial, state in known.items())
+        raise DeviceError(f"No connected phone is ready ({listed}): unlock one and allow USB debugging on its screen.")
+    raise DeviceError(
+        "adb sees no phone: connect one by a USB cable that carries data, switch on USB debugging in its developer "
+        "options and confirm this computer on its screen, or give a serial HOST:PORT for adb over Wi-Fi."
+    )
+
+
+def _not_ready(serial: str, state: str | None, trouble: str | None, known: Mapping[str, str]) -> DeviceError:
+    """Why a phone that is not in state `device` cannot be used; LinkLost where it may yet become ready."""
+    if state == "unauthorized" or (trouble and "authenticate" in trouble):
+        return _unauthorized(serial)
+    if trouble:
+        return LinkLost(
+            f"{serial} cannot be connected to ({trouble}): check the address, that the phone is in this network and "
+            f"that `adb tcpip 5555` or wireless debugging is on."
+        )
+    if state is None:
+        others = ", ".join(known) or "none"
+        return LinkLost(
+            f"adb knows no phone {serial} (connected: {others}): check the serial with `adb devices`, the cable and "
+            f"that USB debugging is on."
+        )
+    if state in _PASSING:
+        return _offline(serial, state)
+    if state.startswith("no permissions"):
+        return DeviceError(
+            f"This user may not open the USB device of {serial} ({state}): add the udev rules for Android phones "
+            f"(Debian: `apt-get install android-sdk-platform-tools-common`) or join the group plugdev, and plug it in "
+            f"again."
+        )
+    return DeviceError(f"{serial} is in state {state!r}, not running Android: start it normally and try again.")
+
+
+def _unauthorized(serial: str) -> DeviceError:
+    return DeviceError(
+        f"{serial} has not authorised this computer: unlock it and confirm the USB-debugging question on its screen "
+        f"(if none appears, revoke the USB-debugging authorisations in its developer options and plug it in again)."
+    )
+
+
+def _offline(serial: str, state: str) -> LinkLost:
+    return LinkLost(f"{serial} is {state}: wake it up, plug it in again, or run `adb reconnect offline`.")
+
+
+def _why(serial: str, said: str, doing: str) -> DeviceError:
+    """What adb's words mean. The prefix differs by version ("error: ", "adb: "), so parts of lines are looked for."""
+    if "unauthorized" in said:
+        return _unauthorized(serial)
+    if "No space left on device" in said:
+        return StorageFull(f"{serial} is full: no space was left in /data/local/tmp while {doing}; free some there.")
+    if "device offline" in said:
+        return _offline(serial, "offline")
+    if any(words in said for words in ("still authorizing", "still connecting")):
+        return _offline(serial, "still connecting")
+    refused = re.search(r"remote (?:couldn't create file|secure_mkdirs failed|fchown failed)[^\n]*", said)
+    if refused:
+        return DeviceError(
+            f"{serial} refused a file ({refused.group()}): see with `adb shell ls -ld /data/local/tmp` whether the "
+            f"shell user may write there."
+        )
+    if "cannot stat" in said:
+        return DeviceError(f"A file vanished from this computer while {doing} ({_last(said)}); make it again.")
+    return _server_trouble(said) or LinkLost(
+        f"The link to {serial} was lost while {doing} ({_last(said) or 'its output has no end'}): check the cable or "
+        f"the Wi-Fi, and that the phone has not restarted."
+    )
+
+
+def _server_trouble(said: str) -> DeviceError | None:
+    """What is wrong with the adb server itself, if that is it."""
+    if "failed to check server version" in said:
+        return _port_taken(said)
+    if any(words in said for words in ("failed to start daemon", "cannot connect to daemon", "smartsocket listener")):
+        return DeviceError(
+            f"The adb server cannot be started ({_last(said)}): see what `adb kill-server; adb start-server` says in a "
+            f"shell, or set ANDROID_ADB_SERVER_PORT to a free port."
+        )
+    return None
+
+
+def _port_taken(said: str) -> DeviceError:
+    return DeviceError(
+        f"The port of the adb server is taken by another program ({_last(said)}): stop that program, or set "
+        f"ANDROID_ADB_SERVER_PORT to a free port."
+    )
+
+
+def _last(said: str) -> str:
+    return next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "")

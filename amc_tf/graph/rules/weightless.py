@@ -1,0 +1,254 @@
+"""Rules for layers and operations without weights, which leave, move or merge channels."""
+
+from math import prod
+
+import numpy as np
+
+from amc_tf.checks import is_whole
+from amc_tf.graph.dependency import FIXED, Axis, Labels, Tracer
+from amc_tf.graph.network import Node
+from amc_tf.graph.rules.common import channel_axis, check_activation, mixes, unknown, with_axis
+
+BATCH = -1  # what `_batchless` makes of the batch axis
+
+
+def activation(tracer: Tracer, node: Node, x: Labels):
+    for axis in x:
+        check_activation(tracer, node, axis)
+    return x
+
+
+def softmax(tracer: Tracer, node: Node, x: Labels):
+    axis = node.settings.get("axis", -1)
+    for index in _batchless(axis if axis is not None else -1, len(x)):
+        tracer.freeze(x[index], f"{node.layer!r} (softmax) looks across these channels")
+    return x
+
+
+def same(tracer: Tracer, node: Node, x: Labels):
+    return x
+
+
+def dropout(tracer: Tracer, node: Node, x: Labels):
+    noise = node.settings.get("noise_shape") or ()
+    for index, (axis, length) in enumerate(zip(x, noise[1:], strict=False), start=1):
+        if length not in (None, 1):
+            tracer.size(node, ("noise_shape", index), axis)
+    return x
+
+
+def rescaling(tracer: Tracer, node: Node, x: Labels):
+    if np.ndim(node.settings["scale"]) or np.ndim(node.settings["offset"]):
+        tracer.freeze_all(x, f"{node.layer!r} has its own number for each of these channels")
+    return x
+
+
+def spatial(tracer: Tracer, node: Node, x: Labels):
+    """Pooling, padding of rows and columns, up-sampling: each channel alone."""
+    channel = channel_axis(node, x)
+    labels = tracer.freeze_all(x, mixes(node), but=channel)[channel]
+    out_shape = tracer.shape(node.outputs[0])
+    return with_axis(out_shape, channel if len(out_shape) == len(x) else 0, labels)
+
+
+def padding(tracer: Tracer, node: Node, x: Labels):
+    """Zero padding and cropping; `channels_first` on a channels-last tensor pads channels, as residual shortcuts do."""
+    key = "cropping" if "cropping" in node.settings else "padding"
+    amounts = node.settings[key]
+    first = 1 if node.settings.get("data_format") == "channels_first" else 0
+    labels = list(x)
+    for index, axis in enumerate(x):
+        touched = first <= index < first + (len(x) - 1)
+        amount = amounts[index - first] if touched and np.ndim(amounts) == 2 else None
+        if axis is None or not touched or (amount is not None and not any(amount)):
+            continue
+        if amount is None:
+            tracer.freeze(axis, f"{node.layer!r} pads or crops these channels")
+            labels[index] = None
+            continue
+        before, after = amount
+        if key == "padding":
+            labels[index] = _padded(tracer, node, axis, (before, after), (key, index - first))
+            continue
+        end = len(axis) - after
+        for side, part in enumerate((axis[:before], axis[end:])):
+            tracer.size(node, (key, index - first, side), part)
+        labels[index] = axis[before:end]
+    return tuple(labels)
+
+
+def _padded(tracer: Tracer, node: Node, axis: np.ndarray, amount: tuple[int, int], path: tuple) -> np.ndarray:
+    """New channels before and after those of `axis`; their numbers stand at `path` of the layer's settings."""
+    sides = [tracer.fresh(node.layer, count, tag) for tag, count in zip(("before", "after"), amount, strict=True)]
+    for side, made in enumerate(sides):
+        tracer.size(node, (*path, side), made)
+    return np.concatenate([sides[0], axis, sides[1]])
+
+
+def flatten(tracer: Tracer, node: Node, x: Labels):
+    shape = tracer.shape(node.inputs[0])
+    if node.settings.get("data_format") == "channels_first" and len(shape) > 1:
+        x, shape = (*x[1:], x[0]), (*shape[1:], shape[0])
+    return tracer.reshape(x, shape, tracer.shape(node.outputs[0]), f"{node.layer!r} tears these channels apart")
+
+
+def reshape(tracer: Tracer, node: Node, x: Labels):
+    key, skip = ("target_shape", 0) if node.kind == "Reshape" else (_first(node, "newshape", "shape"), 1)
+    target = node.settings.get(key)
+    if not isinstance(target, (tuple, list)) or not all(is_whole(n) for n in target[skip:]):
+        return unknown(tracer, node, x, why="its target shape is computed at run time")
+    old, new = tracer.shape(node.inputs[0]), tracer.shape(node.outputs[0])
+    if prod(old) != prod(new):
+        return unknown(tracer, node, x, why="it mixes the batch into the other axes")
+    labels = tracer.reshape(x, old, new, f"{node.layer!r} tears these channels apart")
+    for axis, atoms in enumerate(labels):
+        tracer.size(node, (key, axis + skip), atoms)
+    return labels
+
+
+def permute(tracer: Tracer, node: Node, x: Labels):
+    if node.kind == "Permute":
+        return tuple(x[axis - 1] for axis in node.settings["dims"])
+    order = node.settings.get(_first(node, "axes", "perm")) or tuple(reversed(range(len(x) + 1)))
+    if order[0] != 0:
+        return unknown(tracer, node, x, why="it moves the batch axis")
+    return tuple(x[axis - 1] for axis in order[1:])
+
+
+def repeat_vector(tracer: Tracer, node: Node, x: Labels):
+    return (None, *x)
+
+
+def concatenate(tracer: Tracer, node: Node, *inputs: Labels):
+    rank = len(inputs[0])
+    (axis,) = _batchless(node.settings.get("axis", -1), rank)
+    if axis == BATCH or node.constants:
+        return unknown(tracer, node, *inputs, why="it joins batches or constants")
+    out: list[Axis] = []
+    for index in range(rank):
+        if index != axis:
+            joined = inputs[0][index]
+            for labels in inputs[1:]:
+                joined = _join(tracer, node, joined, labels[index])
+            out.append(joined)
+        elif all(labels[index] is None for labels in inputs):
+            out.append(None)
+        else:
+            lengths = [tracer.shape(tensor)[index] for tensor in node.inputs]
+            parts = zip(lengths, inputs, strict=True)
+            out.append(np.concatenate([np.full(n, FIXED) if p[index] is None else p[index] for n, p in parts]))
+    return tuple(out)
+
+
+def merge(tracer: Tracer, node: Node, *inputs: Labels):
+    """Element by element over several tensors, broadcasting as NumPy does (Keras layers: after the batch axis)."""
+    out_shape = tracer.shape(node.outputs[0])
+    out: list[Axis] = [None] * len(out_shape)
+    lengths = [0] * len(out_shape)
+    for tensor, labels in zip(node.inputs, inputs, strict=True):
+        shape = tracer.shape(tensor)
+        for index, axis in enumerate(labels, start=len(out_shape) - len(labels)):
+            length = shape[index - len(out_shape)]
+            if length == 1 and out_shape[index] > 1:
+                tracer.freeze(axis, f"{node.layer!r} spreads this one channel over several")
+            elif lengths[index] == 0:
+                out[index], lengths[index] = axis, length
+            else:
+                out[index] = _join(tracer, node, out[index], axis)
+    for shape in node.constants:
+        for index, length in enumerate(shape, start=len(out_shape) - len(shape)):
+            if length > 1 and index >= 0:
+                tracer.freeze(out[index], f"{node.layer!r} combines it with a constant of {length} channels")
+    return tuple(out)
+
+
+# ------------------------------------------------------------------------------------------------------- operations
+
+
+def reduction(tracer: Tracer, node: Node, x: Labels):
+    axis = node.settings.get("axis")
+    axes = [BATCH] if axis is None else _batchless(axis, len(x))
+    if BATCH in axes:
+        return unknown(tracer, node, x, why="it reduces across the batch")
+    for index in axes:
+        tracer.freeze(x[index], f"{node.layer!r} reduces across these channels")
+    if node.settings.get("keepdims"):
+        return tuple(None if index in axes else labels for index, labels in enumerate(x))
+    return tuple(labels for index, labels in enumerate(x) if index not in axes)
+
+
+def pad(tracer: Tracer, node: Node, x: Labels):
+    key = _first(node, "pad_width", "paddings")
+    amounts = node.settings.get(key)
+    pairs = amounts if isinstance(amounts, (tuple, list)) and np.shape(amounts) == (len(x) + 1, 2) else None
+    if pairs is None or any(pairs[0]):
+        return unknown(tracer, node, x, why="what it pads cannot be followed")
+    labels = list(x)
+    for index, (axis, amount) in enumerate(zip(x, pairs[1:], strict=True)):
+        if axis is None or not any(amount):
+            continue
+        if str(node.settings.get("mode", "constant")).lower() == "constant":
+            labels[index] = _padded(tracer, node, axis, tuple(amount), (key, index + 1))
+        else:
+            tracer.freeze(axis, f"{node.layer!r} repeats these channels")
+            labels[index] = None
+    return tuple(labels)
+
+
+def expand_dims(tracer: Tracer, node: Node, x: Labels):
+    (index,) = _batchless(node.settings["axis"], len(x) + 1)
+    if index == BATCH:
+        return unknown(tracer, node, x, why="it moves the batch axis")
+    return (*x[:index], None, *x[index:])
+
+
+def squeeze(tracer: Tracer, node: Node, x: Labels):
+    axis = node.settings.get("axis")
+    gone = [BATCH] if axis is None or axis == [] else _batchless(axis, len(x))
+    if BATCH in gone:
+        return unknown(tracer, node, x, why="it drops axes by their size, or the batch")
+    for index in gone:
+        tracer.freeze(x[index], f"{node.layer!r} relies on this being one channel")
+    return tuple(labels for index, labels in enumerate(x) if index not in gone)
+
+
+def getitem(tracer: Tracer, node: Node, x: Labels):
+    key = node.settings.get("key", node.settings.get("slice_spec"))
+    parts = [_slice(part) for part in (key if isinstance(key, tuple) else (key,))]
+    if parts.count(Ellipsis) == 1:
+        at = parts.index(Ellipsis)
+        parts[at : at + 1] = [slice(None)] * (len(x) + 1 - (len(parts) - 1))
+    parts += [slice(None)] * (len(x) + 1 - len(parts))
+    followed = all(isinstance(part, slice) or is_whole(part) for part in parts)
+    if len(parts) != len(x) + 1 or not followed or parts[0] != slice(None):
+        return unknown(tracer, node, x, why="it takes a part of the tensor that cannot be followed")
+    out = []
+    for labels, part in zip(x, parts[1:], strict=True):
+        if part != slice(None):
+            tracer.freeze(labels, f"{node.layer!r} takes channels by their number")
+            labels = None
+        if isinstance(part, slice):
+            out.append(labels)
+    return tuple(out)
+
+
+def _batchless(axis, rank: int) -> list[int]:
+    """Axes of a whole tensor as axes of its labels, which lack the batch axis: that one is BATCH."""
+    axes = axis if isinstance(axis, (tuple, list)) else (axis,)
+    return [a % (rank + 1) - 1 for a in axes]
+
+
+def _first(node: Node, *names: str) -> str:
+    return next((name for name in names if name in node.settings), names[0])
+
+
+def _slice(part):
+    if isinstance(part, dict):  # the form in which tf_keras keeps a slice
+        return slice(part.get("start"), part.get("stop"), part.get("step"))
+    return part
+
+
+def _join(tracer: Tracer, node: Node, first: Axis, second: Axis) -> Axis:
+    if first is None and second is None:
+        return None
+    return tracer.join(first, second, f"{node.layer!r} combines it with a tensor that cannot shrink")

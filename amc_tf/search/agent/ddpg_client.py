@@ -1,0 +1,290 @@
+"""The client of the DDPG agent: it starts ddpg_process.py and asks it, so that TF-Agents stays out of this process."""
+
+import contextlib
+import json
+import math
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import weakref
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+
+from amc_tf.checks import is_whole
+from amc_tf.errors import AgentError
+from amc_tf.isolated.provide import provide
+from amc_tf.system.processes import NEUTRAL_FOLDER, OWN_GROUP, command, last_words, skip_noise
+
+_PACKAGE_PARENT = str(Path(__file__).resolve().parents[3])
+_PROGRAM = Path(__file__).with_name("ddpg_process.py")
+_SLACK = 1e-6  # features scaled in floating point may end a hair outside [0, 1]
+
+
+class DdpgAgent:
+    """The DDPG agent, which learns to choose a keep ratio for each unit from the reward at an episode's end.
+
+    It lives in a process of its own, which starts while this constructor returns; the first call waits for it. The
+    process ends with `close()`, with the `with` block, when the agent is garbage collected, or with this process.
+
+    Args:
+        num_features: Length of a state.
+        episodes: How many episodes there will be; the exploration noise fades away within them.
+        warmup_episodes: First episodes, which act at random; None for a quarter of `episodes`, as in the paper.
+        low: Smallest keep ratio that `act` returns, in (0, 1).
+        seed: Same seed, same calls: same actions.
+        paper: Whether rewards are learned as in the paper; see ddpg_process.py for what is done else.
+        time_limit_s: How many seconds one call may take, the start included.
+
+    Raises:
+        ValueError: An argument is outside its range.
+        SetupError: TF-Agents is not in this environment and could not be installed beside it.
+        AgentError: No process could be started. Later calls raise it when the process has died, is stuck, or failed.
+    """
+
+    def __init__(
+        self,
+        num_features: int = 11,
+        *,
+        episodes: int,
+        warmup_episodes: int | None = None,
+        low: float = 0.2,
+        seed: int = 0,
+        paper: bool = False,
+        time_limit_s: float = 300.0,
+    ) -> None:
+        self.num_features = _whole("num_features", num_features, least=1)
+        self.episodes = _whole("episodes", episodes, least=1)
+        self.warmup_episodes = self.episodes // 4
+        if warmup_episodes is not None:
+            self.warmup_episodes = _whole("warmup_episodes", warmup_episodes, least=0)
+        self.seed = _whole("seed", seed, least=0)
+        self.low = float(low)
+        if not 0 < self.low < 1:
+            raise ValueError(f"low is {low!r}, expected a keep ratio between 0 and 1, both excluded.")
+        self._time_limit_s = time_limit_s
+        settings = {
+            "num_features": self.num_features,
+            "episodes": self.episodes,
+            "warmup_episodes": self.warmup_episodes,
+            "low": self.low,
+            "seed": self.seed,
+            "paper": bool(paper),
+        }
+        self._number = 0  # of the last request
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the agent
+        try:
+            self._process = _start(settings, self._stderr)
+        except BaseException:
+            self._stderr.close()
+            raise
+        self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._replies: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        # A thread holds the pipes, so that Ctrl-C in the caller's thread never leaves half a request in one.
+        ends = (self._process.stdin, self._process.stdout, self._requests, self._replies)
+        carrier = threading.Thread(target=_carry, args=ends, name="amc_tf-agent", daemon=True)
+        carrier.start()
+        self._finalizer = weakref.finalize(
+            self, _end, os.getpid(), self._process, self._requests, carrier, self._stderr
+        )
+
+    @property
+    def last_episode(self) -> int:
+        """The last episode learned, those of a loaded file included; -1 before the first."""
+        return self._ask("last_episode")
+
+    def act(self, state: np.ndarray, episode: int, *, explore: bool = True) -> float:
+        """Chooses a keep ratio.
+
+        Args:
+            state: (num_features,), each in [0, 1].
+            episode: Number of the episode, from 0. Each step of an episode takes the next of its random numbers.
+            explore: False for the actor's own choice, without noise and without using a random number up.
+
+        Returns:
+            A keep ratio in [low, 1].
+        """
+        episode = _whole("episode", episode, least=0)
+        states = self._states(np.asarray(state)[None])
+        return self._ask("act", state=states[0].tolist(), episode=episode, explore=bool(explore))
+
+    def learn(self, episode: int, states: np.ndarray, actions: np.ndarray, reward: float) -> None:
+        """Stores a finished episode and, after warm-up, trains on the replay.
+
+        Args:
+            episode: Number of the episode, larger than that of any learned before.
+            states: (steps, num_features), each in [0, 1].
+            actions: (steps,), keep ratios in (0, 1] as executed, after bounding and rounding.
+            reward: The episode's one, final reward; every step of it is given it.
+
+        Raises:
+            ValueError: Wrong shape, a number out of range or not finite, or an episode that was learned already.
+        """
+        episode = _whole("episode", episode, least=0)
+        rows = self._states(states)
+        ratios = np.asarray(actions, np.float64)
+        if ratios.shape != (len(rows),):
+            raise ValueError(f"actions has shape {ratios.shape}, expected {(len(rows),)}: one for each of the states.")
+        if len(rows) == 0:
+            raise ValueError("states is empty, expected one row for each step of the episode.")
+        outside = ~((ratios > 0) & (ratios <= 1 + _SLACK))
+        if outside.any():
+            step = int(np.argmax(outside))
+            raise ValueError(f"The action of step {step} is {ratios[step]}, expected a keep ratio in (0, 1].")
+        if not math.isfinite(reward):
+            raise ValueError(f"The reward of episode {episode} is {reward}, expected a finite number.")
+        self._ask("learn", episode=episode, states=rows.tolist(), actions=ratios.tolist(), reward=float(reward))
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes all that was learned to one file; an existing one is replaced only when the new one is complete."""
+        self._ask("save", path=os.path.abspath(path))
+
+    def load(self, path: str | os.PathLike) -> None:
+        """Takes over what `save` wrote. With the constructor's arguments the same, all goes on as if never stopped.
+
+        Raises:
+            AgentError: The file cannot be read or does not fit; the agent is as it was before.
+        """
+        self._ask("load", path=os.path.abspath(path))
+
+    def close(self) -> None:
+        """Ends the process. What was not saved is lost."""
+        self._finalizer()
+
+    def __enter__(self) -> "DdpgAgent":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _states(self, states: np.ndarray) -> np.ndarray:
+        """Checks (steps, num_features) states."""
+        rows = np.asarray(states, np.float64)
+        if rows.ndim != 2 or rows.shape[1] != self.num_features:
+            raise ValueError(f"A state has shape {rows.shape[1:]}, expected {(self.num_features,)}.")
+        outside = ~((rows >= -_SLACK) & (rows <= 1 + _SLACK))
+        if outside.any():
+            step, feature = np.argwhere(outside)[0]
+            raise ValueError(
+                f"Feature {feature} of the state is {rows[step, feature]}, expected a number in [0, 1]: scale it."
+            )
+        return rows
+
+    def _ask(self, call: str, **arguments: Any) -> Any:
+        """Sends one request and waits for its reply."""
+        if not self._finalizer.alive:
+            raise AgentError(f"The agent is closed and cannot {call}: build a new one and load what was saved.")
+        self._number += 1
+        self._requests.put(json.dumps({"id": self._number, "call": call, **arguments}).encode() + b"\n")
+        deadline = time.monotonic() + self._time_limit_s
+        reply: dict[str, Any] = {"id": None}
+        while reply["id"] != self._number:  # another id answers a call that Ctrl-C cut short
+            try:
+                line = self._replies.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                raise self._lost(f"did not answer within {self._time_limit_s:g} s when asked to {call}") from None
+            if not line:
+                raise self._lost(f"ended with code {self._process.wait()} when asked to {call}")
+            reply = json.loads(line)
+        if "refused" in reply:
+            raise ValueError(reply["refused"])
+        if "failed" in reply:
+            raise AgentError(reply["failed"])
+        return reply["value"]
+
+    def _lost(self, what: str) -> AgentError:
+        """Closes the agent; returns the error that tells the process's last words."""
+        self._process.kill()  # which no longer writes where this reads
+        self._process.wait()
+        said = last_words(self._stderr)
+        self.close()
+        return AgentError(f"The agent's process {what} ({said}): build a new agent and load what was saved.")
+
+
+def _whole(name: str, value: int, least: int) -> int:
+    """Checks a whole number at the door; NumPy's are welcome."""
+    if not is_whole(value):
+        raise TypeError(f"{name} is {value!r}, expected a whole number.")
+    if value < least:
+        raise ValueError(f"{name} is {value}, expected {least} or more.")
+    return int(value)
+
+
+def _start(settings: dict[str, Any], stderr: IO[bytes]) -> subprocess.Popen:
+    """Starts ddpg_process.py with the modules that this process finds, and TF-Agents."""
+    isolated = provide("tf-agents")
+    # This process's own path, as multiprocessing hands it on; `python -c` puts its working directory before it, where
+    # a stray file could hide a module, hence a directory without any.
+    path = [os.path.abspath(entry) for entry in sys.path]
+    if isolated is not None:
+        path.insert(0, str(isolated))
+    if _PACKAGE_PARENT not in path:
+        path.append(_PACKAGE_PARENT)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(path),
+        "TF_USE_LEGACY_KERAS": "1",  # tf-agents 0.19 knows no Keras 3
+        "CUDA_VISIBLE_DEVICES": "",  # networks of 300 units are faster without, and the memory is the caller's
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "OMP_NUM_THREADS": "1",  # the cores are for scoring candidates
+    }
+    try:
+        return subprocess.Popen(
+            command(_PROGRAM, json.dumps({"parent": os.getpid(), "settings": settings})),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            cwd=NEUTRAL_FOLDER,
+            env=environment,
+            **OWN_GROUP,  # Ctrl-C at the terminal is for the caller, who may still want to save
+        )
+    except OSError as error:
+        raise AgentError(
+            f"The agent's process could not be started with {sys.executable!r} ({error}): check that Python."
+        ) from error
+
+
+def _carry(
+    stdin: IO[bytes],
+    pipe: IO[bytes],
+    requests: "queue.SimpleQueue[bytes | None]",
+    replies: "queue.SimpleQueue[bytes]",
+) -> None:
+    """Carries requests to the process and replies back, one for one; an empty reply says that the process has ended."""
+    with pipe, contextlib.suppress(OSError), stdin:  # what a dead process did not read cannot be flushed
+        skip_noise(pipe)
+        for line in iter(requests.get, None):
+            try:
+                stdin.write(line)
+                stdin.flush()
+                reply = pipe.readline()
+            except OSError:
+                reply = b""
+            replies.put(reply)
+            if not reply:
+                break
+
+
+def _end(
+    owner: int,
+    process: subprocess.Popen,
+    requests: "queue.SimpleQueue[bytes | None]",
+    carrier: threading.Thread,
+    stderr: IO[bytes],
+) -> None:
+    """Ends the agent's process, which has nothing to tidy up: what it saves is on disk completely or not at all."""
+    if os.getpid() != owner:
+        return  # a fork of the caller ends: the agent is not its own
+    process.kill()
+    process.wait()
+    requests.put(None)
+    carrier.join(1.0)  # it has read the end of the pipe, unless a process forked elsewhere still holds that
+    stderr.close()

@@ -1,0 +1,124 @@
+"""The command amc-tf, as a process."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from amc_tf import cli
+from amc_tf.devices.android import benchmark_binary, consent
+from amc_tf.devices.android.consent import ACCEPT
+from amc_tf.errors import DeviceError
+from tests import small
+
+ROOT = Path(__file__).parents[2]
+
+
+def amc(*arguments, cwd):
+    code = "import sys; sys.argv[0] = 'amc-tf'; from amc_tf.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=300,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    import keras
+
+    folder = tmp_path_factory.mktemp("cli")
+    model = small.network(keras)
+    model.save(folder / "small.keras")
+    x, y = small.labelled(model, 96)
+    np.savez(folder / "data.npz", x=x, y=y)
+    np.savez(folder / "odd.npz", pictures=x)
+    return folder
+
+
+def test_compress_ends_with_a_table_and_the_paths(folder):
+    done = amc("compress", "small.keras", "--target", "macs", "--budget", "60%", "--data", "data.npz", "--episodes", 3,
+               "--calibration-size", 32, "--reward-size", 64, "--run-dir", "run", cwd=folder)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "MACs" in done.stdout and "run/model.tflite" in done.stdout
+    assert "search 5/5" in done.stderr
+    assert (folder / "run" / "model.tflite").exists()
+
+
+def test_compress_as_json_prints_nothing_else(folder):
+    done = amc("compress", "small.keras", "--target", "params", "--budget", 0.6, "--data", "data.npz", "--episodes", 2,
+               "--quiet", "--json", "--run-dir", "json", cwd=folder)  # fmt: skip
+    summary = json.loads(done.stdout)
+    assert summary["compressed"]["params"] <= 0.6 * summary["base"]["params"]
+
+
+def test_analyze_shows_groups_and_reach(folder):
+    done = amc("analyze", "small.keras", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "stem" in done.stdout and "output of the model" in done.stdout and "budget for target=macs" in done.stdout
+    assert json.loads(amc("analyze", "small.keras", "--json", cwd=folder).stdout)["model"] == "small"
+
+
+def test_single_weights_on_the_command_line(folder):
+    done = amc("analyze", "small.keras", "--method", "magnitude", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "weights" in done.stdout and "not the network faster" in done.stdout and "target=size" in done.stdout
+    done = amc("compress", "small.keras", "--method", "magnitude", "--target", "size", "--budget", "none",
+               "--max-drop", 20, "--data", "data.npz", "--episodes", 2, "--calibration-size", 32, "--reward-size", 64,
+               "--json", "--run-dir", "weights", cwd=folder)  # fmt: skip
+    summary = json.loads(done.stdout)
+    assert summary["method"] == "magnitude" and summary["max_drop"] == 20
+    assert summary["compressed"]["size_bytes"] == (folder / "weights" / "model.tflite").stat().st_size
+    assert "not the network faster" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["compress", "none.keras"], 2, "none.keras"),
+        (["compress", "data.npz", "--target", "macs"], 2, "cannot be loaded"),
+        (["compress", "small.keras", "--device", "toaster", "--data", "data.npz"], 2, "toaster"),
+        (["compress", "small.keras", "--target", "macs", "--data", "odd.npz"], 2, "pictures"),
+        (["compress", "small.keras", "--target", "macs", "--data", "small.keras"], 2, "config.json"),
+        (["compress", "small.keras", "--target", "macs", "--budget", "0.01", "--data", "data.npz"], 2, "budget"),
+        (["analyze", "small.keras", "--frozen", "nowhere"], 2, "nowhere"),
+    ],
+)
+def test_mistakes_get_one_sentence_and_an_exit_code(folder, arguments, code, says):
+    done = amc(*arguments, cwd=folder)
+    assert done.returncode == code and says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_keras_that_is_not_there_is_one_sentence(folder):
+    code = "import sys; sys.modules['tf_keras'] = None; from amc_tf.cli import main; main(prog_name='amc-tf')"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "analyze", "small.keras", "--keras", "tf_keras"], cwd=folder,
+        capture_output=True, text=True, timeout=300, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "amc-tf: tf_keras cannot be imported" in done.stderr and "pip install 'tf_keras==2." in done.stderr
+
+
+@pytest.mark.parametrize("yes", [True, False])
+def test_compress_lets_the_fetched_program_run_where_that_is_said(folder, tmp_path, monkeypatch, yes):
+    importlib.import_module("amc_tf.api.compress")
+
+    def compress(*_, **__):
+        raise DeviceError(f"It is {benchmark_binary.find('arm64-v8a').sha256}.")
+
+    monkeypatch.setattr(sys.modules["amc_tf.api.compress"], "compress", compress)
+    monkeypatch.setenv("AMC_TF_CACHE", str(tmp_path))
+    monkeypatch.delenv(ACCEPT, raising=False)
+    program = tmp_path / f"benchmark_model-{benchmark_binary.VERSION}-arm64-v8a"
+    program.write_bytes(b"#!/bin/sh\n")
+    monkeypatch.setattr(consent, "SEEN", benchmark_binary.sha256(program)[:8])
+    done = CliRunner().invoke(cli.main, ["compress", str(folder / "small.keras"), *["--yes"] * yes], prog_name="amc-tf")
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1].startswith("amc-tf: It is " if yes else "amc-tf: benchmark_model")
+    assert "--yes" in done.stderr or yes
