@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -17,6 +18,10 @@ from amc_tf.commands.doctor import doctor
 from amc_tf.commands.exits import ending, traceback_option
 from amc_tf.commands.setup_packages import setup
 from amc_tf.devices.android.consent import without_asking
+from amc_tf.options import default_of, help_of
+from amc_tf.result import FLOAT
+from amc_tf.targets import ALIASES, METHODS, TARGETS
+from amc_tf.tflite.conversion.quantize import FORMATS
 from amc_tf.version import __version__
 
 
@@ -36,15 +41,24 @@ def end_in_order() -> None:
             signal.signal(number, lambda number, _: sys.exit(128 + number))
 
 
+def _option(name: str, *flags: str, **settings: Any):
+    """An option of compress() as one of the command line: its default and its help are those of Options."""
+    default = default_of(name)
+    if isinstance(default, bool):
+        settings.setdefault("is_flag", True)
+    elif default is not None:
+        settings.setdefault("show_default", True)
+    told = {"default": default, "help": help_of(name)} | settings
+    return click.option(*(flags or [f"--{name.replace('_', '-')}"]), name, **told)
+
+
 def _surgery_options(command):
     """Options that say what may shrink and how far."""
     for option in (
-        click.option("--frozen", multiple=True, metavar="LAYER", help="Leave this layer alone (may be repeated)."),
-        click.option("--min-keep", type=float, metavar="RATIO",
-                     help="Least keep ratio of a layer; default: 0.2, of a Dense layer's weights 0.02."),
-        click.option("--round-to", default=8, show_default=True, help="Keep channels in multiples of this."),
-        click.option("--method", type=click.Choice(["channel", "magnitude"]), default="channel", show_default=True,
-                     help="Remove whole channels, or make single weights zero."),
+        _option("frozen", multiple=True, metavar="LAYER"),
+        _option("min_keep", type=float, metavar="RATIO"),
+        _option("round_to"),
+        _option("method", type=click.Choice(METHODS)),
         click.option("--keras", "which", type=click.Choice(["keras", "tf_keras"]), default="keras", show_default=True,
                      help="The Keras that the model was saved with."),
     ):  # fmt: skip
@@ -54,40 +68,33 @@ def _surgery_options(command):
 
 @main.command()
 @click.argument("model", type=click.Path(exists=True, path_type=Path))
-@click.option("--target", type=click.Choice(["latency", "macs", "flops", "params", "size"]), default="latency",
-              show_default=True, help="What the budget is about.")
-@click.option("--budget", help="What may be kept: 0.5 (the default, but for --max-drop), 50%, '30 ms', '280 MMAC', "
-                               "'2 MB'; 'none' weighs accuracy and cost.")  # fmt: skip
-@click.option("--device", metavar="DEVICE",
-              help="Where latency is measured: adb, adb:SERIAL or host; default: the connected phone, else the host.")
+@_option("target", type=click.Choice([*TARGETS, *ALIASES]))
+@_option("budget", default=None, show_default="0.5, or none with --max-drop")
+@_option("device", metavar="DEVICE")
 @yes_option
 @click.option("--data", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="An .npz with x and y (also x_train, y_train; x_reward, y_reward; x_test, y_test).")
-@click.option("--max-drop", type=float, metavar="POINTS",
-              help="Instead of a budget: how far the accuracy may fall; the cheapest network that holds it is taken.")
-@click.option("--episodes", default=400, show_default=True, help="How many networks are tried.")
-@click.option("--seed", default=0, show_default=True)
-@click.option("--importance", default="magnitude_in", show_default=True, help="Which channels go first.")
-@click.option("--finetune-epochs", default=0, show_default=True, help="Times through the data to train the result.")
-@click.option("--stage", "stages", type=float, multiple=True, metavar="RATIO",
-              help="Prune to this and fine-tune before the budget (may be repeated, falling); default with "
-                   "--finetune-epochs: halves, where the budget is below one.")
+@_option("max_drop", type=float, metavar="POINTS")
+@_option("episodes")
+@_option("seed")
+@_option("importance")
+@_option("finetune_epochs")
+@_option("stages", "--stage", type=float, multiple=True, default=(), metavar="RATIO")
 @click.option("--one-stage", is_flag=True, help="Prune to the budget at once.")
 @click.option("--distill/--no-distill", default=True, help="Whether fine-tuning learns from the original model too.")
-@click.option("--temperature", default=3.0, show_default=True, help="Of the distillation.")
-@click.option("--distill-weight", default=0.5, show_default=True, help="Of the distillation beside the labels.")
-@click.option("--quantize", multiple=True, type=click.Choice(["int8", "fp16", "dynamic"]),
-              help="Make this format too (may be repeated); the first one ships.")
-@click.option("--integer-io", is_flag=True, help="Let the int8 file take and give int8.")
+@_option("temperature")
+@_option("distill_weight")
+@_option("quantize", multiple=True, default=(), type=click.Choice([name for name in FORMATS if name != FLOAT]))
+@_option("integer_io")
 @click.option("--patience", type=int, metavar="N", help="End the search after N episodes without a better network.")
-@click.option("--tensorboard", is_flag=True, help="Write scalars to tensorboard/ in the run directory.")
-@click.option("--dry-run", is_flag=True, help="Only say what would happen, what can be reached and how long it takes.")
-@click.option("--calibration-size", default=256, show_default=True, help="Examples for reconstruction and BatchNorm.")
-@click.option("--reward-size", default=2000, show_default=True, help="Examples of the training data to score on.")
-@click.option("--reconstruct/--no-reconstruct", default=True, help="Let kept weights make up for dropped ones.")
-@click.option("--sensitivity", type=click.Path(exists=True, dir_okay=False), help="Table of an earlier search.")
-@click.option("--paper", is_flag=True, help="Search with the paper's agent alone.")
-@click.option("--run-dir", type=click.Path(file_okay=False, path_type=Path), help="Where everything goes.")
+@_option("tensorboard")
+@_option("dry_run")
+@_option("calibration_size")
+@_option("reward_size")
+@_option("reconstruct", "--reconstruct/--no-reconstruct")
+@_option("sensitivity", type=click.Path(exists=True, dir_okay=False))
+@_option("paper")
+@_option("run_dir", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout.")
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 @_surgery_options

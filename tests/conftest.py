@@ -37,9 +37,9 @@ def agent_at_once() -> Iterator[None]:
     """compress() without the agent's process, for tests that are about something else."""
     from tests.search.fakes import AgentAtOnce
 
-    importlib.import_module("amc_tf.api.compress")
+    importlib.import_module("amc_tf.pipeline.searching")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules["amc_tf.api.compress"], "DdpgAgent", AgentAtOnce)
+        patch.setattr(sys.modules["amc_tf.pipeline.searching"], "DdpgAgent", AgentAtOnce)
         yield
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from amc_tf.cost import counts
 from amc_tf.graph import keras_reader
-from amc_tf.pipeline import pruning_methods
-from amc_tf.pipeline.pruning_methods import ROUND_TO
+from amc_tf.options import Options
+from amc_tf.pipeline.pruning_methods import PRUNING_METHODS, pruner_of
 from amc_tf.pruning.channel import ChannelPruner
 from amc_tf.pruning.unit_lines import UnitLine, unit_lines
 from amc_tf.search.budget import extremes
@@ -63,7 +63,7 @@ def analyze(
     model: Any,
     *,
     method: str = "channel",
-    round_to: int = ROUND_TO,
+    round_to: int = 8,
     min_keep: float | None = None,
     frozen: Sequence[str] = (),
 ) -> Analysis:
@@ -78,24 +78,24 @@ def analyze(
         UnsupportedModel: the model cannot be read, or nothing in it can shrink.
         ConversionError: it cannot be made into a .tflite.
     """
-    pruning = pruning_methods.pruning(method, model, round_to=round_to, min_keep=min_keep, frozen=frozen)
-    narrowest, whole = extremes(pruning.units)
-    macs, params = counts.macs(pruning.groups, ()), counts.params(pruning.groups, ())
-    if isinstance(pruning, ChannelPruner):
+    pruner = pruner_of(model, Options(method=method, round_to=round_to, min_keep=min_keep, frozen=frozen))
+    narrowest, whole = extremes(pruner.units)
+    macs, params = counts.macs(pruner.groups, ()), counts.params(pruner.groups, ())
+    if isinstance(pruner, ChannelPruner):
         found, base = None, b""
     else:
         base = convert(model)
         found = obstacles(base, keras_reader.layers(model))
-    costs = pruning_methods.chosen(method).costs(pruning, base)
-    told = {target: cost for target, cost in costs.items() if base or target != "size"}
+    costs = PRUNING_METHODS[method].costs(pruner, base)
+    known = {target: cost for target, cost in costs.items() if base or target != "size"}
     return Analysis(
         model=model.name,
         method=method,
-        units=unit_lines(pruning, round_to),
+        units=unit_lines(pruner, round_to),
         macs=int(macs(())),
         params=int(params(())),
-        least={target: int(cost(narrowest)) for target, cost in told.items()},
-        base={target: int(cost(whole)) for target, cost in told.items()},
-        unknown=pruning.groups.unknown,
+        least={target: int(cost(narrowest)) for target, cost in known.items()},
+        base={target: int(cost(whole)) for target, cost in known.items()},
+        unknown=pruner.groups.unknown,
         obstacles=found,
     )

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from amc_tf.checks import is_number
-from amc_tf.pipeline import pruning_methods
-from amc_tf.pipeline.pruning_methods import IMPORTANCE, ROUND_TO
+from amc_tf.options import Options
+from amc_tf.pipeline.pruning_methods import pruner_of
 from amc_tf.pruning.importance import Importance
 from amc_tf.pruning.plan import CHANNELS, Plan
 from amc_tf.pruning.pruner import Pruner
@@ -16,8 +16,8 @@ def prune(
     keep: float | Mapping[str, float] | Plan,
     *,
     method: str = "channel",
-    round_to: int = ROUND_TO,
-    importance: str | Importance = IMPORTANCE,
+    round_to: int = 8,
+    importance: str | Importance = "magnitude_in",
     frozen: Sequence[str] = (),
 ) -> tuple[Any, Plan]:
     """Removes channels, or makes weights zero, by given keep ratios; no data, no search, no new BatchNorm statistics.
@@ -37,9 +37,11 @@ def prune(
     """
     if isinstance(keep, Plan):
         method = "channel" if keep.of == CHANNELS else "magnitude"
-    options = {"round_to": round_to, "importance": importance, "frozen": frozen}
-    # Only what is asked for counts here, not how far a search may go.
-    pruning = pruning_methods.pruning(method, model, min_keep=1e-9 if method == "channel" else None, **options)
+    # Only the given ratios count here, not how far a search may go.
+    least = 1e-9 if method == "channel" else None
+    pruning = pruner_of(
+        model, Options(method=method, min_keep=least, round_to=round_to, importance=importance, frozen=frozen)
+    )
     if isinstance(keep, Plan):
         return pruning.apply(keep), keep
     units = {unit.name: unit for unit in pruning.units}

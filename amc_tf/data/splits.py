@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from amc_tf.fingerprint import fingerprint
+
 FORMS = "(x, y) arrays, x alone, a tf.data.Dataset or a keras PyDataset"
 
 _GENERATED = 1024  # examples made up for a caller who gives none
@@ -31,6 +33,10 @@ class Split:
         """The examples at `indices`, in that order."""
         labels = None if self.labels is None else self.labels[indices]
         return Split(tuple(x[indices] for x in self.inputs), labels)
+
+    def digest(self) -> str:
+        """A fingerprint of the examples and their labels."""
+        return fingerprint([list(self.inputs), self.labels])
 
 
 def load(data: Any, model: Any, name: str, limit: int | None = None, seed: int | None = None) -> Split:

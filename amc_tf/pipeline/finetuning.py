@@ -1,4 +1,4 @@
-"""Training: the fine-tuning that a search ends with, and what an earlier call left of it."""
+"""Fine-tuning: the training that a search ends with, and its stored weights of an earlier call."""
 
 import io
 import json
@@ -19,7 +19,9 @@ from amc_tf.errors import TrainingError, UnsupportedModel
 from amc_tf.fingerprint import Unknown, fingerprint
 from amc_tf.graph import keras_reader
 from amc_tf.graph.identity import digest
-from amc_tf.pipeline.export import Exporter, MeasurementSession, finished_again
+from amc_tf.pipeline.exporter import Exporter
+from amc_tf.pipeline.measurement import MeasurementSession
+from amc_tf.pipeline.re_export import re_export
 from amc_tf.pruning.plan import WEIGHTS, Plan
 from amc_tf.result import FINETUNING, Result
 from amc_tf.system.files import write
@@ -32,7 +34,7 @@ _STEPS = 6  # of a training, to know how long one takes
 
 
 @dataclass(frozen=True)
-class Training:
+class FineTuning:
     """The fine-tuning that a search ends with.
 
     Attributes:
@@ -77,15 +79,15 @@ class Training:
             return None
         return self.epochs * steps * float(np.median(np.diff(took)))
 
-    def result(self, result: Result, finishing: Exporter, bench: MeasurementSession, base: bytes) -> Result:
-        """The result with its model trained on; as it was where the training was lost or ended by Ctrl-C.
+    def finetuned(self, result: Result, exporter: Exporter, session: MeasurementSession, base: bytes) -> Result:
+        """Trains the model of a result. If the training is lost, or stopped by Ctrl-C, the result stays as it is.
 
         Args:
             result: of the search.
-            finishing, bench, base: see finished_again().
+            exporter, session, base: see re_export().
 
         Raises:
-            TypeError, ValueError, AmcError: see finetune() and finished_again().
+            TypeError, ValueError, AmcError: see finetune() and re_export().
             RunDirError: the weights cannot be written.
         """
         started = time.monotonic()
@@ -103,7 +105,7 @@ class Training:
             stopped.save(base, stopped.files())
             return stopped
         seconds = result.seconds + time.monotonic() - started
-        new = finished_again(result, trained, finishing, bench, base, training=told, seconds=seconds)
+        new = re_export(result, trained, exporter, session, base, training=told, seconds=seconds)
         if new.compressed.accuracy < result.compressed.accuracy:
             warnings.warn(
                 f"The fine-tuning made the network worse: {result.scored_by} {result.compressed.accuracy:.4g} before, "

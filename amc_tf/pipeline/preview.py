@@ -1,21 +1,23 @@
 """Preview: what a call of compress() would do, how far the budget can go, and about how long it would take."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from amc_tf.data.splits import Split
-from amc_tf.pipeline.finetuning import Training
+from amc_tf.pipeline.prepare import Problem
+from amc_tf.pipeline.stages import check_reach, narrowest
 from amc_tf.pruning.pruner import Pruner
-from amc_tf.pruning.unit_lines import UnitLine
+from amc_tf.pruning.unit_lines import unit_lines
 from amc_tf.report.amounts import duration
+from amc_tf.result import FLOAT
 from amc_tf.search.budget import extremes
 from amc_tf.search.schedule import Schedule
 from amc_tf.search.scoring.evalset import EvalSet
-from amc_tf.search.scoring.metrics import Metric, accuracy
+from amc_tf.search.scoring.metrics import accuracy
+from amc_tf.tflite.conversion.quantize import FORMATS
 from amc_tf.tflite.runtime.scorer import Scorer, outputs
 
 # Measured on networks of docs/results.md: set-up took as long as so many conversions of the whole network, an episode
@@ -91,62 +93,68 @@ class Preview:
         return [*told, took + (", each stage" if self.stages else "")]
 
 
-def preview(
-    model: Any,
-    pruning: Pruner,
-    base: bytes,
-    costs: dict[str, Any],
-    schedule: Schedule,
-    calibration: Split,
-    splits: Sequence[Split],
-    metric: Metric | None,
-    training: Training | None,
-    units: Sequence[UnitLine],
-    conversion: float,
-    **asked: Any,
-) -> Preview:
-    """Looks ahead; runs the base network on a few examples, and a few steps of the training where there would be one.
-
-    Args:
-        model, base, costs, schedule, calibration, metric, training: of the search; base is the network's .tflite.
-        pruning: whose narrowest plan can be reached, in all stages together.
-        splits: what would be scored on: the reward split, and the validation data where there are some.
-        units: everything that could be pruned.
-        conversion: seconds that the conversion of the whole network took.
-        asked: other fields of the Preview, as they are.
+def preview(problem: Problem) -> Preview:
+    """Looks ahead. It runs the base network on a few examples, and a few steps of the fine-tuning if there is one.
 
     Raises:
+        BudgetError: not even all stages together can reach the budget.
         ValueError: the labels do not fit the outputs, or those hold NaN.
     """
-    narrowest, whole = extremes(pruning.units)
-    reward = splits[0]
+    options, pruner = problem.options, problem.pruner
+    units = unit_lines(pruner, options.round_to)
+    schedule = Schedule.of(
+        pruner.units, options.episodes, problem.sensitivity, options.paper, (), len(pruner.thresholds())
+    )
+    least, whole = extremes(_narrowest(problem).units)
     with Scorer() as scorer:
-        sample, *_ = (_looked_at(split, base, scorer, metric) for split in splits)
+        scored = [problem.reward_data, problem.validation_data]
+        evalset, *_ = (_first_examples(data, problem, scorer) for data in scored if data is not None)
         started = time.monotonic()
-        sample.accuracy(base)
-        each = (time.monotonic() - started) / len(sample)
+        evalset.accuracy(problem.base_tflite)
+        seconds_each = (time.monotonic() - started) / len(evalset)
     networks = schedule.total - 1  # the original is scored too, but is none of those
+    examples = len(problem.reward_data) + len(problem.calibration)
     return Preview(
-        model=model.name,
+        model=problem.model.name,
+        method=options.method,
+        target=options.target,
+        budget=options.budget,
         shrinking=tuple(line.name for line in units if line.frozen is None),
         frozen={line.name: line.frozen for line in units if line.frozen is not None},
-        reachable={target: float(cost(narrowest) / cost(whole)) for target, cost in costs.items()},
+        reachable={target: float(cost(least) / cost(whole)) for target, cost in problem.costs.items()},
         networks=networks,
         sensitivity=len(schedule.points),
-        calibration=len(calibration),
-        reward=len(reward),
-        accuracy=None if reward.labels is None else sample.base_accuracy,
-        setup_seconds=round(_CONVERSIONS * conversion, 1),
-        search_seconds=round(networks * _OVERHEAD * each * (len(reward) + len(calibration)), 1),
-        training_seconds=None if training is None else training.seconds(),
-        **asked,
+        calibration=len(problem.calibration),
+        reward=len(problem.reward_data),
+        accuracy=None if problem.reward_data.labels is None else evalset.base_accuracy,
+        stages=options.stages,
+        formats=tuple(FORMATS[format] for format in (FLOAT, *options.formats)),
+        device=_device(problem),
+        setup_seconds=round(_CONVERSIONS * problem.conversion_seconds, 1),
+        search_seconds=round(networks * _OVERHEAD * seconds_each * examples, 1),
+        training_seconds=None if problem.finetuning is None else problem.finetuning.seconds(),
     )
 
 
-def _looked_at(split: Split, base: bytes, scorer: Scorer, metric: Metric | None) -> EvalSet:
-    """A few examples as they would be scored on; ValueError where labels, also those of all others, do not fit."""
-    sample = EvalSet.of(split.take(np.arange(min(_TIMED, len(split)))), base, scorer, metric)
+def _narrowest(problem: Problem) -> Pruner:
+    """The pruner whose narrowest plan can be reached, in all stages together."""
+    if not problem.options.stages or problem.method.zeros:
+        return problem.pruner
+    check_reach(problem.model, problem.options, problem.base_tflite)
+    return narrowest(problem.model, problem.options)
+
+
+def _device(problem: Problem) -> str | None:
+    if not problem.is_timed:
+        return None
+    return str(getattr(problem.device, "name", problem.device) or "the connected phone, else this computer")
+
+
+def _first_examples(split: Split, problem: Problem, scorer: Scorer) -> EvalSet:
+    """A few examples as they would be scored; ValueError if labels, also those of all others, do not fit."""
+    metric = problem.options.metric
+    evalset = EvalSet.of(split.take(np.arange(min(_TIMED, len(split)))), problem.base_tflite, scorer, metric)
     if metric is None and split.labels is not None:
-        (said, *_) = outputs(scorer.run(base, sample.held))
-        accuracy(split.labels, np.broadcast_to(said[:1], (len(split), *said.shape[1:])))
-    return sample
+        (predictions, *_) = outputs(scorer.run(problem.base_tflite, evalset.held))
+        accuracy(split.labels, np.broadcast_to(predictions[:1], (len(split), *predictions.shape[1:])))
+    return evalset

@@ -1,99 +1,103 @@
-"""The winner of a search: which networks to build, what was kept in them, and what stands beside them in a Result."""
+"""The third step of compress(): which network of a search wins. It is the best one whose file holds the budget."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
-from amc_tf.errors import BadPredictions, ConversionError, DeviceError, RunDirError
-from amc_tf.latency.session import Latency
-from amc_tf.pipeline.export import Exporter, MeasurementSession
+from amc_tf.devices.interleave import Comparison
+from amc_tf.errors import RunDirError
+from amc_tf.latency.session import missed
+from amc_tf.pipeline.measurement import MeasurementSession
+from amc_tf.pipeline.searching import SearchRun
 from amc_tf.pruning.plan import Plan
-from amc_tf.pruning.pruner import Pruner
-from amc_tf.pruning.unit_lines import unit_lines
-from amc_tf.result import FLOAT, Figures, packed
-from amc_tf.search.budget import narrowed, uniform
-from amc_tf.search.guarantee import Guarantee, cheap, unheld
-from amc_tf.search.rewards import Reward
-from amc_tf.search.scoring.evaluator import Evaluator
-from amc_tf.search.study import Study
+from amc_tf.search.budget import narrowed, too_large
+from amc_tf.search.guarantee import cheap, unheld
+from amc_tf.search.trial import Trial
 
-_NARROWER = (0.99, 0.97, 0.9, 0.8)  # of the best plan's bytes, where its file turned out larger than its limit
+_NARROWER = (0.99, 0.97, 0.9, 0.8)  # of the best plan's bytes, if its file is larger than its limit
 
 
-def finalists(
-    search: Study, latency: Latency | None, reward: Reward, evaluator: Evaluator, guarantee: Guarantee | None
-) -> Iterable[tuple[int, ...]]:
-    """Widths to build, best first; only a latency can turn out another than was foretold.
+@dataclass(frozen=True)
+class Winner:
+    """The network that ships.
+
+    Attributes:
+        widths, plan: what is kept.
+        model: the compressed Keras model.
+        tflite: its file in the format that latencies are of.
+        comparison: of that file with the base network; None if no latency is measured.
+    """
+
+    widths: tuple[int, ...]
+    plan: Plan
+    model: Any
+    tflite: bytes
+    comparison: Comparison | None
+
+
+def select(run: SearchRun, session: MeasurementSession) -> Winner:
+    """Builds the best networks of a search, best first, until one holds the budget as a finished file.
+
+    Args:
+        run: of which `search()` has ended.
+        session: scores and times files.
+
+    Raises:
+        BudgetError: no file holds the budget, or no network holds the accuracy.
+        ConversionError, DeviceError: as compress().
+        KeyboardInterrupt: Ctrl-C ended the search before there was a network to ship.
+    """
+    problem = run.problem
+    for widths in finalists(run):
+        plan = problem.pruner.plan(widths)
+        model = problem.pruner.apply(plan, run.evaluator.weights(plan))
+        tflite = problem.exporter.file(model, problem.options.timed_format)
+        comparison = session.compare(tflite)
+        if _holds(run, tflite, comparison):
+            return Winner(widths, plan, model, tflite, comparison)
+    raise missed(run.limit) if problem.options.is_latency else too_large(run.limit)
+
+
+def finalists(run: SearchRun) -> Iterable[tuple[int, ...]]:
+    """Widths to build, best first. More than one, because a file may take more bytes or time than was predicted.
 
     Raises:
         BudgetError: no network but the original holds the accuracy.
     """
-    full = tuple(unit.size for unit in search.units)
-    made = [t for t in search.trials if t.state == "complete" and t.widths != full]
-    candidates = [t for t in made if t.kind != "sensitivity"]
-    if guarantee is not None and candidates:
-        holding = guarantee.holding(candidates)
-        if not holding and (latency is not None or search.best is None or search.best.widths == full):
-            raise unheld(guarantee, candidates)
-        candidates, reward = holding, cheap
+    study, latency = run.study, run.latency if run.problem.options.is_latency else None
+    candidates = _candidates(run)
     if latency is not None and candidates:
-        return latency.finalists(candidates, search.limit, reward, evaluator)
-    if latency is None and search.best is not None:
-        best = search.best.widths
-        # A file is larger than was counted by what aligns its parts: it is narrowed until it holds its limit.
-        narrower = (narrowed(search.units, search.cost, best, search.cost(best) * part) for part in _NARROWER)
+        reward = run.problem.options.reward_function if run.problem.options.guarantee is None else cheap
+        return latency.finalists(candidates, study.limit, reward, run.evaluator)
+    if latency is None and study.best is not None:
+        best = study.best.widths
+        # A file is larger than its counted bytes, because its parts are aligned: narrow it until it holds its limit.
+        narrower = (narrowed(study.units, study.cost, best, study.cost(best) * part) for part in _NARROWER)
         return (best, *narrower)
-    if search.interrupted:
+    if study.interrupted:
         raise KeyboardInterrupt
-    if search.stop_search:
+    if study.stop_search:
         raise ValueError("A callback ended the search before it had tried a network within the budget; let it go on.")
-    raise RunDirError(f"All trials in {search.journal.path} failed; the reasons stand there.")
+    raise RunDirError(f"All trials in {study.journal.path} failed; the reasons stand there.")
 
 
-def uniform_network(
-    search: Study,
-    winner: tuple[int, ...],
-    figures: Callable[..., Figures],
-    finishing: Exporter,
-    pruning: Pruner,
-    evaluator: Evaluator,
-    bench: MeasurementSession,
-) -> Figures | None:
-    """The uniform plan at the same budget, or of the winner's cost where there is none; made and scored likewise."""
-    widths = next((trial.widths for trial in search.trials if trial.kind == "uniform"), None)
-    if widths is None:  # Ctrl-C came before
-        return None
-    if search.limit is None:
-        widths = uniform(search.units, search.cost, search.cost(winner))
-    ms = None
-    try:
-        tflite = finishing.shipped(evaluator.tflite(widths))
-        accuracy = bench.sample.accuracy(tflite)
-        timed = tflite
-        if finishing.timed_format != FLOAT:
-            plan = pruning.plan(widths)
-            timed = finishing.file(pruning.apply(plan, evaluator.weights(plan)), finishing.timed_format)
-        ms = bench.ms(bench.compare(timed))
-    except DeviceError:  # nothing else hangs on this figure
-        pass
-    except (BadPredictions, ConversionError):
-        return None
-    return figures(widths, accuracy, tflite, ms)
+def _candidates(run: SearchRun) -> list[Trial]:
+    """The complete trials that may win; with a guarantee those that hold the accuracy."""
+    study, guarantee = run.study, run.problem.options.guarantee
+    full = tuple(unit.size for unit in study.units)
+    complete = [trial for trial in study.trials if trial.state == "complete" and trial.widths != full]
+    candidates = [trial for trial in complete if trial.kind != "sensitivity"]
+    if guarantee is None or not candidates:
+        return candidates
+    holding = guarantee.holding(candidates)
+    nothing_counted = study.best is None or study.best.widths == full
+    if not holding and (run.problem.options.is_latency or nothing_counted):
+        raise unheld(guarantee, candidates)
+    return holding
 
 
-def figures_of(
-    costs: Mapping[str, Any], dense: Any, widths: tuple[int, ...], accuracy: float, tflite: bytes, ms: float | None
-) -> Figures:
-    macs = costs["macs"](widths) if "macs" in costs else dense(())  # zeros are multiplied like all others
-    return Figures(accuracy, int(macs), int(costs["params"](widths)), len(tflite), ms, packed(tflite))
-
-
-def units_of(pruning: Pruner, plan: Plan, round_to: int) -> tuple[dict[str, Any], ...]:
-    """What was kept of everything that could be pruned, and why the rest could not."""
-    kept = {unit.name: width for unit, width in zip(pruning.units, pruning.widths(plan), strict=True)}
-    return tuple(
-        {
-            "name": line.name, "layers": list(line.layers), "size": line.size,
-            "kept": int(kept.get(line.name, line.size)), "frozen": line.frozen,
-        }
-        for line in unit_lines(pruning, round_to)
-    )  # fmt: skip
+def _holds(run: SearchRun, tflite: bytes, comparison: Comparison | None) -> bool:
+    """Whether a file holds the budget."""
+    if run.problem.options.is_latency:
+        return run.latency.holds(comparison, run.limit)
+    return run.problem.options.target != "size" or run.limit is None or len(tflite) <= run.limit

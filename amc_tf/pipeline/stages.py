@@ -3,195 +3,164 @@
 The paper goes to 0.5, 0.35, 0.25 and 0.2 of ResNet-50's weights (arXiv 1802.03494, section 4.3).
 """
 
-import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from amc_tf import request
 from amc_tf.data.fit_data import contents
 from amc_tf.errors import RunDirError
-from amc_tf.fingerprint import fingerprint, named
+from amc_tf.fingerprint import fingerprint
 from amc_tf.graph.identity import digest
-from amc_tf.pipeline import pruning_methods
-from amc_tf.pipeline.export import write_page
-from amc_tf.pruning.pruner import Pruner, is_ratio
-from amc_tf.report.page import PAGE
-from amc_tf.request import ORIGINAL
-from amc_tf.result import FORMATS, Result
-from amc_tf.search.budget import Budget, fraction
+from amc_tf.options import Options
+from amc_tf.pipeline.pruning_methods import PRUNING_METHODS, pruner_of
+from amc_tf.pipeline.searching import RUNS
+from amc_tf.pipeline.steps import search_once
+from amc_tf.pruning.pruner import Pruner
+from amc_tf.report import page
+from amc_tf.result import Result
+from amc_tf.search.budget import Budget
 from amc_tf.search.journal import JOURNAL
 from amc_tf.system.files import write
+from amc_tf.targets import TARGETS
 from amc_tf.tflite.conversion.keras_to_tflite import convert
+from amc_tf.tflite.conversion.quantize import FORMATS
 
-# target -> the field of Figures that a share is of
-_FIELDS = {"macs": "macs", "flops": "macs", "params": "params", "size": "size_bytes", "latency": "latency_ms"}
-# Arguments of compress() that are plain data and decide what comes out; those of each stage stand in its journal.
+# Options that are plain data and change the result. The journal of each stage has those of the stage.
 _PLAIN = (
-    "target", "budget", "seed", "method", "max_drop", "round_to", "min_keep", "frozen", "reconstruct", "paper",
-    "finetune_epochs", "temperature", "distill_weight", "integer_io", "calibration_size", "reward_size",
+    "target", "budget", "stages", "seed", "method", "max_drop", "round_to", "min_keep", "reconstruct", "paper",
+    "finetune_epochs", "temperature", "distill_weight", "formats", "integer_io", "calibration_size", "reward_size",
 )  # fmt: skip
 _LEAST_KEEP = 1e-6  # rounds to as little as round_to allows
 
 
-def halves(budget: Any, target: str) -> tuple[float, ...]:
-    """The stages of a budget that is less than half of the network: a half, a quarter and so on, above the budget."""
-    least = fraction(budget)
-    if not is_ratio(least) or target not in _FIELDS:
-        return ()
-    return tuple(itertools.takewhile(lambda share: share > least, (0.5**k for k in itertools.count(1))))
+def search_in_stages(model: Any, options: Options) -> Result:
+    """One search per stage, each on the fine-tuned network of the stage before.
 
-
-def staged(compress: Callable[..., Result], arguments: Mapping[str, Any]) -> Result:
-    """What compress() does with `stages`: one search a stage, each on the network that the one before left, fine-tuned.
-
-    Stage k lies in the folder stage-k of the run directory, the last one in the run directory itself. Keep ratios and
-    `min_keep` of a stage are of what the stage before left. A stage whose share is held already is left out.
-
-    Args:
-        compress: does one stage.
-        arguments: of compress().
+    Stage k lies in the folder stage-k of the run directory, the last one in the run directory itself. In each stage,
+    keep ratios and `min_keep` are relative to the network of the stage before. A stage is left out if the network
+    already holds its share.
 
     Returns:
-        The last stage's Result, beside the network that it all began with.
+        The last stage's Result, beside the network that the first stage began with.
 
     Raises:
         KeyboardInterrupt: a stage before the last was stopped; the same call goes on there.
-        TypeError, ValueError: the stages do not fall, or there is nothing that could be done between them.
         BudgetError: not even all stages together can reach the budget.
+        AmcError: as compress().
     """
-    asked = dict(arguments)
-    run_dir = asked.pop("run_dir")
-    stages, budget, field = checked(asked.pop("stages"), asked["budget"], asked)
-    request.check(asked["target"], asked["method"], asked["metric"], run_dir)
-    check_reach(asked, budget, convert(asked["model"]))
-    model = asked.pop("model")
-    if asked["teacher"] == ORIGINAL:
-        asked["teacher"] = model  # of every stage
-    folder = Path("runs") / _name(model, stages, asked) if run_dir is None else Path(run_dir)
-    done: list[Result] = []
+    check_reach(model, options, convert(model))
+    folder = options.run_dir or RUNS / _run_name(model, options)
+    if isinstance(options.teacher, str):
+        options = replace(options, teacher=model)  # of every stage
+    results: list[Result] = []
     shares: list[float] = []
-    for share in (*stages, budget):
-        last, limit = share == budget, share
-        if done:
-            whole = getattr(done[0].base, field)
-            if getattr(done[-1].compressed, field) <= share * whole:
+    for share in (*options.stages, options.budget):
+        is_last, budget = share == options.budget, share
+        if results:
+            whole = _cost(results[0].base, options)
+            if _cost(results[-1].compressed, options) <= share * whole:
                 continue
-            limit = f"{share * whole} ms" if field == "latency_ms" else share * whole
-        where = folder if last else folder / f"stage-{len(done) + 1}"
-        step = {"budget": limit, "run_dir": where, "stages": (), "report": False}
-        try:
-            result = compress(model, **{**asked, **step})
-        except RunDirError as error:
-            if not done:
-                raise
-            raise RunDirError(
-                f"Stage {len(done) + 1} in {where} cannot go on, because stages before it were prolonged or changed, "
-                f"and it began with what they left ({error}); choose another run_dir."
-            ) from error
-        if result.interrupted and not last:  # the next stage would begin with a network that was not trained
+            budget = f"{share * whole} ms" if options.is_latency else share * whole
+        stage = len(results) + 1
+        place = folder if is_last else folder / f"stage-{stage}"
+        result = _search_stage(stage, model, replace(options, budget=budget, run_dir=place, stages=()))
+        if result.interrupted and not is_last:  # the next stage would begin with a network that was not trained
             raise KeyboardInterrupt
         model = result.model
-        asked["sensitivity"] = None  # a table is of the network that the first stage began with
-        done.append(result)
+        options = replace(options, sensitivity=None)  # a table is of the network that the first stage began with
+        results.append(result)
         shares.append(share)
-    found = done[-1] if done[-1].run_dir == folder else _moved(done[-1], folder)
-    told = {"budget": budget, "stages": tuple(shares[:-1]), "seconds": sum(result.seconds for result in done)}
-    return _finished(done[0], told, asked["report"], found)
+    last = results[-1] if results[-1].run_dir == folder else _moved(results[-1], folder)
+    seconds = sum(result.seconds for result in results)
+    return _beside(results[0], {"budget": options.budget, "stages": tuple(shares[:-1]), "seconds": seconds}, last)
 
 
-def _finished(first: Result, told: Mapping[str, Any], report: bool, last: Result) -> Result:
-    """The last stage's Result beside the network that the first began with, written."""
-    again = partial(_again, first, told, last)
-    result = replace(last, **_beside(first, last), **told, again=again)
+def check_reach(model: Any, options: Options, base: bytes) -> None:
+    """Raises BudgetError if not even all stages together can reach a budget that is counted.
+
+    Args:
+        model: that the first stage begins with.
+        options: whose budget is a share of the network.
+        base: its .tflite.
+    """
+    method = PRUNING_METHODS[options.method]
+    if options.is_latency or method.zeros:  # a kernel goes down to one weight, in as many stages as that takes
+        return
+    pruner = narrowest(model, options)
+    cost = method.cost(method.costs(pruner, base), options.target)
+    Budget(pruner.units, cost, options.budget * cost(cost.full))
+
+
+def narrowest(model: Any, options: Options) -> Pruner:
+    """A Pruner whose narrowest plan is what many stages together can come to."""
+    return pruner_of(model, replace(options, min_keep=_LEAST_KEEP))
+
+
+def _search_stage(stage: int, model: Any, options: Options) -> Result:
+    try:
+        return search_once(model, options)
+    except RunDirError as error:
+        if stage == 1:
+            raise
+        raise RunDirError(
+            f"Stage {stage} in {options.run_dir} cannot go on, because stages before it were prolonged or changed, and "
+            f"it began with what they left ({error}); choose another run_dir."
+        ) from error
+
+
+def _cost(figures: Any, options: Options) -> float:
+    """What the budget is about, of one network."""
+    return getattr(figures, TARGETS[options.target].figure)
+
+
+def _beside(first: Result, changes: Mapping[str, Any], last: Result) -> Result:
+    """The last stage's Result beside the network that the first stage began with, written."""
+    again = partial(_with_model, first, changes, last)
+    result = replace(last, **_relative_to(first, last), **changes, again=again)
     result.save((first.run_dir / "base.tflite").read_bytes(), result.files())
-    if report:
-        write_page(result.run_dir)
     return result
 
 
-def _again(first: Result, told: Mapping[str, Any], last: Result, result: Result, trained: Any) -> Result:
-    """See Result.with_model; the last stage knows only what the one before left, and measures beside that."""
+def _with_model(first: Result, changes: Mapping[str, Any], last: Result, result: Result, trained: Any) -> Result:
+    """See Result.with_model. The last stage measures beside the network of the stage before."""
     own = replace(last, compressed=result.compressed, untrained=result.untrained)
-    return _finished(first, told, (result.run_dir / PAGE).exists(), last.again(own, trained))
+    new = _beside(first, changes, last.again(own, trained))
+    if (result.run_dir / page.PAGE).exists():
+        page.write_or_warn(result.run_dir)
+    return new
 
 
 def _moved(result: Result, folder: Path) -> Result:
-    """A stage that held the whole budget as the last one, with its files in the run directory itself."""
-    for name in (JOURNAL, "sensitivity.json"):
+    """A stage that already holds the whole budget as the last one: its files move to the run directory itself."""
+    for name in (JOURNAL, "sensitivity.json", *(FORMATS[format] for format in result.files())):
         if (result.run_dir / name).exists():
             write((result.run_dir / name).read_bytes(), folder / name)
-    for format, tflite in result.files().items():
-        write(tflite, folder / FORMATS[format])
     return replace(result, run_dir=folder, tflite=folder / result.tflite.name)
 
 
-def check_reach(asked: Mapping[str, Any], budget: float, base: bytes) -> None:
-    """Raises BudgetError where not even all stages together can reach a budget that is counted.
-
-    Args:
-        asked: arguments of compress().
-        budget: share of the network.
-        base: its .tflite.
-    """
-    target = "macs" if asked["target"] == "flops" else asked["target"]
-    way = pruning_methods.chosen(asked["method"], target)
-    if target == "latency" or way.zeros:  # a kernel goes down to one weight, in as many stages as that takes
-        return
-    pruning = narrowest(asked)
-    cost = pruning_methods.cost_of(way.costs(pruning, base), target)
-    Budget(pruning.units, cost, budget * cost(cost.full))
-
-
-def narrowest(asked: Mapping[str, Any]) -> Pruner:
-    """The Pruner whose narrowest plan is what many stages of channels could come to."""
-    options = {name: asked[name] for name in ("round_to", "importance", "frozen")}
-    return pruning_methods.pruning("channel", asked["model"], min_keep=_LEAST_KEEP, **options)
-
-
-def _beside(first: Result, last: Result) -> dict[str, Any]:
-    """What the last stage says of the network that it began with, said of the one that the first began with."""
+def _relative_to(first: Result, last: Result) -> dict[str, Any]:
+    """Figures of the last stage, relative to the network that the first stage began with."""
     left = {unit["name"]: unit["kept"] for unit in last.units}
     units = tuple(unit | {"kept": left.get(unit["name"], unit["kept"])} for unit in first.units)
     latency = last.latency
     if latency is not None and first.latency is not None:
         share = last.compressed.latency_ms / first.base.latency_ms
-        more = share / latency["ratio"]
-        low, high = (latency[name] * more for name in ("ratio_low", "ratio_high"))
+        factor = share / latency["ratio"]
+        low, high = (latency[name] * factor for name in ("ratio_low", "ratio_high"))
         latency = latency | {"ratio": share, "ratio_low": low, "ratio_high": high, "base": first.latency["base"]}
     return {"base": first.base, "units": units, "latency": latency}
 
 
-def _name(model: Any, stages: tuple, asked: Mapping[str, Any]) -> str:
-    """The name of the run directory: the same for the same call, another for whatever would come out otherwise."""
-    plain = {name: named(asked[name], name) for name in ("metric", "reward", "importance")}
-    plain |= {name: asked[name] for name in _PLAIN}
-    plain |= {name: None if asked[name] is None else contents(asked[name]) for name in ("train_data", "reward_data")}
-    plain["quantize"] = request.formats(asked["quantize"], asked["integer_io"])
-    plain["device"] = named(asked["device"], "device") if isinstance(asked["device"], str) else None
-    plain["teacher"] = None if asked["teacher"] is None else digest(asked["teacher"])
-    return f"{model.name}-stages-{fingerprint([digest(model), list(stages), plain])[:8]}"
-
-
-def checked(stages: Any, budget: Any, asked: Mapping[str, Any]) -> tuple[tuple[float, ...], float, str]:
-    """The stages and the budget as fractions, and the field of Figures that they are of."""
-    stages = tuple(stages) if isinstance(stages, (list, tuple)) else (stages,)
-    shares = (*stages, fraction(budget))
-    if not is_ratio(shares[-1]) or not shares[-1] < 1:
-        raise ValueError(
-            f"stages is {stages} with budget {budget!r}; with stages the budget is a share of the network below 1, "
-            f"such as 0.2 or '20%'."
-        )
-    if not all(is_ratio(share) and share < 1 for share in shares) or any(a <= b for a, b in itertools.pairwise(shares)):
-        raise ValueError(
-            f"stages is {stages} with budget {budget!r}; fractions below 1 that fall are expected, the budget being "
-            f"the last and smallest, such as stages=(0.5, 0.35, 0.25) with budget=0.2."
-        )
-    if asked["target"] not in _FIELDS:
-        raise ValueError(f"target is {asked['target']!r}; in stages it can be {', '.join(_FIELDS)}.")
-    if not asked["finetune_epochs"]:
-        raise ValueError(f"stages is {stages}, but nothing is done between stages; give finetune_epochs of 1 or more.")
-    *stages, budget = map(float, shares)
-    return tuple(stages), budget, _FIELDS[asked["target"]]
+def _run_name(model: Any, options: Options) -> str:
+    """The name of the run directory: another one for whatever would come out otherwise."""
+    searched = {name: getattr(options, name) for name in _PLAIN} | options.function_identities()
+    for name in ("train_data", "reward_data"):
+        data = getattr(options, name)
+        searched[name] = None if data is None else contents(data)
+    searched["frozen"] = list(options.frozen)
+    searched["device"] = options.device if isinstance(options.device, str) else None
+    named = options.teacher is None or isinstance(options.teacher, str)
+    searched["teacher"] = options.teacher if named else digest(options.teacher)
+    return f"{model.name}-stages-{fingerprint([digest(model), searched])[:8]}"

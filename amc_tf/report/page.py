@@ -1,5 +1,6 @@
 """The report of a run directory: one page without anything from outside, its pictures as PNGs, and a model card."""
 
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,14 @@ def write(run_dir: str | Path) -> Path:
         write_file(picture.png, folder / _PICTURES / f"{picture.name}.png")
     write_file(card.made(found).encode(), folder / _CARD)
     return write_file(html(found, pictures).encode(), folder / PAGE)
+
+
+def write_or_warn(run_dir: Path) -> None:
+    """Writes the report of a run directory; only warns if that fails, because the result itself is safe."""
+    try:
+        write(run_dir)
+    except Exception as error:  # hours of work must not end in a stack trace about a picture
+        warnings.warn(f"The report was not written ({type(error).__name__}: {error}); the result is.", stacklevel=3)
 
 
 def html(found: Record, pictures: Mapping[str, plots.Picture]) -> str:

@@ -37,7 +37,7 @@ def run(model, run_dir, **changes):
 @pytest.fixture
 def no_agent(monkeypatch):
     """For tests in which its process would only take time."""
-    monkeypatch.setattr(sys.modules["amc_tf.api.compress"], "DdpgAgent", AgentAtOnce)
+    monkeypatch.setattr(sys.modules["amc_tf.pipeline.searching"], "DdpgAgent", AgentAtOnce)
 
 
 @pytest.fixture(scope="module")

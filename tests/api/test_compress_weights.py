@@ -196,6 +196,6 @@ def test_a_compiled_model_is_trained_by_its_own_settings_in_every_stage_also_aft
 def test_what_cannot_be_trained_is_said_before_the_search(changes, says, tmp_path, monkeypatch):
     import keras
 
-    monkeypatch.setattr(sys.modules["amc_tf.api.compress"], "Search", None)
+    monkeypatch.setattr(sys.modules["amc_tf.pipeline.searching"], "Study", None)
     with pytest.raises((ValueError, TypeError), match=says):
         run(small.network(keras), **({"run_dir": tmp_path / "run", "finetune_epochs": 1} | changes))

@@ -60,7 +60,7 @@ def apart(monkeypatch, own_cache):
         monkeypatch.setattr(stopwatch, name, {"min_runs": 10, "min_seconds": 0.02})
     monkeypatch.setattr(computer, "_WARMUP_SECONDS", 0.01)
     monkeypatch.setattr(adb_device, "_WARMUP_SECONDS", 0.01)
-    monkeypatch.setattr(sys.modules["amc_tf.api.compress"], "DdpgAgent", AgentAtOnce)
+    monkeypatch.setattr(sys.modules["amc_tf.pipeline.searching"], "DdpgAgent", AgentAtOnce)
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,7 @@ class Phone(Computed):
 @pytest.fixture(autouse=True)
 def apart(monkeypatch, own_cache):
     monkeypatch.setitem(stopwatch._BRIEF, "min_seconds", 0.02)
-    monkeypatch.setattr(sys.modules["amc_tf.api.compress"], "DdpgAgent", AgentAtOnce)
+    monkeypatch.setattr(sys.modules["amc_tf.pipeline.searching"], "DdpgAgent", AgentAtOnce)
 
 
 @pytest.fixture(scope="module")

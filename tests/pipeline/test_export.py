@@ -12,8 +12,8 @@ from ai_edge_litert.interpreter import Interpreter
 import amc_tf
 from amc_tf import callbacks
 from amc_tf.devices.timing import Timing
+from amc_tf.options import halves
 from amc_tf.pipeline.preview import Preview
-from amc_tf.pipeline.stages import halves
 from amc_tf.report import page
 from amc_tf.tflite.operators import read
 from tests import small
@@ -261,9 +261,9 @@ def test_stages_are_told_of_the_network_that_it_began_with(network, tmp_path):
 
 
 def test_small_budgets_go_in_halves():
-    assert halves(0.5, "macs") == () == halves(0.6, "macs") == halves("30 ms", "latency") == halves(None, "macs")
-    assert all(halves(budget, "macs") == (0.5,) for budget in ("30%", "0.3", " .3 ", "3e-1", np.float32(0.3)))
-    assert halves(0.3, "flops") == (0.5,) and halves(0.2, "latency") == (0.5, 0.25)
+    assert halves(0.5) == () == halves(0.6) == halves("30 ms") == halves(None)
+    assert all(halves(budget) == (0.5,) for budget in ("30%", "0.3", " .3 ", "3e-1", np.float32(0.3)))
+    assert halves(0.2) == (0.5, 0.25)
 
 
 # -------------------------------------------------------------------------------------------------------- with_model
@@ -404,7 +404,7 @@ def test_stages_reach_further_than_the_network_they_begin_with(network, tmp_path
     with pytest.raises(amc_tf.BudgetError):
         run(network, tmp_path, dry_run=True, budget=0.9 * least)
     seen = run(network, tmp_path, dry_run=True, budget=0.9 * least, finetune_epochs=1)
-    assert seen.stages == halves(0.9 * least, "macs") != ()
+    assert seen.stages == halves(0.9 * least) != ()
     for stages, budget in (((0.9 * least,), 0.5 * least), ((0.5,), 1e-4)):
         with pytest.raises(amc_tf.BudgetError):
             run(network, tmp_path, dry_run=True, stages=stages, budget=budget, finetune_epochs=1)

@@ -1,6 +1,5 @@
 """Stages beside a compress() that answers at once: which of them are done, on what, and what stands in the end."""
 
-import inspect
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 
 import amc_tf
 from amc_tf.devices.timing import Timing
-from amc_tf.pipeline.stages import staged
+from amc_tf.pipeline import stages
 from tests import small
 
 pytestmark = pytest.mark.usefixtures("agent_at_once")
@@ -32,50 +31,56 @@ def result(network, tmp_path_factory, agent_at_once):
     return amc_tf.compress(network, train_data=small.labelled(network, 96), run_dir=folder, **USUAL)
 
 
-def beside(result, network, run_dir, shares, **changes):
-    """What staged() makes of searches that end at these shares of the network's MACs; and their arguments."""
-    calls, left = [], list(shares)
+@pytest.fixture
+def beside(result, network, tmp_path, monkeypatch):
+    """What compress() makes of searches that end at these shares of the network's MACs; and what each was asked for."""
 
-    def compress(model, **asked):
-        calls.append(asked | {"model": model})
-        whole = result.base.macs if len(calls) == 1 else round(shares[len(calls) - 2] * result.base.macs)
-        found = replace(
-            result, run_dir=Path(asked["run_dir"]), tflite=Path(asked["run_dir"]) / result.tflite.name, seconds=2.0,
-            base=replace(result.base, macs=whole),
-            compressed=replace(result.compressed, macs=round(left.pop(0) * result.base.macs)),
-        )  # fmt: skip
-        found.run_dir.mkdir(parents=True, exist_ok=True)
-        (found.run_dir / "journal.jsonl").write_bytes((result.run_dir / "journal.jsonl").read_bytes())
-        found.save(b"base %d" % len(calls), {"float": b"file"})
-        return found
+    def run(shares, **changes):
+        calls, left = [], list(shares)
 
-    defaults = {name: p.default for name, p in inspect.signature(amc_tf.compress).parameters.items()}
-    asked = defaults | USUAL | {"finetune_epochs": 1, "model": network, "run_dir": run_dir} | changes
-    return staged(compress, asked), calls
+        def search_once(model, options):
+            calls.append((model, options))
+            whole = result.base.macs if len(calls) == 1 else round(shares[len(calls) - 2] * result.base.macs)
+            found = replace(
+                result, run_dir=options.run_dir, tflite=options.run_dir / result.tflite.name, seconds=2.0,
+                base=replace(result.base, macs=whole),
+                compressed=replace(result.compressed, macs=round(left.pop(0) * result.base.macs)),
+            )  # fmt: skip
+            found.run_dir.mkdir(parents=True, exist_ok=True)
+            (found.run_dir / "journal.jsonl").write_bytes((result.run_dir / "journal.jsonl").read_bytes())
+            found.save(b"base %d" % len(calls), {"float": b"file"})
+            return found
+
+        monkeypatch.setattr(stages, "search_once", search_once)
+        data = small.labelled(network, 96)
+        asked = USUAL | {"finetune_epochs": 1, "run_dir": tmp_path / "run", "train_data": data} | changes
+        return amc_tf.compress(network, **asked), calls
+
+    return run
 
 
-def test_each_stage_goes_on_from_the_one_before(result, network, tmp_path):
-    made, calls = beside(result, network, tmp_path / "run", (0.7, 0.4, 0.2), stages=(0.7, 0.4), budget=0.2)
-    assert [call["model"] for call in calls] == [network, result.model, result.model]
-    assert [call["budget"] for call in calls] == [0.7, 0.4 * result.base.macs, 0.2 * result.base.macs]
-    assert [call["run_dir"].name for call in calls] == ["stage-1", "stage-2", "run"]
-    assert all(call["teacher"] is network for call in calls)
+def test_each_stage_goes_on_from_the_one_before(beside, result, network, tmp_path):
+    made, calls = beside((0.7, 0.4, 0.2), stages=(0.7, 0.4), budget=0.2)
+    assert [model for model, _ in calls] == [network, result.model, result.model]
+    assert [options.budget for _, options in calls] == [0.7, 0.4 * result.base.macs, 0.2 * result.base.macs]
+    assert [options.run_dir.name for _, options in calls] == ["stage-1", "stage-2", "run"]
+    assert all(options.teacher is network and options.stages == () for _, options in calls)
     assert made.stages == (0.7, 0.4) and made.seconds == 6.0 and made.base == result.base
     assert (tmp_path / "run/base.tflite").read_bytes() == b"base 1"
 
 
-def test_a_table_of_the_original_is_for_the_first_stage(result, network, tmp_path):
-    _, calls = beside(result, network, tmp_path / "run", (0.7, 0.4), stages=(0.7,), budget=0.4, sensitivity="table")
-    assert [call["sensitivity"] for call in calls] == ["table", None]
+def test_a_table_of_the_original_is_for_the_first_stage(beside):
+    _, calls = beside((0.7, 0.4), stages=(0.7,), budget=0.4, sensitivity="table")
+    assert [options.sensitivity for _, options in calls] == [Path("table"), None]
 
 
-def test_a_stage_that_is_held_already_is_left_out(result, network, tmp_path):
-    made, calls = beside(result, network, tmp_path / "run", (0.3, 0.1), stages=(0.7, 0.4), budget=0.2)
-    assert [call["run_dir"].name for call in calls] == ["stage-1", "run"] and made.stages == (0.7,)
+def test_a_stage_that_is_held_already_is_left_out(beside):
+    made, calls = beside((0.3, 0.1), stages=(0.7, 0.4), budget=0.2)
+    assert [options.run_dir.name for _, options in calls] == ["stage-1", "run"] and made.stages == (0.7,)
 
 
-def test_where_a_stage_holds_the_budget_it_is_the_last_one(result, network, tmp_path):
-    made, calls = beside(result, network, tmp_path / "run", (0.2,), stages=(0.7, 0.4), budget=0.3, report=True)
+def test_where_a_stage_holds_the_budget_it_is_the_last_one(beside, tmp_path):
+    made, calls = beside((0.2,), stages=(0.7, 0.4), budget=0.3, report=True)
     assert len(calls) == 1 and made.stages == () and made.budget == 0.3
     assert made.run_dir == tmp_path / "run" and made.tflite == tmp_path / "run/model.tflite"
     assert made.tflite.read_bytes() == b"file" and (tmp_path / "run/base.tflite").read_bytes() == b"base 1"
@@ -84,17 +89,17 @@ def test_where_a_stage_holds_the_budget_it_is_the_last_one(result, network, tmp_
 
 
 @pytest.mark.parametrize("budget", [np.float32(0.25), "25%"])
-def test_budgets_of_every_kind_of_number(result, network, tmp_path, budget):
-    made, _ = beside(result, network, tmp_path / "run", (0.5, 0.25), stages=[np.float32(0.5)], budget=budget)
+def test_budgets_of_every_kind_of_number(beside, tmp_path, budget):
+    made, _ = beside((0.5, 0.25), stages=[np.float32(0.5)], budget=budget)
     assert (made.budget, made.stages) == (0.25, (0.5,))
     assert json.loads((tmp_path / "run/result.json").read_text())["stages"] == [0.5]
 
 
-def test_a_budget_that_no_stages_reach_is_refused_before_the_first(result, network, tmp_path):
+def test_a_budget_that_no_stages_reach_is_refused_before_the_first(beside, tmp_path):
     with pytest.raises(amc_tf.BudgetError):
-        beside(result, network, tmp_path / "run", (0.5, 0.1), stages=(0.5,), budget=1e-4)
+        beside((0.5, 0.1), stages=(0.5,), budget=1e-4)
     with pytest.raises(ValueError, match="the budget is a share of the network"):
-        beside(result, network, tmp_path / "run", (0.5, 0.1), stages=(0.5,), budget="3 MMAC")
+        beside((0.5, 0.1), stages=(0.5,), budget="3 MMAC")
     assert not (tmp_path / "run").exists()
 
 

@@ -127,7 +127,7 @@ class Actor(FakeAgent):
 
 @pytest.mark.parametrize("name", TASKS)
 def test_it_is_compressed_and_its_file_says_what_the_model_says(name, tmp_path, monkeypatch):
-    monkeypatch.setattr(importlib.import_module("amc_tf.api.compress"), "DdpgAgent", Actor)
+    monkeypatch.setattr(importlib.import_module("amc_tf.pipeline.searching"), "DdpgAgent", Actor)
     build, keras, metric, labels, names = TASKS[name]
     model = randomized(build(importlib.import_module(keras)))
     inputs = _inputs(model)

@@ -926,7 +926,7 @@ from pathlib import Path
 from amc_tf.errors import DeviceError
 from amc_tf.search.journal import Journal
 from tests.search.fakes import FakeAgent
-from tests.search.test_search import EVALUATE, EVERY_KIND, HEADER, search
+from tests.search.test_study import EVALUATE, EVERY_KIND, HEADER, search
 
 folder, where, count, in_flight = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 schedule = EVERY_KIND if sys.argv[5] == "every kind" else 6

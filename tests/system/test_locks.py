@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 HOLD = """
 import sys, time
-from amc_tf.locks import Lock
+from amc_tf.system.locks import Lock
 lock = Lock(sys.argv[1])
 print("held", flush=True)
 time.sleep(600)
@@ -25,7 +25,7 @@ time.sleep(600)
 
 TRY = """
 import sys
-from amc_tf.locks import Lock, Taken
+from amc_tf.system.locks import Lock, Taken
 try:
     Lock(sys.argv[1])
     print("free")

@@ -461,7 +461,7 @@ import resource, sys
 import numpy as np
 sys.path.insert(0, {str(ROOT)!r})
 from amc_tf.errors import RunDirError
-from amc_tf.tflite.score import Scorer
+from amc_tf.tflite.runtime.scorer import Scorer
 with Scorer(1) as scorer:
     held = scorer.hold([np.zeros((1, 8, 8, 3), "float32")])
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))

@@ -29,7 +29,7 @@ OLD = time.time() - 3600
 OWNER = """
 import os, sys, time
 import numpy as np
-from amc_tf.tflite.score import Scorer
+from amc_tf.tflite.runtime.scorer import Scorer
 scorer = Scorer(2)
 held = scorer.hold([np.zeros((20, 16, 16, 4), "float32")])
 loaded = scorer.load(sys.argv[1], held)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from amc_tf.data.fit_data import contents
-from amc_tf.pipeline.finetuning import Training
+from amc_tf.pipeline.finetuning import FineTuning
 from amc_tf.pruning.plan import Plan
 from amc_tf.training.distillation import Distillation
 
@@ -53,7 +53,7 @@ FORMS = {"arrays": lambda keras, data: data, "dataset": lambda keras, data: data
 
 
 def tuned(model, data, run_dir, **settings):
-    training = Training(model, data, settings.pop("epochs", 1), settings.pop("seed", 0), False, **settings)
+    training = FineTuning(model, data, settings.pop("epochs", 1), settings.pop("seed", 0), False, **settings)
     return training.tuned(model, PLAN, run_dir)
 
 
@@ -108,13 +108,13 @@ def test_every_setting_gives_a_training_of_its_own(keras_module, tmp_path):
     for call in calls:
         model = call.get("model", network(keras))
         rest = {name: value for name, value in call.items() if name not in ("model", "epochs", "seed")}
-        training = Training(model, data, call.get("epochs", 1), call.get("seed", 0), False, **rest)
+        training = FineTuning(model, data, call.get("epochs", 1), call.get("seed", 0), False, **rest)
         own = None
         if getattr(model, "optimizer", None) is not None:
             own = {"optimizer": model.optimizer, "loss": model.loss}
         keys.append(training._key(model, PLAN, own))
     assert None not in keys and len(set(keys)) == len(calls)
-    assert Training(network(keras), data, 1, 0, False)._key(network(keras), PLAN, None) == keys[0]
+    assert FineTuning(network(keras), data, 1, 0, False)._key(network(keras), PLAN, None) == keys[0]
 
 
 def test_a_training_that_cannot_be_told_from_another_is_not_stored(keras_module, tmp_path, caplog):

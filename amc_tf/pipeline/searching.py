@@ -1,0 +1,204 @@
+"""The second step of compress(): opens what a search needs (journal, scorer, device, agent) and runs it."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from amc_tf.callbacks import Callbacks, TensorBoard
+from amc_tf.data import splits
+from amc_tf.fingerprint import fingerprint
+from amc_tf.graph.identity import digest
+from amc_tf.isolated.provide import provide
+from amc_tf.latency.session import Latency
+from amc_tf.pipeline.measurement import MeasurementSession
+from amc_tf.pipeline.prepare import TENSORBOARD, Problem
+from amc_tf.report.progress import SearchProgress, TableProgress, preparing
+from amc_tf.result import FLOAT
+from amc_tf.search.agent.ddpg_client import DdpgAgent
+from amc_tf.search.journal import Journal, header
+from amc_tf.search.proposers.sensitivity import made_with, tabled
+from amc_tf.search.schedule import Schedule
+from amc_tf.search.scoring.evalset import EvalSet
+from amc_tf.search.scoring.evaluator import Evaluator
+from amc_tf.search.study import Study
+from amc_tf.tflite.runtime.scorer import Scorer
+
+RUNS = Path("runs")  # default folder of run directories
+
+
+@dataclass
+class SearchRun:
+    """A search that is open.
+
+    Attributes:
+        problem: what is searched.
+        searched: the journal's header: what the trials depend on.
+        run_dir: where the files go.
+        journal: of the search, locked.
+        schedule: who proposes which trial.
+        evaluator: makes and scores candidates.
+        evalset: the examples whose accuracy is reported.
+        scored_on, scored_by: see Result.
+        latency: the device and the prices, or None.
+        cost: widths -> cost, in the target's unit.
+        limit: the largest cost that the budget allows, or None.
+        study: the search itself; None until `search()`.
+    """
+
+    problem: Problem
+    searched: dict[str, Any]
+    run_dir: Path
+    journal: Journal
+    schedule: Schedule
+    evaluator: Evaluator
+    evalset: EvalSet
+    scored_on: str
+    scored_by: str
+    latency: Latency | None
+    cost: Any
+    limit: float | None
+    study: Study = field(default=None)
+
+    def search(self) -> None:
+        """Runs the trials that are left, and calls the callbacks.
+
+        Raises:
+            AmcError: as Study.run and DdpgAgent.
+        """
+        problem, options, schedule = self.problem, self.problem.options, self.schedule
+        board = [TensorBoard(self.run_dir / TENSORBOARD / "search")] if options.tensorboard else []
+        callbacks = Callbacks([*options.callbacks, *board])
+        with (
+            DdpgAgent(
+                episodes=schedule.acting, warmup_episodes=schedule.warmup, low=problem.pruner.low, seed=options.seed,
+                paper=options.paper,
+            ) as agent,
+            SearchProgress(schedule.total, len(self.journal.trials), options.verbose) as progress,
+        ):  # fmt: skip
+            self.study = Study(
+                problem.pruner.units, self.cost, self.evaluator, agent, self.journal,
+                **self._measured(), limit=self.limit, reward=options.reward, schedule=schedule,
+                table=problem.sensitivity, seed=options.seed, thresholds=problem.pruner.thresholds(),
+                guarantee=options.guarantee, digest=lambda widths: problem.pruner.plan(widths).digest,
+                on_episode_end=lambda *ended: (progress.update(*ended), callbacks.episode(*ended)),
+            )  # fmt: skip
+            with callbacks.of(self.study):
+                self.study.run()
+
+    def save_sensitivity(self) -> None:
+        """Writes the sensitivity table that was given, or that the search has measured, to the run directory."""
+        table, schedule = self.problem.sensitivity, self.schedule
+        trials = self.study.trials
+        if schedule.points and len(trials) >= schedule.table + len(schedule.points):
+            table = tabled(self.problem.pruner.units, trials, made_with(self.searched))
+        if table is not None:
+            table.save(self.run_dir / "sensitivity.json")
+
+    def session(self) -> MeasurementSession:
+        """Scores and times the files of the result."""
+        return MeasurementSession(self.evalset, None if self.latency is None else self.latency.stopwatch)
+
+    def _measured(self) -> dict[str, Any]:
+        """What a search by latency measures as it goes."""
+        if not self.problem.options.is_latency:
+            return {}
+        return {
+            "measure": self.latency.measured(self.journal.trials),
+            "correction": self.latency.correction,
+            "in_flight": self.latency.in_flight,
+        }
+
+
+@contextlib.contextmanager
+def open_search(problem: Problem) -> Iterator[SearchRun]:
+    """Opens a search; the journal says whether it goes on with an earlier one.
+
+    Raises:
+        SetupError, DeviceError, RunDirError, ConversionError, BudgetError: as compress().
+    """
+    options, pruner = problem.options, problem.pruner
+    provide("tf-agents")  # raises, or installs it, before anything is written or measured
+    with contextlib.ExitStack() as stack:
+        latency = stack.enter_context(_latency(problem)) if problem.is_timed else None
+        cost = latency if options.is_latency else problem.counted_cost
+        searched = _header(problem, latency)
+        run_dir = options.run_dir or RUNS / _run_name(problem, searched)
+        journal = stack.enter_context(Journal(run_dir, searched))  # raises if it holds another search
+        schedule = Schedule.of(
+            pruner.units, options.episodes, problem.sensitivity, options.paper, journal.trials,
+            len(pruner.thresholds()),
+        )  # fmt: skip
+        scorer = stack.enter_context(Scorer())
+        with preparing(f"converting {problem.model.name} at some widths, to make candidates of", options.verbose):
+            evaluator = Evaluator(
+                pruner, cost, problem.calibration, problem.reward_data, problem.base_tflite, scorer, options.metric,
+                options.reward_function, options.reconstruct,
+            )  # fmt: skip
+            evalset, scored_on, scored_by = _reported(problem, evaluator, scorer)
+        if problem.sensitivity is not None:
+            problem.sensitivity.check(evaluator.sample.base_accuracy, made_with(searched))
+        if latency is not None:
+            with TableProgress(latency.device, options.verbose) as progress:
+                latency.prepare(run_dir, evaluator if options.is_latency else None, journal.trials, progress.update)
+        limit = problem.limit(cost)
+        if options.is_latency:
+            latency.approach(limit)
+            latency.save(run_dir)
+        yield SearchRun(
+            problem, searched, run_dir, journal, schedule, evaluator, evalset, scored_on, scored_by, latency, cost,
+            limit,
+        )  # fmt: skip
+
+
+def _latency(problem: Problem) -> Latency:
+    exporter, timed_format = problem.exporter, problem.options.timed_format
+    to_tflite = None if timed_format == FLOAT else exporter.rough(timed_format)
+    return Latency(problem.device, problem.pruner, problem.timed_tflite, exporter.shipped, to_tflite)
+
+
+def _header(problem: Problem, latency: Latency | None) -> dict[str, Any]:
+    """What the trials depend on, for the journal."""
+    options, table = problem.options, problem.sensitivity
+    plain = ("target", "budget", "episodes", "method", "round_to", "min_keep", "max_drop", "reconstruct", "paper")
+    arguments = {name: getattr(options, name) for name in plain}
+    arguments |= options.function_identities()
+    arguments |= {
+        "frozen": list(options.frozen),
+        "sensitivity": None if table is None else table.digest,
+        "calibration": problem.calibration.digest(),
+        "reward_data": problem.reward_data.digest(),
+    }
+    if options.is_latency:
+        arguments["device"] = latency.identity
+    if options.timed_format != FLOAT:
+        arguments |= {"quantize": options.timed_format, "integer_io": options.integer_io}
+    return header(digest(problem.model), options.seed, arguments)
+
+
+def _run_name(problem: Problem, searched: dict[str, Any]) -> str:
+    """The name of the run directory: another one for whatever would come out otherwise.
+
+    It stays the same when a search is prolonged or the packages are renewed, which the journal allows.
+    """
+    arguments = {name: value for name, value in searched["arguments"].items() if name != "episodes"}
+    options = problem.options
+    key = fingerprint([searched["model"], searched["seed"], arguments, list(options.formats), options.integer_io])
+    return f"{problem.model.name}-{key[:8]}"
+
+
+def _reported(problem: Problem, evaluator: Evaluator, scorer: Scorer) -> tuple[EvalSet, str, str]:
+    """The examples of the reported accuracies, whose argument they were, and by what they are scored.
+
+    They are read now: labels that do not fit must not wait for the end.
+    """
+    options = problem.options
+    reported, scored_on = splits.reported(
+        problem.reward_data, options.train_data, options.reward_data, problem.validation_data
+    )
+    evalset = evaluator.sample
+    if reported is not problem.reward_data:
+        evalset = EvalSet.of(reported, problem.base_tflite, scorer, options.metric, evalset.yes_above)
+    scored_by = "metric" if options.metric is not None else "agreement" if reported.labels is None else "accuracy"
+    return evalset, scored_on, scored_by
