@@ -188,6 +188,21 @@ class Options:
                 object.__setattr__(self, name, value)
 
     @property
+    def folder(self) -> Path | None:
+        """The run directory that was given."""
+        return None if self.run_dir is None else Path(self.run_dir)
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The shares of the network before the budget, one a stage; empty for a single search."""
+        return tuple(self.stages or ())
+
+    @property
+    def share(self) -> float:
+        """The budget as a share of the network, which it is in stages."""
+        return fraction(self.budget) or 1.0
+
+    @property
     def guarantee(self) -> Guarantee | None:
         """How far the accuracy may fall, where that was given instead of a budget."""
         return None if self.max_drop is None else Guarantee(self.max_drop / 100)
@@ -317,7 +332,7 @@ class Options:
 def halves(budget: Any) -> tuple[float, ...]:
     """The stages of a budget below half of the network: 0.5, 0.25 and so on, as long as they are above the budget."""
     share = fraction(budget)
-    if not is_ratio(share):
+    if share is None or not is_ratio(share):
         return ()
     return tuple(itertools.takewhile(lambda stage: stage > share, (0.5**k for k in itertools.count(1))))
 

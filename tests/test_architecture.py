@@ -173,6 +173,37 @@ def test_no_public_name_is_both_a_module_and_a_function() -> None:
     assert not top & {"analyze", "compress", "finetune", "prune"}
 
 
+LONGEST, MOST_PARAMETERS = 60, 8
+TAKE_OPTIONS = {"compress", "finetune", "AdbDevice.__init__"}  # public, and explicit for the sake of completion
+
+
+def functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    """(name, node) of every function, methods by Class.name."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield prefix + node.name, node
+        name = f"{node.name}." if isinstance(node, ast.ClassDef) else prefix
+        yield from functions(node, name)
+
+
+def length(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines of a function without its docstring and decorators."""
+    docstring = ast.get_docstring(node, clean=False)
+    return node.end_lineno - node.lineno + 1 - (len(docstring.splitlines()) if docstring else 0)
+
+
+@pytest.mark.parametrize("path", sources(PACKAGE), ids=relative)
+def test_functions_are_short_and_take_few_arguments(path: Path) -> None:
+    for name, node in functions(ast.parse(path.read_text(encoding="utf-8"))):
+        arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+        own = [each for each in arguments if each.arg not in ("self", "cls")]
+        assert name in TAKE_OPTIONS or len(own) <= MOST_PARAMETERS, f"{relative(path)}: {name} has {len(own)} parameters"
+        if name == "compress":
+            assert node.end_lineno - node.body[0].end_lineno < 80
+        else:
+            assert length(node) <= LONGEST, f"{relative(path)}: {name} has {length(node)} lines"
+
+
 @pytest.mark.parametrize("path", sources(ROOT / "models"), ids=relative)
 def test_models_know_nothing_of_amc_tf(path: Path) -> None:
     assert not [name for name in imports(path) if room(name)]

@@ -34,10 +34,10 @@ def export(winner: Winner, run: SearchRun, session: MeasurementSession) -> Resul
     problem, options = run.problem, run.problem.options
     first = {options.timed_format: (winner.tflite, winner.comparison)}
     exported = problem.exporter.export(winner.model, session, first)
-    base_us = None if run.latency is None else run.latency.stopwatch.base_us
-    spec = MeasurementSpec(
-        run.evalset, problem.timed_tflite, problem.device, base_us, run.latency and run.latency.identity
-    )
+    base_us = None if session.stopwatch is None else session.stopwatch.base_us
+    identity = None if run.latency is None else run.latency.identity
+    spec = MeasurementSpec(run.evalset, problem.timed_tflite, problem.device, base_us, identity)
+    signature = _signature(winner.model)
     result = Result(
         model=winner.model,
         tflite=run.run_dir / FORMATS[options.shipped_format],
@@ -68,7 +68,8 @@ def export(winner: Winner, run: SearchRun, session: MeasurementSession) -> Resul
         formats=exported.formats,
         units=_units(problem, winner.plan),
         again=partial(with_model, problem.exporter, spec, problem.base_tflite),
-        **_signature(winner.model),
+        inputs=signature["inputs"],
+        outputs=signature["outputs"],
     )  # fmt: skip
     result.save(problem.base_tflite, exported.files)
     return result

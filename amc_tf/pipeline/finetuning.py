@@ -209,7 +209,7 @@ def _store(path: Path, weights: Mapping[str, Sequence[np.ndarray]], history: Map
     arrays = [(layer, array) for layer, arrays in weights.items() for array in arrays]
     numbered = {f"{number}:{layer}": array for number, (layer, array) in enumerate(arrays)}
     buffer = io.BytesIO()
-    np.savez(buffer, history=json.dumps(history), **numbered)
+    np.savez(buffer, history=json.dumps(history), **numbered)  # type: ignore[arg-type]
     write(buffer.getvalue(), path)
 
 

@@ -31,7 +31,7 @@ class MeasurementSession:
 
     def ms(self, comparison: Comparison | None) -> float | None:
         """Milliseconds of the file in a comparison with the base."""
-        return None if comparison is None else self.stopwatch.us(comparison) / 1e3
+        return None if comparison is None or self.stopwatch is None else self.stopwatch.us(comparison) / 1e3
 
 
 @dataclass(frozen=True)

@@ -113,8 +113,9 @@ def prepare(model: Any, options: Options) -> Problem:
         model, options.train_data, options.reward_data, options.calibration_size, options.reward_size, options.seed
     )
     finetuning = _finetuning(model, options, calibration, method)
-    for unit in pruner.units if table is not None else ():
-        table.curve(unit)  # raises if the table lacks it
+    if table is not None:
+        for unit in pruner.units:
+            table.curve(unit)  # raises if the table lacks it
     validation_data = None
     if options.validation_data is not None:
         validation_data = splits.load(options.validation_data, model, "validation_data")
@@ -180,7 +181,7 @@ def _check_reach(problem: Problem) -> None:
         problem.method.check_faster(problem.obstacles)
         return
     cost = problem.counted_cost
-    first = replace(options, budget=options.stages[0], stages=()) if options.stages else options
+    first = replace(options, budget=options.shares[0], stages=()) if options.shares else options
     replace(problem, options=first).limit(cost)
 
 

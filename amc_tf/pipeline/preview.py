@@ -127,7 +127,7 @@ def preview(problem: Problem) -> Preview:
         calibration=len(problem.calibration),
         reward=len(problem.reward_data),
         accuracy=None if problem.reward_data.labels is None else evalset.base_accuracy,
-        stages=options.stages,
+        stages=options.shares,
         formats=tuple(FORMATS[format] for format in (FLOAT, *options.formats)),
         device=_device(problem),
         setup_seconds=round(_CONVERSIONS * problem.conversion_seconds, 1),

@@ -40,7 +40,7 @@ def re_export(
         gzip_bytes=float_file.gzip_bytes, latency_ms=session.ms(exported.comparison),
     )  # fmt: skip
     latency = result.latency
-    if exported.comparison is not None:
+    if latency is not None and exported.comparison is not None:
         latency = latency | taken(exported.comparison)
     new = replace(
         result, model=trained, compressed=compressed, untrained=result.untrained or result.compressed,

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,15 @@ from amc_tf.search.schedule import Schedule
 from amc_tf.search.scoring.evalset import EvalSet
 from amc_tf.search.scoring.evaluator import Evaluator
 from amc_tf.search.study import Study
+from amc_tf.search.trial import Trial
 from amc_tf.tflite.runtime.scorer import Scorer
 
 RUNS = Path("runs")  # default folder of run directories
 
 
-@dataclass
-class SearchRun:
-    """A search that is open.
+@dataclass(frozen=True)
+class SearchSetup:
+    """Everything that a search needs, open.
 
     Attributes:
         problem: what is searched.
@@ -44,7 +45,6 @@ class SearchRun:
         latency: the device and the prices, or None.
         cost: widths -> cost, in the target's unit.
         limit: the largest cost that the budget allows, or None.
-        study: the search itself; None until `search()`.
     """
 
     problem: Problem
@@ -59,9 +59,8 @@ class SearchRun:
     latency: Latency | None
     cost: Any
     limit: float | None
-    study: Study = field(default=None)
 
-    def search(self) -> None:
+    def run_study(self) -> Study:
         """Runs the trials that are left, and calls the callbacks.
 
         Raises:
@@ -70,6 +69,11 @@ class SearchRun:
         problem, options, schedule = self.problem, self.problem.options, self.schedule
         board = [TensorBoard(self.run_dir / TENSORBOARD / "search")] if options.tensorboard else []
         callbacks = Callbacks([*options.callbacks, *board])
+
+        def on_episode_end(trial: Trial, best: Trial | None) -> None:
+            progress.update(trial, best)
+            callbacks.episode(trial, best)
+
         with (
             DdpgAgent(
                 episodes=schedule.acting, warmup_episodes=schedule.warmup, low=problem.pruner.low, seed=options.seed,
@@ -77,15 +81,38 @@ class SearchRun:
             ) as agent,
             SearchProgress(schedule.total, len(self.journal.trials), options.verbose) as progress,
         ):  # fmt: skip
-            self.study = Study(
+            study = Study(
                 problem.pruner.units, self.cost, self.evaluator, agent, self.journal,
                 **self._measured(), limit=self.limit, reward=options.reward, schedule=schedule,
                 table=problem.sensitivity, seed=options.seed, thresholds=problem.pruner.thresholds(),
                 guarantee=options.guarantee, digest=lambda widths: problem.pruner.plan(widths).digest,
-                on_episode_end=lambda *ended: (progress.update(*ended), callbacks.episode(*ended)),
+                on_episode_end=on_episode_end,
             )  # fmt: skip
-            with callbacks.of(self.study):
-                self.study.run()
+            with callbacks.of(study):
+                study.run()
+        return study
+
+    def _measured(self) -> dict[str, Any]:
+        """What a search by latency measures as it goes."""
+        latency = self.latency
+        if latency is None or not self.problem.options.is_latency:
+            return {}
+        return {
+            "measure": latency.measured(self.journal.trials),
+            "correction": latency.correction,
+            "in_flight": latency.in_flight,
+        }
+
+
+@dataclass(frozen=True)
+class SearchRun(SearchSetup):
+    """A search that has ended; its device and its scorer are still open.
+
+    Attributes:
+        study: the search itself, with its trials.
+    """
+
+    study: Study
 
     def save_sensitivity(self) -> None:
         """Writes the sensitivity table that was given, or that the search has measured, to the run directory."""
@@ -100,20 +127,10 @@ class SearchRun:
         """Scores and times the files of the result."""
         return MeasurementSession(self.evalset, None if self.latency is None else self.latency.stopwatch)
 
-    def _measured(self) -> dict[str, Any]:
-        """What a search by latency measures as it goes."""
-        if not self.problem.options.is_latency:
-            return {}
-        return {
-            "measure": self.latency.measured(self.journal.trials),
-            "correction": self.latency.correction,
-            "in_flight": self.latency.in_flight,
-        }
-
 
 @contextlib.contextmanager
-def open_search(problem: Problem) -> Iterator[SearchRun]:
-    """Opens a search; the journal says whether it goes on with an earlier one.
+def run_search(problem: Problem) -> Iterator[SearchRun]:
+    """Opens a search and runs the trials that are left; the journal says which an earlier call has done.
 
     Raises:
         SetupError, DeviceError, RunDirError, ConversionError, BudgetError: as compress().
@@ -124,7 +141,7 @@ def open_search(problem: Problem) -> Iterator[SearchRun]:
         latency = stack.enter_context(_latency(problem)) if problem.is_timed else None
         cost = latency if options.is_latency else problem.counted_cost
         searched = _header(problem, latency)
-        run_dir = options.run_dir or RUNS / _run_name(problem, searched)
+        run_dir = options.folder or RUNS / _run_name(problem, searched)
         journal = stack.enter_context(Journal(run_dir, searched))  # raises if it holds another search
         schedule = Schedule.of(
             pruner.units, options.episodes, problem.sensitivity, options.paper, journal.trials,
@@ -143,13 +160,14 @@ def open_search(problem: Problem) -> Iterator[SearchRun]:
             with TableProgress(latency.device, options.verbose) as progress:
                 latency.prepare(run_dir, evaluator if options.is_latency else None, journal.trials, progress.update)
         limit = problem.limit(cost)
-        if options.is_latency:
+        if latency is not None and options.is_latency:
             latency.approach(limit)
             latency.save(run_dir)
-        yield SearchRun(
+        setup = SearchSetup(
             problem, searched, run_dir, journal, schedule, evaluator, evalset, scored_on, scored_by, latency, cost,
             limit,
         )  # fmt: skip
+        yield SearchRun(**vars(setup), study=setup.run_study())
 
 
 def _latency(problem: Problem) -> Latency:
@@ -170,7 +188,7 @@ def _header(problem: Problem, latency: Latency | None) -> dict[str, Any]:
         "calibration": problem.calibration.digest(),
         "reward_data": problem.reward_data.digest(),
     }
-    if options.is_latency:
+    if latency is not None and options.is_latency:
         arguments["device"] = latency.identity
     if options.timed_format != FLOAT:
         arguments |= {"quantize": options.timed_format, "integer_io": options.integer_io}

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from amc_tf.devices.interleave import Comparison
 from amc_tf.errors import RunDirError
@@ -39,7 +39,7 @@ def select(run: SearchRun, session: MeasurementSession) -> Winner:
     """Builds the best networks of a search, best first, until one holds the budget as a finished file.
 
     Args:
-        run: of which `search()` has ended.
+        run: of the search.
         session: scores and times files.
 
     Raises:
@@ -55,7 +55,8 @@ def select(run: SearchRun, session: MeasurementSession) -> Winner:
         comparison = session.compare(tflite)
         if _holds(run, tflite, comparison):
             return Winner(widths, plan, model, tflite, comparison)
-    raise missed(run.limit) if problem.options.is_latency else too_large(run.limit)
+    limit = cast(float, run.limit)  # without one the first file holds it
+    raise missed(limit) if problem.options.is_latency else too_large(limit)
 
 
 def finalists(run: SearchRun) -> Iterable[tuple[int, ...]]:
@@ -98,6 +99,6 @@ def _candidates(run: SearchRun) -> list[Trial]:
 
 def _holds(run: SearchRun, tflite: bytes, comparison: Comparison | None) -> bool:
     """Whether a file holds the budget."""
-    if run.problem.options.is_latency:
+    if run.latency is not None and comparison is not None and run.problem.options.is_latency:
         return run.latency.holds(comparison, run.limit)
     return run.problem.options.target != "size" or run.limit is None or len(tflite) <= run.limit

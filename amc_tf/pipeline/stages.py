@@ -51,13 +51,14 @@ def search_in_stages(model: Any, options: Options) -> Result:
         AmcError: as compress().
     """
     check_reach(model, options, convert(model))
-    folder = options.run_dir or RUNS / _run_name(model, options)
+    folder = options.folder or RUNS / _run_name(model, options)
     if isinstance(options.teacher, str):
         options = replace(options, teacher=model)  # of every stage
     results: list[Result] = []
     shares: list[float] = []
-    for share in (*options.stages, options.budget):
-        is_last, budget = share == options.budget, share
+    for share in (*options.shares, options.share):
+        is_last = share == options.share
+        budget: float | str = share
         if results:
             whole = _cost(results[0].base, options)
             if _cost(results[-1].compressed, options) <= share * whole:
@@ -90,7 +91,7 @@ def check_reach(model: Any, options: Options, base: bytes) -> None:
         return
     pruner = narrowest(model, options)
     cost = method.cost(method.costs(pruner, base), options.target)
-    Budget(pruner.units, cost, options.budget * cost(cost.full))
+    Budget(pruner.units, cost, options.share * cost(cost.full))
 
 
 def narrowest(model: Any, options: Options) -> Pruner:
@@ -126,7 +127,7 @@ def _beside(first: Result, changes: Mapping[str, Any], last: Result) -> Result:
 def _with_model(first: Result, changes: Mapping[str, Any], last: Result, result: Result, trained: Any) -> Result:
     """See Result.with_model. The last stage measures beside the network of the stage before."""
     own = replace(last, compressed=result.compressed, untrained=result.untrained)
-    new = _beside(first, changes, last.again(own, trained))
+    new = _beside(first, changes, own.with_model(trained))
     if (result.run_dir / page.PAGE).exists():
         page.write_or_warn(result.run_dir)
     return new
@@ -145,8 +146,9 @@ def _relative_to(first: Result, last: Result) -> dict[str, Any]:
     left = {unit["name"]: unit["kept"] for unit in last.units}
     units = tuple(unit | {"kept": left.get(unit["name"], unit["kept"])} for unit in first.units)
     latency = last.latency
-    if latency is not None and first.latency is not None:
-        share = last.compressed.latency_ms / first.base.latency_ms
+    times = last.compressed.latency_ms, first.base.latency_ms
+    if latency is not None and first.latency is not None and times[0] and times[1]:
+        share = times[0] / times[1]
         factor = share / latency["ratio"]
         low, high = (latency[name] * factor for name in ("ratio_low", "ratio_high"))
         latency = latency | {"ratio": share, "ratio_low": low, "ratio_high": high, "base": first.latency["base"]}

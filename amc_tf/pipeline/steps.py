@@ -5,7 +5,7 @@ from typing import Any
 from amc_tf.options import Options
 from amc_tf.pipeline.export import export
 from amc_tf.pipeline.prepare import prepare
-from amc_tf.pipeline.searching import open_search
+from amc_tf.pipeline.searching import run_search
 from amc_tf.pipeline.selection import select
 from amc_tf.result import Result
 
@@ -17,8 +17,7 @@ def search_once(model: Any, options: Options) -> Result:
         As compress().
     """
     problem = prepare(model, options)
-    with open_search(problem) as run:
-        run.search()
+    with run_search(problem) as run:
         session = run.session()
         winner = select(run, session)
         run.save_sensitivity()

@@ -39,7 +39,7 @@ def named(name: str) -> Reward:
     return NAMED[name]
 
 
-def choose(reward: str | Reward | None, budget: float | None) -> Reward:
+def choose(reward: str | Reward | None, budget: float | str | None) -> Reward:
     """The reward a search uses, checked at every call.
 
     Args:
