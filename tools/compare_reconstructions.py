@@ -111,9 +111,7 @@ class Sequential:
     def __init__(self, pruning, inputs: np.ndarray):
         from amc_tf.pruning.im2col import reader
 
-        from amc_tf.graph import keras_reader
-
-        self._pruning, self._inputs, self._graph = pruning, inputs, keras_reader
+        self._pruning, self._inputs = pruning, inputs
         found = {node.layer: reader(node) for node in pruning.graph.nodes}
         self._readers = {layer: reading for layer, reading in found.items() if reading is not None}
         self._wanted: dict[str, np.ndarray] = {}
@@ -152,6 +150,8 @@ class Sequential:
 
     def _run(self, model, see, names: dict | None = None) -> dict[str, np.ndarray]:
         """Runs a model and shows each layer's patches to `see` before the layer computes; at the same places always."""
+        from amc_tf.graph import keras_builder, keras_reader
+
         found: dict[str, np.ndarray] = {}
 
         def watching(layer: str, number: int):
@@ -164,8 +164,8 @@ class Sequential:
             return call
 
         calls = {layer: watching(layer, number) for number, layer in enumerate(self._readers)}
-        watched = self._graph.overridden(model, calls)
-        self._done = self._graph.layers(watched)
+        watched = keras_builder.override_calls(model, calls)
+        self._done = keras_reader.layers(watched)
         if names is not None:
             names |= {id(live): layer for layer, live in self._done.items()}
         watched(self._inputs, training=False)

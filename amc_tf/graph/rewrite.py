@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from amc_tf.graph import keras_reader
+from amc_tf.graph import keras_builder
 from amc_tf.graph.groups import ChannelGroups
 
 
@@ -27,7 +27,7 @@ def rewrite(model, groups: ChannelGroups, kept: np.ndarray, weights: dict[str, t
             settings = _replaced(settings, place, value)
         return settings
 
-    return keras_reader.rebuild(model, edit, weights)
+    return keras_builder.rebuild(model, edit, weights)
 
 
 def sliced(groups: ChannelGroups, kept: np.ndarray, weights: dict) -> dict[str, tuple[np.ndarray, ...]]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from amc_tf.errors import UnsupportedModel
-from amc_tf.graph import keras_reader
+from amc_tf.graph import keras_builder
 from amc_tf.graph.network import Graph, Node
 from amc_tf.pruning.kernels import WEIGHTS, kernels, zeroed
 from amc_tf.pruning.lengths import Lengths
@@ -89,7 +89,7 @@ class MagnitudePruner(Pruner):
 
     def apply(self, plan: Plan, sliced: Mapping | None = None) -> Any:
         """A new model of the same shape, with these weights where given, else the model's own with zeros."""
-        return keras_reader.rebuild(self.model, weights=self.sliced(plan) if sliced is None else dict(sliced))
+        return keras_builder.rebuild(self.model, weights=self.sliced(plan) if sliced is None else dict(sliced))
 
     def thresholds(self) -> tuple[Callable[[Callable, float], tuple[int, ...]], ...]:
         return tuple(partial(self.thresholded, levelling=levelling) for levelling in LEVELLINGS)

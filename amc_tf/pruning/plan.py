@@ -122,15 +122,15 @@ class Plan(Mapping):
         Returns:
             A new model of the same Keras and the same shapes.
         """
-        from amc_tf.graph import keras_reader
+        from amc_tf.graph import keras_builder, keras_reader
         from amc_tf.graph.groups import channel_groups
         from amc_tf.graph.rewrite import masked
 
         graph, weights = keras_reader.read(model)
         if self.of == WEIGHTS:
-            return keras_reader.rebuild(model, weights=zeroed(graph, self, weights))
+            return keras_builder.rebuild(model, weights=zeroed(graph, self, weights))
         groups = channel_groups(graph)
-        return keras_reader.rebuild(model, weights=masked(groups, self.kept(groups), weights))
+        return keras_builder.rebuild(model, weights=masked(groups, self.kept(groups), weights))
 
     def kept(self, groups) -> np.ndarray:
         """bool array (groups.channels,): which of all channels stay.

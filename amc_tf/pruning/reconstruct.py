@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from amc_tf.graph import keras_reader, rewrite
+from amc_tf.graph import keras_builder, keras_reader, rewrite
 from amc_tf.graph.network import Graph, Node
 from amc_tf.pruning.im2col import Reader, reader
 from amc_tf.pruning.kernels import masks
@@ -210,7 +210,7 @@ class Reconstruction:
 
             return call
 
-        watched = keras_reader.overridden(self._pruning.model, {layer: watching(layer) for layer in readers})
+        watched = keras_builder.override_calls(self._pruning.model, {layer: watching(layer) for layer in readers})
         structure = keras_reader.input_structure(watched)
         for start in range(0, len(inputs[0]), _BATCH):
             with tf.device("CPU:0"):  # a GPU does not compute the same twice, and a search that goes on must

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from amc_tf.checks import is_number
-from amc_tf.graph import keras_reader
+from amc_tf.graph import keras_builder, keras_reader
 from amc_tf.training.compile_settings import end
 
 TEMPERATURE, WEIGHT = 3.0, 0.5  # Keras's own defaults, of LogitsDistillation and Distiller
@@ -73,7 +73,7 @@ class Distillation:
         """
         import tensorflow as tf
 
-        own, teacher = model.compute_loss, keras_reader.rebuild(self.teacher)  # the caller's stays as it is
+        own, teacher = model.compute_loss, keras_builder.rebuild(self.teacher)  # the caller's stays as it is
         differences = _differences(model, loss, self.temperature)
         teaches = _Switch()
 

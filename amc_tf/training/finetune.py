@@ -10,7 +10,7 @@ import numpy as np
 from amc_tf.checks import is_number, is_whole
 from amc_tf.data.fit_data import Examples, examples
 from amc_tf.errors import TrainingError
-from amc_tf.graph import keras_reader
+from amc_tf.graph import keras_builder, keras_reader
 from amc_tf.graph.network import Graph
 from amc_tf.pruning.kernels import masks, zeroed
 from amc_tf.pruning.plan import Plan
@@ -92,7 +92,7 @@ def finetune(
     kept = {} if plan is None else masks(graph, _checked_plan(plan))
     if distillation is not None:
         distillation.check(model)
-    copy = keras_reader.rebuild(model, weights=weights if plan is None else zeroed(graph, plan, weights))
+    copy = keras_builder.rebuild(model, weights=weights if plan is None else zeroed(graph, plan, weights))
     given, compiled = _ready(model, copy, graph, train_data, epochs, batch_size, learning_rate, seed)
     _keep_up(copy, given.steps, epochs)
     scored = None
@@ -115,7 +115,7 @@ def finetune(
     found = keras_reader.read(sparsity.plain(trained) if kept else trained)[1]
     # An average over steps holds a little of what a step does before its zeros are put back.
     averaged = bool(getattr(compiled["optimizer"], "use_ema", False))
-    new = keras_reader.rebuild(model, weights=_exact(found, kept, averaged))
+    new = keras_builder.rebuild(model, weights=_exact(found, kept, averaged))
     again = compile_settings.own(model, new)
     if again:
         new.compile(**again)
@@ -145,7 +145,7 @@ def check(
     """
     graph, _ = keras_reader.read(model)
     _checked_callbacks(callbacks, keras_reader.keras_of(model), "finetune_callbacks")
-    _ready(model, keras_reader.rebuild(model), graph, train_data, epochs, batch_size, None, 0)
+    _ready(model, keras_builder.rebuild(model), graph, train_data, epochs, batch_size, None, 0)
     if zeros_stay:
         sparsity.check(model)
 
