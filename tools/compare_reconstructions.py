@@ -120,7 +120,7 @@ class Sequential:
             self._wanted[layer] = patches @ kernel.reshape(-1, kernel.shape[-1])
 
     def __call__(self, plan, cut) -> dict:
-        from amc_tf.graph.rewrite import stays
+        from amc_tf.graph.rewrite import kept_positions
         from amc_tf.pruning.reconstruct import RIDGE, constant_place
 
         groups, kept, names = self._pruning.groups, plan.kept(self._pruning.groups), {}
@@ -129,7 +129,7 @@ class Sequential:
             layer = names[id(live)]
             kernel, *bias = live.get_weights()
             made = groups.axes.get((layer, 0, kernel.ndim - 1))
-            wanted = self._wanted[layer][:, slice(None) if made is None else stays(kept, made)]
+            wanted = self._wanted[layer][:, slice(None) if made is None else kept_positions(kept, made)]
             centred = (patches - patches.mean(axis=0)).astype(np.float64)
             flat = kernel.reshape(-1, kernel.shape[-1])
             gram = centred.T @ centred

@@ -49,7 +49,7 @@ def varying(groups: ChannelGroups, units: Sequence[Unit]) -> Lengths:
     """Every different length in the network that varies, each once."""
     axes = [
         *groups.axes.values(),
-        *(size.atoms for size in groups.sizes),
+        *(size.channel_ids for size in groups.sizes),
         *(axis for term in groups.terms for axis in term.axes),
         *groups.activations,
     ]

@@ -141,13 +141,13 @@ class Reconstruction:
         kept = plan.kept(self._pruning.groups)
         weights = {layer: list(arrays) for layer, arrays in sliced.items()}
         for layer in self.layers:
-            rows = rewrite.stays(kept, self._sources[layer])
+            rows = rewrite.kept_positions(kept, self._sources[layer])
             if rows.all():
                 continue
             correction, constant = self._correction(layer, rows)
             kernel = weights[layer][0]
             made = self._pruning.groups.axes.get((layer, 0, kernel.ndim - 1))
-            outputs = slice(None) if made is None else rewrite.stays(kept, made)
+            outputs = slice(None) if made is None else rewrite.kept_positions(kept, made)
             added = correction[:, outputs].reshape(kernel.shape)
             weights[layer][0] = (kernel + added).astype(kernel.dtype)
             self._shift(weights, layer, constant[outputs])
