@@ -68,7 +68,7 @@ def _calls(model: KerasModel, graph: Graph, inference: bool = False) -> list[tup
             settings_digest = meaning(operation, settings, keras)
         except Unknown as error:
             raise UnsupportedModel(
-                f"The layer {node.layer!r} cannot be told from another one in a later call ({error}); give its class "
+                f"The layer {node.layer!r} cannot be identified in a later call ({error}); give its class "
                 f"a get_config() of numbers, texts and lists."
             ) from error
         calls.append((node.layer, node.kind, node.inputs, node.outputs, settings_digest))
