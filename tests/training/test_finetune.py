@@ -198,7 +198,7 @@ def test_wrapped_layers_pass_masks_on() -> None:
     kernels = kernels_of.kernels(graph).items()
     whole = Plan({name: np.ones(weights[name][index].size, bool) for name, index in kernels}, "weights")
     expected = model(x).numpy()
-    trained, _ = sparsity.held(model, kernels_of.masks(graph, whole))
+    trained, _ = sparsity.keep_zeros(model, kernels_of.masks(graph, whole))
     np.testing.assert_allclose(trained(x).numpy(), expected, atol=1e-6)
 
 
@@ -322,7 +322,7 @@ def test_the_loss_follows_from_the_form(keras_module, units, activation, labels,
         return compile_settings.default(model, graph, y[labels], steps=1, epochs=1, learning_rate=None)["loss"]
 
     if loss is None:
-        with pytest.raises(ValueError, match="No loss can be told .* compile the model with its own loss"):
+        with pytest.raises(ValueError, match="No loss fits .* compile the model with its own loss"):
             made()
     else:
         assert (type(made()).__name__, made().get_config().get("from_logits")) == (loss, logits)
@@ -383,7 +383,7 @@ def test_the_callers_tf_keras_stays_what_it_was() -> None:
     code = """
 import os
 import numpy as np, tensorflow as tf, tf_keras
-from amc_tf.finetune import finetune
+from amc_tf.training.finetune import finetune
 from amc_tf.pruning.plan import Plan
 model = tf_keras.Sequential([tf_keras.layers.Dense(3, "softmax", input_shape=(4,), name="head")])
 plan = Plan({"head": np.arange(12) % 2 == 0}, "weights")
