@@ -1,4 +1,4 @@
-"""ChannelPruner: its units, their widths, and the channels that a keep ratio leaves."""
+"""ChannelPruner: units, widths, and the channels that stay at a keep ratio."""
 
 import numpy as np
 import pytest
@@ -68,7 +68,7 @@ def test_a_grouped_convolution_rounds_all_of_its_groups_together(keras_module) -
     assert (unit.size, unit.filters, unit.widths) == (16, 64, (4, 6, 8, 10, 12, 14, 16))
 
 
-def test_units_tell_the_layer_that_makes_the_channels(keras_module) -> None:
+def test_units_have_the_features_of_the_layer_that_creates_the_channels(keras_module) -> None:
     first, second = ChannelPruner(chain(keras_module, 16, 24)).units
     assert (first.name, first.size, first.filters, first.inputs) == ("conv1", 16, 16, 3)
     assert (first.height, first.width, first.stride, first.kernel) == (12, 10, 1, 3)
@@ -83,7 +83,7 @@ def test_units_of_dense_and_one_dimensional_layers(keras_module) -> None:
 
 
 def test_layer_names_with_colons() -> None:
-    """Keras 3 allows them, and the second group of a layer is told from the first by one."""
+    """Keras 3 allows them, and the name of the second group of a layer has one too."""
     import keras
 
     features = keras.Input((4,))
@@ -203,7 +203,7 @@ def test_bad_importance(importance) -> None:
         ChannelPruner(chain(keras, 16), importance=importance)
 
 
-def test_unknown_frozen_layer_is_told_a_near_one(keras_module) -> None:
+def test_an_unknown_frozen_layer_gets_a_suggestion(keras_module) -> None:
     model = case(keras_module.__name__, "functional_in_functional").model
     with pytest.raises(ValueError, match="'conv2'.*did you mean 'encoder/conv2'"):
         ChannelPruner(model, round_to=1, frozen=["conv2"])

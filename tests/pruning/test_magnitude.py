@@ -1,4 +1,4 @@
-"""MagnitudePruner: its units, their widths, the weights that a keep ratio leaves, and what one threshold leaves."""
+"""MagnitudePruner: units, widths, and the weights that stay at a keep ratio or above one threshold."""
 
 import keras as keras_3
 import numpy as np
@@ -52,7 +52,7 @@ def half(pruner: MagnitudePruner) -> Plan:
 
 
 def kept(model, layer: str) -> int:
-    """How many weights of a layer's kernel are not zero."""
+    """Number of nonzero weights of a layer's kernel."""
     graph, weights = keras_reader.read(model)
     return np.count_nonzero(weights[layer][kernels(graph)[layer]])
 
@@ -78,14 +78,14 @@ def test_the_kernel_of_a_separable_convolution_is_the_pointwise_one(keras_module
     assert np.count_nonzero(pointwise) == 9 and spatial.all()
 
 
-def test_kernels_that_are_not_all_of_what_a_layer_multiplies_with_are_left_alone() -> None:
-    """Zeros in them are none in what is multiplied: low-rank matrices are added."""
+def test_kernels_beside_other_multiplying_weights_are_kept() -> None:
+    """Low-rank matrices are added to the kernel, so its zeros are no zeros of the product."""
     pruner = MagnitudePruner(case("keras", "lora").model)
     extra = {node.layer for node in pruner.graph.nodes if any("lora" in weight.name for weight in node.weights)}
     assert extra and not extra & {unit.name for unit in pruner.units}
 
 
-def test_units_tell_the_layer_that_has_the_kernel(keras_module) -> None:
+def test_units_have_the_features_of_the_layer_with_the_kernel(keras_module) -> None:
     pruner = MagnitudePruner(case(keras_module.__name__, "conv2d").model)
     _, second, _, head = pruner.units
     assert (second.filters, second.inputs, second.height, second.width) == (6, 8, 6, 6)
@@ -143,7 +143,7 @@ def test_the_largest_stay(values: list[int]) -> None:
     kernel = np.array(values, np.float32)[:, None]
     pruner = MagnitudePruner(dense(keras_3, kernel))
     (unit,) = pruner.units
-    order = sorted(range(len(values)), key=lambda place: (-abs(values[place]), place))
+    order = sorted(range(len(values)), key=lambda index: (-abs(values[index]), index))
     for width in unit.widths:
         assert np.flatnonzero(pruner.plan([width])["dense0"]).tolist() == sorted(order[:width])
 
@@ -176,7 +176,7 @@ def test_a_ratio_of_one_weight_is_kept_and_one_below_refused(size: int) -> None:
 
 
 def instead(error: ValueError) -> float:
-    """What a sentence says that may be given instead."""
+    """The keep ratio that an error message suggests."""
     return float(str(error).split("give ")[1].split(" or more")[0])
 
 
@@ -300,7 +300,7 @@ def test_the_papers_bound_keeps_one_weight_at_least() -> None:
     assert MagnitudePruner(dense(keras_3, np.ones((2, 3)))).units[0].widths[0] == 1
 
 
-def test_unknown_frozen_layer_is_told_a_near_one(keras_module) -> None:
+def test_an_unknown_frozen_layer_gets_a_suggestion(keras_module) -> None:
     model = case(keras_module.__name__, "functional_in_functional").model
     with pytest.raises(ValueError, match="'conv2'.*did you mean 'encoder/conv2'"):
         MagnitudePruner(model, frozen=["conv2"])
@@ -323,7 +323,7 @@ def test_a_model_in_which_nothing_can_go_says_why(keras_module) -> None:
 
 
 def by_force(pruner: MagnitudePruner, cost, limit: float, normalisation: float, bounded: bool) -> tuple[int, ...]:
-    """The same, by trying every threshold."""
+    """The widths of `threshold_widths`, by trying every threshold."""
     kernels = [np.abs(pruner.kernels[unit.name]) for unit in pruner.units]
     kernels = [kernel / (kernel**2).mean() ** (normalisation / 2) for kernel in kernels]
     plans = []
@@ -338,7 +338,7 @@ def by_force(pruner: MagnitudePruner, cost, limit: float, normalisation: float, 
 
 
 @pytest.fixture(scope="module")
-def of_three() -> list[MagnitudePruner]:
+def three_kernels() -> list[MagnitudePruner]:
     """Kernels of unlike size and scale, with zeros; in the second network many weights are equal."""
     rng = np.random.default_rng(0)
     scales = [((6, 40), 0.3), ((40, 7), 1.0), ((7, 3), 2.0)]
@@ -350,8 +350,8 @@ def of_three() -> list[MagnitudePruner]:
 
 @pytest.mark.parametrize("bounded", [True, False])
 @pytest.mark.parametrize("network, normalisation", [(0, 0.0), (1, 0.0), (0, 0.5), (0, 1.0)])
-def test_one_threshold_for_all(of_three, network: int, normalisation: float, bounded: bool) -> None:
-    pruner = of_three[network]
+def test_one_threshold_for_all(three_kernels, network: int, normalisation: float, bounded: bool) -> None:
+    pruner = three_kernels[network]
     rng, found = np.random.default_rng(1), set()
     for _ in range(12):
         prices = rng.uniform(0, 2, 3)
@@ -367,25 +367,25 @@ def test_one_threshold_for_all(of_three, network: int, normalisation: float, bou
         assert (least < 0.1) != bounded
 
 
-def test_one_threshold_where_all_or_nothing_fits(of_three) -> None:
-    pruner = of_three[0]
+def test_one_threshold_where_all_or_nothing_fits(three_kernels) -> None:
+    pruner = three_kernels[0]
     assert pruner.threshold_widths(sum, sum(pruner.full)) == pruner.full
     assert pruner.threshold_widths(sum, 0) == tuple(unit.widths[0] for unit in pruner.units)
     assert pruner.threshold_widths(sum, 0, bounded=False) == (1, 1, 1)
 
 
-def test_a_threshold_is_what_its_plan_keeps(of_three) -> None:
-    """Where it is not bounded: all that it keeps is larger than all that it drops, whatever kernel it is of."""
-    pruner = of_three[0]
+def test_an_unbounded_threshold_keeps_the_largest_weights(three_kernels) -> None:
+    """All kept weights are larger than all dropped ones, over all kernels."""
+    pruner = three_kernels[0]
     plan = pruner.plan(pruner.threshold_widths(sum, 0.5 * sum(pruner.full), bounded=False))
     stay = np.concatenate([np.abs(pruner.kernels[name]).reshape(-1)[mask] for name, mask in plan.items()])
     go = np.concatenate([np.abs(pruner.kernels[name]).reshape(-1)[~mask] for name, mask in plan.items()])
     assert stay.min() > go.max() and len(stay) == sum(pruner.full) // 2
 
 
-def test_the_plans_a_search_begins_with_are_normalised_more_and_more(of_three) -> None:
-    """So that more and more of the kernel of small weights stays, and less of that of large ones."""
-    pruner = of_three[0]
+def test_the_first_plans_of_a_search_have_rising_normalisation(three_kernels) -> None:
+    """With more normalisation the kernel of small weights keeps more, and that of large weights less."""
+    pruner = three_kernels[0]
     plans = [threshold(sum, 0.5 * sum(pruner.full)) for threshold in pruner.thresholds()]
     assert plans[0] == pruner.threshold_widths(sum, 0.5 * sum(pruner.full)) and len(plans) == 4
     small, _, large = zip(*plans, strict=True)
@@ -409,7 +409,7 @@ TIED = {
 
 
 def kernels_in(tflite: bytes) -> list:
-    """(shape, weights that are not zero) of every constant of more than one axis; of those alike once."""
+    """(shape, number of nonzero weights) of every constant with more than one axis, without duplicates."""
     file = unpack(tflite)
     constants = ((t, file.buffers[t.buffer].data) for t in file.subgraphs[0].tensors if t.type == 0)
     found = [(tuple(t.shape), np.count_nonzero(data.view(np.float32))) for t, data in constants if data is not None]
