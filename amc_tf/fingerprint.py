@@ -196,7 +196,8 @@ class _Walk:
 
     def _globals(self, function: FunctionType) -> dict[str, Any]:
         """The globals that a function or an inner function reads."""
-        names, codes = set(), [function.__code__]
+        names: set[str] = set()
+        codes = [function.__code__]
         while codes:
             code = codes.pop()
             reads = [step for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")]

@@ -152,7 +152,8 @@ class _Grouping:
         return ChannelGroups(self.tracer.graph, groups, axes, sizes, terms, unknown, activations)
 
     def _groups(self, members: list[list[int]], starts: list[int], slots: list[list[Slot]]) -> tuple[Group, ...]:
-        groups, count = [], Counter()
+        groups: list[Group] = []
+        count: Counter[str] = Counter()
         for roots, start, own_slots in zip(members, starts, slots, strict=True):
             layer = self.tracer.origin[min(roots)]
             count[layer] += 1

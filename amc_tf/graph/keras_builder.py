@@ -92,7 +92,7 @@ class _Builder:
     @contextlib.contextmanager
     def custom_objects(self, model: KerasModel) -> Iterator[None]:
         """Registers the custom classes and functions of the caller's model while it is built again."""
-        objects = {}
+        objects: dict[str, Any] = {}
         for layer in layers(model).values():
             if not is_part_of_keras(type(layer)):
                 name = self.keras.saving.get_registered_name(type(layer))

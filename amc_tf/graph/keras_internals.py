@@ -19,7 +19,7 @@ def is_part_of_keras(definition: Any) -> bool:
     return definition.__module__.split(".")[0] in ("keras", "tf_keras")
 
 
-def functional_graph(model: KerasModel) -> Any | None:
+def functional_graph(model: KerasModel) -> Any:
     """The object that holds the graph of a functional or Sequential model; None for any other object."""
     bases = type(model).__mro__
     if not hasattr(model, "layers") or not hasattr(model, "get_config"):

@@ -193,7 +193,7 @@ class _Reader:
         if kind.startswith("op:"):
             named = named_arguments(operation, *arguments)
             settings = {name: _with_indices(value, indices) for name, value in named.items()}
-            weights = ()
+            weights: tuple[Weight, ...] = ()
         else:
             settings = settings_of(operation)
             self.layers[path] = operation

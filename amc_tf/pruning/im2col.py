@@ -88,5 +88,5 @@ def im2col_of(node: Node) -> Im2col | None:
     if not plain or settings.get("data_format") == "channels_first":
         return None
     kernel = node.weights[0].shape[:rank]
-    steps = (tuple(np.broadcast_to(settings[name], rank).tolist()) for name in ("strides", "dilation_rate"))
-    return Im2col(kernel, *steps, settings["padding"])
+    strides, dilation = (tuple(np.broadcast_to(settings[name], rank).tolist()) for name in ("strides", "dilation_rate"))
+    return Im2col(kernel, strides, dilation, settings["padding"])

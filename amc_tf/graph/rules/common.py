@@ -24,13 +24,14 @@ ELEMENTWISE_OPERATIONS = ELEMENTWISE | frozenset(
 )
 
 
-def unknown(tracer: Tracer, node: Node, *inputs: Labels, why: str = "") -> None:
+def unknown(tracer: Tracer, node: Node, *inputs: Labels, why: str = "") -> Labels | None:
     """The rule of layers that no other rule covers: freezes all their inputs and records `why`."""
     sort = "operation" if node.kind.startswith("op:") else "class"
     why = why or f"the {sort} {node.kind.split(':')[-1]} is not understood"
     for labels in inputs:
         tracer.freeze_all(labels, f"{node.layer!r} reads it, and {why}")
     tracer.unknown[node.layer] = why
+    return None
 
 
 def mixing_reason(node: Node) -> str:

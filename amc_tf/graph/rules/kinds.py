@@ -14,16 +14,15 @@ def trace(tracer: Tracer, node: Node) -> None:
     inputs = [tracer.labels[i] for i in node.inputs]
     rule = RULES.get(node.kind, unknown)
     if rule is unknown or not inputs:
-        outputs = unknown(tracer, node, *inputs)
+        labels = unknown(tracer, node, *inputs)
     elif len(inputs) > 1 and rule not in (weightless.merge, weightless.concatenate):
-        outputs = unknown(tracer, node, *inputs, why="it is called with more tensors than one")
+        labels = unknown(tracer, node, *inputs, why="it is called with more tensors than one")
     else:
-        outputs = rule(tracer, node, *inputs)
-    if outputs is None:
-        outputs = tuple((None,) * len(tracer.shape(i)) for i in node.outputs)
-    elif len(node.outputs) == 1:
-        outputs = (outputs,)
-    for tensor, labels in zip(node.outputs, outputs, strict=True):
+        labels = rule(tracer, node, *inputs)
+    if labels is None:
+        tracer.labels |= {tensor: (None,) * len(tracer.shape(tensor)) for tensor in node.outputs}
+    else:
+        (tensor,) = node.outputs
         tracer.labels[tensor] = labels
 
 
