@@ -1,4 +1,4 @@
-"""What counts as a number where one is expected: Python's and NumPy's alike, but no bool."""
+"""Type checks of numeric arguments: numbers of Python and NumPy count, bools do not."""
 
 import os
 from pathlib import Path
@@ -8,12 +8,12 @@ import numpy as np
 
 
 def is_whole(value: Any) -> bool:
-    """Whether a value is a whole number by its type: 3, np.int64(3), but neither 3.0 nor True."""
+    """Whether a value has the type of a whole number: 3 and np.int64(3), but neither 3.0 nor True."""
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a real number by its type, NaN and infinity included."""
+    """Whether a value has the type of a real number. NaN and infinity count."""
     return is_whole(value) or isinstance(value, (float, np.floating))
 
 

@@ -1,9 +1,9 @@
-"""Fingerprints: two values with one fingerprint do the same, in every process. What cannot be told so is refused.
+"""Fingerprints of values: equal fingerprints mean equal behaviour, in every process. Other values are refused.
 
-A function is known by its code, its defaults, what it closes over and the globals that it reads; an object by its class
-and its state; what is installed (in the standard library or among site packages) by its import path. A fingerprint that
-differs for equal behaviour costs a search that is not resumed; one that is equal for other behaviour would give
-results of another network. So only the first may happen.
+A function counts by its code, its defaults, its closure and the globals that it reads. An object counts by its class
+and its state. Installed code (standard library, site packages) counts by its import path. If equal behaviour gets
+different fingerprints, a search is not resumed. If different behaviour gets equal fingerprints, a search uses results
+of another network. Only the first may happen.
 """
 
 import copyreg
@@ -23,9 +23,9 @@ from typing import Any
 
 import numpy as np
 
-_DEEPEST = 100  # some frames each, and Python allows 1000
+_MAX_DEPTH = 100  # a level takes several frames, and Python allows 1000
 _PLAIN = (type(None), bool, int, str, bytes, type(Ellipsis), type(NotImplemented))
-_BOOKKEEPING = {  # of a class: says nothing of what its objects do
+_BOOKKEEPING = {  # attributes of a class without effect on the behaviour of its objects
     "__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "__qualname__", "__firstlineno__",
     "__static_attributes__", "__abstractmethods__", "_abc_impl", "__annotate__", "__annotate_func__",
     "__annotations_cache__", "__orig_bases__", "__parameters__", "__match_args__", "__classcell__",
@@ -33,77 +33,78 @@ _BOOKKEEPING = {  # of a class: says nothing of what its objects do
 
 
 class Unknown(ValueError):
-    """A value holds something that has no fingerprint; the sentence says what and where."""
+    """A value contains something without a fingerprint. The message says what and where."""
 
 
 def fingerprint(value: Any) -> str:
-    """16 hexadecimal digits that stand for a value.
+    """The fingerprint of a value: 16 hexadecimal digits.
 
     Args:
-        value: plain data, arrays, functions, methods, partials, classes, and objects of any of these. Dicts and sets
-            count as equal in any order.
+        value: plain data, arrays, functions, methods, partials, classes, and objects of these. The order of dicts and
+            sets does not count.
 
     Raises:
-        Unknown: it holds what lives in this process alone, such as an open file, a lock or a generator.
+        Unknown: it contains something that exists in this process only, such as an open file, a lock or a generator.
     """
     return _Walk().digest(value).hex()[:16]
 
 
 def named(argument: Any, name: str) -> Any:
-    """An argument of a caller as it stands in a journal: plain data as it is, all else as name and fingerprint.
+    """The form in which a journal stores a caller's argument: plain data as it is, all else as name and fingerprint.
 
     Args:
-        argument: plain data, or a function or object that the caller wrote.
+        argument: plain data, or the caller's own function or object.
         name: of the argument, for the message.
 
     Raises:
-        ValueError: it has no fingerprint, and no attribute `name` that could stand for it.
+        ValueError: the argument has neither a fingerprint nor an attribute `name` to replace it.
     """
     if isinstance(argument, (*_PLAIN, float)):
         return argument
     if isinstance(argument, np.generic):
         return argument.item()
-    called = getattr(argument, "__qualname__", None) or type(argument).__qualname__
+    qualified = getattr(argument, "__qualname__", None) or type(argument).__qualname__
     try:
-        return f"{called} {fingerprint(argument)[:8]}"
+        return f"{qualified} {fingerprint(argument)[:8]}"
     except Unknown as error:
         own = getattr(argument, "name", None)
         if isinstance(own, str) and own:
-            return f"{called} named {own}"
+            return f"{qualified} named {own}"
         raise ValueError(
-            f"{name} is {called}, which cannot be told from another one in a later call ({error}); give it an "
+            f"{name} is {qualified}, which cannot be told from another one in a later call ({error}); give it an "
             f"attribute `name`, a text that you change whenever it is to count as another one."
         ) from error
 
 
 @functools.cache
 def is_installed(module: str) -> bool:
-    """Whether a module belongs to the standard library or to a package that was installed, not to the caller."""
+    """Whether a module is part of the standard library or of an installed package, and not the caller's own."""
     root = module.split(".")[0]
-    if root == "amc_tf":  # wherever it lies: another of its releases must know what this one did
+    if root == "amc_tf":  # wherever it lies: journals of other releases must stay readable
         return True
     if root in sys.stdlib_module_names or root in sys.builtin_module_names:
         return root != "__main__"
-    found = sys.modules.get(module) or sys.modules.get(root)
-    file = getattr(found, "__file__", None)
+    loaded = sys.modules.get(module) or sys.modules.get(root)
+    file = getattr(loaded, "__file__", None)
     if file is None:
         return False
-    places = {sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib", "platstdlib")}
-    places |= {entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")}
-    folders = Path(file).resolve().parents
-    return any(Path(place).resolve() in folders for place in places) or "site-packages" in Path(file).parts
+    folders = {sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib", "platstdlib")}
+    folders |= {entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")}
+    parents = Path(file).resolve().parents
+    return any(Path(folder).resolve() in parents for folder in folders) or "site-packages" in Path(file).parts
 
 
 class _Walk:
-    """One walk through a value. Each part gives a digest of its own, so that no two structures run together."""
+    """One walk through a value. Every part has a digest of its own, so that different structures never look equal."""
 
-    def __init__(self):
-        self._open: dict[int, int] = {}  # id of what is being walked -> how deep it lies: a value may hold itself
-        self._done: dict[int, bytes] = {}
-        self._alive: list[Any] = []  # an id belongs to an object only as long as it lives
-        self._where: list[str] = []
+    def __init__(self) -> None:
+        self._open: dict[int, int] = {}  # id of an unfinished value -> its depth; a value may contain itself
+        self._done: dict[int, bytes] = {}  # id of a value -> its digest
+        self._alive: list[Any] = []  # keeps objects alive, so that their ids stay unique
+        self._path: list[str] = []  # to the current value
 
     def digest(self, value: Any, where: str = "") -> bytes:
+        """The digest of a value; `where` is its name or index in the value that contains it."""
         if isinstance(value, (*_PLAIN, float, complex, np.generic)):
             return self._hash(type(value).__name__, _bytes_of(value))
         key = id(value)
@@ -114,17 +115,17 @@ class _Walk:
         self._open[key] = len(self._open)
         self._alive.append(value)
         if where:
-            self._where.append(where)
+            self._path.append(where)
         try:
-            if len(self._open) > _DEEPEST:
-                raise self._unknown(value, f"it is nested more than {_DEEPEST} deep")
-            found = self._digest(value)
+            if len(self._open) > _MAX_DEPTH:
+                raise self._unknown(value, f"it is nested more than {_MAX_DEPTH} deep")
+            digest = self._digest(value)
         finally:
             del self._open[key]
         if where:
-            self._where.pop()  # not after an error, which says where it was
-        self._done[key] = found
-        return found
+            self._path.pop()  # kept after an error, for its message
+        self._done[key] = digest
+        return digest
 
     def _digest(self, value: Any) -> bytes:
         if isinstance(value, ModuleType):
@@ -148,13 +149,13 @@ class _Walk:
             return self._hash("array", repr((value.dtype.str, value.shape)).encode(), data)
         if isinstance(value, (list, tuple)) and is_installed(type(value).__module__):
             kind = "tuple" if isinstance(value, tuple) else "list"
-            return self._hash(kind, *(self.digest(each, f"[{i}]") for i, each in enumerate(value)))
+            return self._hash(kind, *(self.digest(item, f"[{i}]") for i, item in enumerate(value)))
         if type(value) in (set, frozenset):
-            return self._hash("set", *sorted(self.digest(each) for each in value))
+            return self._hash("set", *sorted(self.digest(item) for item in value))
         if isinstance(value, enum.Enum):
             return self._parts("enum", type(value), value.name)
         if type(value) is dict or (isinstance(value, Mapping) and is_installed(type(value).__module__)):
-            pairs = [(self.digest(name), self.digest(each, f"[{name!r}]")) for name, each in value.items()]
+            pairs = [(self.digest(name), self.digest(item, f"[{name!r}]")) for name, item in value.items()]
             return self._hash("dict", *(part for pair in sorted(pairs) for part in pair))
         return self._object(value)
 
@@ -180,10 +181,10 @@ class _Walk:
         if isinstance(function, np.ufunc):
             return self._hash("ufunc", function.__name__.encode())
         if isinstance(function, BuiltinFunctionType):
-            of = function.__self__
-            if of is None or isinstance(of, ModuleType):
+            owner = function.__self__
+            if owner is None or isinstance(owner, ModuleType):
                 return self._hash("builtin", f"{function.__module__}.{function.__qualname__}".encode())
-            return self._parts("builtin method", of, function.__name__)
+            return self._parts("builtin method", owner, function.__name__)
         closed = {
             name: _content(cell)
             for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False)
@@ -194,8 +195,9 @@ class _Walk:
         )  # fmt: skip
 
     def _globals(self, function: FunctionType) -> dict[str, Any]:
-        """The globals that a function, or one written inside it, reads."""
-        names, codes = set(), [function.__code__]
+        """The globals that a function or an inner function reads."""
+        names: set[str] = set()
+        codes = [function.__code__]
         while codes:
             code = codes.pop()
             reads = [step for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")]
@@ -212,28 +214,29 @@ class _Walk:
     def _object(self, value: Any) -> bytes:
         if hasattr(value, "inputs") and hasattr(value, "get_weights") and hasattr(value, "get_config"):
             return self._parts("network", type(value), value.get_config(), [np.asarray(w) for w in value.get_weights()])
-        if hasattr(value, "get_config") and callable(value.get_config):  # of Keras: losses, metrics, optimizers
-            state = [np.asarray(each) for each in getattr(value, "variables", None) or () if hasattr(each, "numpy")]
-            own = {name: each for name, each in vars(value).items() if inspect.isfunction(each)}  # by more than a name
+        if hasattr(value, "get_config") and callable(value.get_config):  # Keras losses, metrics, optimizers
+            variables = getattr(value, "variables", None) or ()
+            state = [np.asarray(variable) for variable in variables if hasattr(variable, "numpy")]
+            own = {name: part for name, part in vars(value).items() if inspect.isfunction(part)}  # config: name only
             return self._parts("configured", type(value), value.get_config(), state, own)
         if hasattr(value, "numpy") and hasattr(value, "dtype"):  # a tensor or variable
             return self._parts("tensor", np.asarray(value.numpy()))
         if dataclasses.is_dataclass(value):
-            held = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-            return self._parts("dataclass", type(value), held | getattr(value, "__dict__", {}))
+            fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+            return self._parts("dataclass", type(value), fields | getattr(value, "__dict__", {}))
         return self._reduced(value)
 
     def _reduced(self, value: Any) -> bytes:
-        """An object of any other class, as pickle would take it apart."""
+        """The digest of an object of any other class, from the parts that pickle would store."""
         if hasattr(value, "python_function"):  # a tf.function
             return self._parts("graph function", value.python_function)
         try:
             own = copyreg.dispatch_table.get(type(value))
             reduced = value.__reduce_ex__(4) if own is None else own(value)
-        except Exception as error:  # whatever a class may raise that cannot be pickled
+        except Exception as error:  # a class that cannot be pickled may raise anything
             raise self._unknown(value, "it lives in this process alone") from error
-        if isinstance(reduced, str):  # a global of that name
-            if hasattr(value, "__wrapped__"):  # what functools.lru_cache makes of a function
+        if isinstance(reduced, str):  # the name of a global
+            if hasattr(value, "__wrapped__"):  # a function under functools.lru_cache
                 return self._parts("wrapped", type(value), value.__wrapped__)
             if not is_installed(getattr(value, "__module__", "")):
                 raise self._unknown(value, "its state cannot be seen")
@@ -250,11 +253,11 @@ class _Walk:
         return self._hash(kind, *(self._part(part) for part in parts))
 
     def _part(self, part: Any) -> bytes:
-        if type(part) is dict:  # made here for one walk: its id must not be remembered
-            pairs = [(self.digest(name), self.digest(each, str(name))) for name, each in part.items()]
-            return self._hash("dict", *(each for pair in sorted(pairs) for each in pair))
+        if type(part) is dict:  # a temporary dict: its id must not be stored
+            pairs = [(self.digest(name), self.digest(item, str(name))) for name, item in part.items()]
+            return self._hash("dict", *(item for pair in sorted(pairs) for item in pair))
         if type(part) in (list, tuple):
-            return self._hash("list", *(self.digest(each) for each in part))
+            return self._hash("list", *(self.digest(item) for item in part))
         return self.digest(part)
 
     @staticmethod
@@ -265,7 +268,7 @@ class _Walk:
         return state.digest()
 
     def _unknown(self, value: Any, why: str) -> Unknown:
-        place = ".".join(self._where).replace(".[", "[")
+        place = ".".join(self._path).replace(".[", "[")
         at = f" at {place}" if place else ""
         return Unknown(f"it holds a {type(value).__module__}.{type(value).__qualname__}{at}, and {why}")
 
@@ -275,11 +278,11 @@ def _bytes_of(value: Any) -> bytes:
         return value
     if isinstance(value, np.generic):
         return repr((value.dtype.str, value.tobytes())).encode()
-    return repr(value).encode("utf-8", "surrogatepass")  # of a float its shortest exact form
+    return repr(value).encode("utf-8", "surrogatepass")  # a float in its shortest exact form
 
 
 def _content(cell: CellType) -> Any:
-    """What a closure holds; an empty cell is of a name that is not set yet."""
+    """The value of a closure's cell; NotImplemented for an empty one, whose variable is not set yet."""
     try:
         return cell.cell_contents
     except ValueError:
@@ -287,22 +290,22 @@ def _content(cell: CellType) -> Any:
 
 
 def is_importable(thing: Any) -> bool:
-    """Whether the import path of something installed leads to it; not to what a function made, nor to a namesake."""
+    """Whether a thing is installed code that its import path leads to. An object created by a function is not."""
     module, path = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
     if not isinstance(module, str) or not isinstance(path, str) or not is_installed(module):
         return False
-    found: Any = sys.modules.get(module)
+    target: Any = sys.modules.get(module)
     for name in path.split("."):
-        found = getattr(found, name, None)
-    return found is thing
+        target = getattr(target, name, None)
+    return target is thing
 
 
 def _is_opaque(value: Any) -> bool:
-    """Whether an object holds neither attributes nor slots, so that its state lies in C or there is none."""
+    """Whether an object has neither attributes nor slots: its state is in C, or it has none."""
     has_slots = any("__slots__" in vars(cls) for cls in type(value).__mro__)
-    written = all(_written_in_python(cls) for cls in type(value).__mro__ if cls is not object)
-    return not written and not has_slots and not getattr(value, "__dict__", None)
+    in_python = all(_is_written_in_python(cls) for cls in type(value).__mro__ if cls is not object)
+    return not in_python and not has_slots and not getattr(value, "__dict__", None)
 
 
-def _written_in_python(cls: type) -> bool:
+def _is_written_in_python(cls: type) -> bool:
     return bool(cls.__flags__ & (1 << 9))  # Py_TPFLAGS_HEAPTYPE

@@ -1,4 +1,4 @@
-"""Fingerprints: the same in every process, another one for whatever does something else, none for what has none."""
+"""Fingerprints are equal in every process, differ for different behaviour, and are refused for opaque values."""
 
 import collections
 import functools
@@ -26,25 +26,25 @@ class Scale:
     kinds = {"a", "b", "c", "d", "e"}
     def __init__(self, by): self.by = by
     def score(self, labels, found): return self.by * LIMIT
-def made(words):
+def make(words):
     def inner(labels): return labels
     return lambda labels, found: inner(labels) if labels in {"a", "b", "c", "d", "e"} else words
-values = [made(frozenset("stuvw")), Scale(2).score, Scale, partial(made, words="x"), re.compile("a+"), np.arange(3),
+values = [make(frozenset("stuvw")), Scale(2).score, Scale, partial(make, words="x"), re.compile("a+"), np.arange(3),
           {"b": 1, "a": [2, None]}, random.Random(3), np.random.default_rng(4), 1.5, "text"]
-print(*[fingerprint(value) for value in values], named(made("x"), "metric"))
+print(*[fingerprint(value) for value in values], named(make("x"), "metric"))
 """
 
 
 def test_a_fingerprint_is_the_same_in_every_process():
-    """Sets of strings have another order in each, and objects stand at other addresses."""
-    said = set()
+    """Each process orders sets of strings differently and places objects at other addresses."""
+    outputs = set()
     for seed in ("1", "2", "3"):
         env = {"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)}
         call = [sys.executable, "-c", MADE_ELSEWHERE]
-        said.add(subprocess.run(call, env=env, capture_output=True, text=True, check=True).stdout)
-    assert len(said) == 1
-    found = said.pop().split()
-    assert len(set(found)) == len(found)
+        outputs.add(subprocess.run(call, env=env, capture_output=True, text=True, check=True).stdout)
+    assert len(outputs) == 1
+    fingerprints = outputs.pop().split()
+    assert len(set(fingerprints)) == len(fingerprints)
 
 
 def topk(labels, predictions, k=1, *, share=0.5):
@@ -52,18 +52,17 @@ def topk(labels, predictions, k=1, *, share=0.5):
 
 
 def _with(**changes):
-    """topk with other defaults, but of the same name and code."""
-    made = types.FunctionType(topk.__code__, dict(globals()), topk.__name__, (changes.pop("k", 1),))
-    made.__kwdefaults__ = {"share": 0.5} | changes
-    return made
+    """topk with other defaults, but the same name and code."""
+    new = types.FunctionType(topk.__code__, dict(globals()), topk.__name__, (changes.pop("k", 1),))
+    new.__kwdefaults__ = {"share": 0.5} | changes
+    return new
 
 
 LIMIT = 0.5
 
 
 def _global(value):
-    made = types.FunctionType((lambda labels: labels > LIMIT).__code__, {"LIMIT": value}, "global")
-    return made
+    return types.FunctionType((lambda labels: labels > LIMIT).__code__, {"LIMIT": value}, "global")
 
 
 class Scaled:
@@ -105,8 +104,8 @@ class Record:
     by: int
 
 
-def _closed(held):
-    return lambda x: held
+def _closed(value):
+    return lambda x: value
 
 
 def _recursive(step):
@@ -134,7 +133,7 @@ DIFFERENT = {
     "methods": [Scaled(1).score, Scaled(2).score, Scaled(1).__call__, Scaled.of_class, Other.of_class],
     "objects": [Scaled(1), Scaled(2), Other(1), Changed(1), Slotted(1), Slotted(2), Record(1), Record(2)],
     "classes": [Scaled, Other, Changed, Slotted, Record],
-    "closures": [_closed(held) for held in (1, 2.5, "a", (1, {2: 3}), np.arange(3), np.arange(3) + 1, topk, Scaled(3))],
+    "closures": [_closed(v) for v in (1, 2.5, "a", (1, {2: 3}), np.arange(3), np.arange(3) + 1, topk, Scaled(3))],
     "globals": [_global(0.5), _global(0.6), _global([1]), _global(np.ones(2)), _global(topk)],
     "recursion": [_recursive(1), _recursive(2)],
     "caches": [_cached(1), _cached(2)],

@@ -109,37 +109,37 @@ class Sequential:
     """Least squares from what each layer reads in the pruned network, layer after layer, towards what it put out."""
 
     def __init__(self, pruning, inputs: np.ndarray):
-        from amc_tf.graph import keras_reader
-        from amc_tf.pruning.im2col import reader
+        from amc_tf.pruning.im2col import im2col_of
 
-        self._pruning, self._inputs, self._graph = pruning, inputs, keras_reader
-        found = {node.layer: reader(node) for node in pruning.graph.nodes}
+        self._pruning, self._inputs = pruning, inputs
+        found = {node.layer: im2col_of(node) for node in pruning.graph.nodes}
         self._readers = {layer: reading for layer, reading in found.items() if reading is not None}
         self._wanted: dict[str, np.ndarray] = {}
-        for layer, patches in self._run(pruning.model, lambda live, patches: None).items():
+        for layer, rows in self._run(pruning.model, lambda live, rows: None).items():
             kernel = pruning.weights[layer][0]
-            self._wanted[layer] = patches @ kernel.reshape(-1, kernel.shape[-1])
+            self._wanted[layer] = rows @ kernel.reshape(-1, kernel.shape[-1])
 
     def __call__(self, plan, cut) -> dict:
-        from amc_tf.graph.rewrite import stays
-        from amc_tf.pruning.reconstruct import RIDGE, constant_place
+        from amc_tf.graph.rewrite import kept_positions
+        from amc_tf.pruning.moments import RIDGE
+        from amc_tf.pruning.reconstruct import constant_slot
 
         groups, kept, names = self._pruning.groups, plan.kept(self._pruning.groups), {}
 
-        def refit(live, patches) -> None:
+        def refit(live, rows) -> None:
             layer = names[id(live)]
             kernel, *bias = live.get_weights()
             made = groups.axes.get((layer, 0, kernel.ndim - 1))
-            wanted = self._wanted[layer][:, slice(None) if made is None else stays(kept, made)]
-            centred = (patches - patches.mean(axis=0)).astype(np.float64)
+            wanted = self._wanted[layer][:, slice(None) if made is None else kept_positions(kept, made)]
+            centred = (rows - rows.mean(axis=0)).astype(np.float64)
             flat = kernel.reshape(-1, kernel.shape[-1])
             gram = centred.T @ centred
             gram[np.diag_indices(len(gram))] += RIDGE * np.trace(gram) / len(gram) + 1e-9
             missing = wanted - wanted.mean(axis=0) - centred @ flat
             new = flat + np.linalg.solve(gram, centred.T @ missing)
-            missing_mean = wanted.mean(axis=0) - patches.mean(axis=0) @ new
+            missing_mean = wanted.mean(axis=0) - rows.mean(axis=0) @ new
             live.set_weights([new.reshape(kernel.shape), *(own + missing_mean for own in bias)])
-            if not bias and (place := constant_place(self._pruning.graph, layer)) is not None:
+            if not bias and (place := constant_slot(self._pruning.graph, layer)) is not None:
                 norm, index, sign = place
                 values = self._done[norm].get_weights()
                 values[index] = values[index] + sign * missing_mean
@@ -150,7 +150,9 @@ class Sequential:
         return {layer: tuple(live.get_weights()) for layer, live in self._done.items() if live.weights}
 
     def _run(self, model, see, names: dict | None = None) -> dict[str, np.ndarray]:
-        """Runs a model and shows each layer's patches to `see` before the layer computes; at the same places always."""
+        """Runs a model and shows each layer's im2col rows to `see` before it computes; always at the same positions."""
+        from amc_tf.graph import keras_builder, keras_reader
+
         found: dict[str, np.ndarray] = {}
 
         def watching(layer: str, number: int):
@@ -163,8 +165,8 @@ class Sequential:
             return call
 
         calls = {layer: watching(layer, number) for number, layer in enumerate(self._readers)}
-        watched = self._graph.overridden(model, calls)
-        self._done = self._graph.layers(watched)
+        watched = keras_builder.override_calls(model, calls)
+        self._done = keras_reader.layers(watched)
         if names is not None:
             names |= {id(live): layer for layer, live in self._done.items()}
         watched(self._inputs, training=False)

@@ -123,7 +123,7 @@ class MeasurementSession:
 
     def threshold(self, limit: float) -> tuple[int, ...]:
         """The plan of one threshold for all kernels, without bounds."""
-        return self.pruning.thresholded(self.params, limit, bounded=False)
+        return self.pruning.threshold_widths(self.params, limit, bounded=False)
 
     def search(
         self, reward: tuple, budget: float | None, max_drop: float | None, episodes: int, seed: int, folder: Path

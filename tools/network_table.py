@@ -224,7 +224,9 @@ def agreement(model, seed: int = 0) -> Agreement:
     sliced = rewrite.sliced(groups, kept, weights)
     smaller = rewrite.rewrite(model, groups, kept, sliced)
     given, expected = (np.asarray(network(inputs, training=False)) for network in (smaller, masked))
-    macs = sum(t.coefficient * int(np.prod([rewrite.stays(kept, a).sum() for a in t.axes])) for t in groups.terms)
+    macs = sum(
+        t.coefficient * int(np.prod([rewrite.kept_positions(kept, ids).sum() for ids in t.axes])) for t in groups.terms
+    )
     params = sum(array.size for arrays in sliced.values() for array in arrays)
     built = channel_groups(keras_reader.read(smaller)[0])
     scale = max(1.0, np.abs(expected).max())

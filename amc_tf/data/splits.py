@@ -1,4 +1,4 @@
-"""The caller's data, in whatever form it comes, as arrays checked against the model."""
+"""Reads the caller's data into arrays that fit the model, and splits it for calibration, reward and validation."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -8,19 +8,20 @@ from typing import Any
 import numpy as np
 
 from amc_tf.fingerprint import fingerprint
+from amc_tf.graph.network import KerasModel
 
 FORMS = "(x, y) arrays, x alone, a tf.data.Dataset or a keras PyDataset"
 
-_GENERATED = 1024  # examples made up for a caller who gives none
+_NOISE = 1024  # generated examples if the caller gives no data
 
 
 @dataclass(frozen=True)
 class Split:
-    """Some examples.
+    """Inputs and labels of some examples.
 
     Attributes:
-        inputs: one array (examples, ...) for each input of the model, in its order.
-        labels: array (examples, ...), or None where the caller gave none.
+        inputs: one array (examples, ...) per input of the model, in its order.
+        labels: array (examples, ...), or None without labels.
     """
 
     inputs: tuple[np.ndarray, ...]
@@ -39,23 +40,23 @@ class Split:
         return fingerprint([list(self.inputs), self.labels])
 
 
-def load(data: Any, model: Any, name: str, limit: int | None = None, seed: int | None = None) -> Split:
+def load(data: Any, model: KerasModel, name: str, limit: int | None = None, seed: int | None = None) -> Split:
     """Reads a caller's data.
 
     Args:
-        data: (x, y) arrays, x alone, a batched tf.data.Dataset or keras PyDataset that yields (x, y) or x. With several
-            inputs x is a list in the model's order or a dict by input name.
+        data: (x, y) arrays, x alone, or a batched tf.data.Dataset or keras PyDataset of (x, y) or x. For several inputs
+            x is a list in the model's order or a dict by input name.
         model: the Keras model that the data is for.
         name: of the argument, for messages.
-        limit: read at most this many examples: at random from arrays, the first ones from anything that is iterated.
-        seed: of the random choice; None takes arrays in their order.
+        limit: the largest number of examples: random ones of arrays, the first ones of a data set.
+        seed: of the random choice; None keeps the order of arrays.
 
     Returns:
-        The examples as float32 or whatever type the model's inputs have.
+        The examples in the types of the model's inputs.
 
     Raises:
-        TypeError: a form that is not understood.
-        ValueError: no examples, shapes that do not fit the model, unequal lengths, NaN or infinity.
+        TypeError: the form of the data is unknown.
+        ValueError: examples are missing, hold NaN or infinity, or do not fit the model; or lengths are unequal.
     """
     if isinstance(data, (np.ndarray, tuple, list, dict)) or hasattr(data, "__array__"):
         x, y = _pair(data, name)
@@ -73,11 +74,11 @@ def load(data: Any, model: Any, name: str, limit: int | None = None, seed: int |
     return split
 
 
-def generated(model: Any, count: int, seed: int) -> Split:
-    """Noise of mean 0 and deviation 1 in the shapes of the model's inputs, for a caller who gives no data at all.
+def noise(model: KerasModel, count: int, seed: int) -> Split:
+    """Random inputs with mean 0 and standard deviation 1, without labels.
 
     Raises:
-        ValueError: an input of whole numbers, for which noise means nothing.
+        ValueError: an input takes whole numbers, for which noise has no meaning.
     """
     rng = np.random.default_rng(seed)
     for tensor in model.inputs:
@@ -90,10 +91,15 @@ def generated(model: Any, count: int, seed: int) -> Split:
 
 
 def divide(split: Split, first: int, second: int) -> tuple[Split, Split]:
-    """Two parts that share no example: `first` and `second` many, or half and half of what there is.
+    """Divides a split into two parts without common examples.
+
+    Args:
+        split: at least two examples.
+        first: number of examples in the first part; at most half of all.
+        second: number of examples in the second part; at most the rest.
 
     Raises:
-        ValueError: fewer than two examples.
+        ValueError: there are fewer than two examples.
     """
     if len(split) < 2:
         raise ValueError(
@@ -105,30 +111,42 @@ def divide(split: Split, first: int, second: int) -> tuple[Split, Split]:
 
 
 def splits(
-    model: Any, train_data: Any, reward_data: Any, calibration_size: int, reward_size: int, seed: int
+    model: KerasModel, train_data: Any, reward_data: Any, calibration_size: int, reward_size: int, seed: int
 ) -> tuple[Split, Split]:
-    """What candidates are calibrated on and what candidates are scored on; they share no example."""
+    """The calibration split and the reward split of a search. They share no example.
+
+    Args:
+        model: the model that the data is for.
+        train_data: see `load`; None for random noise, with a warning.
+        reward_data: see `load`; None to hold out a part of `train_data`.
+        calibration_size: examples of the calibration split.
+        reward_size: examples of the reward split if it is a part of `train_data`.
+        seed: of the random choice.
+
+    Raises:
+        TypeError, ValueError: see `load`; or `reward_data` without `train_data`.
+    """
     if train_data is None and reward_data is None:
         warnings.warn(
             "No data was given: candidates are scored by their agreement with the original model on random noise, "
             "which says little about real images; give train_data.",
             stacklevel=3,
         )
-        return divide(generated(model, _GENERATED, seed), _GENERATED // 2, _GENERATED // 2)
+        return divide(noise(model, _NOISE, seed), _NOISE // 2, _NOISE // 2)
     if train_data is None:
         raise ValueError(
             "reward_data was given without train_data, but candidates need reconstruction and BatchNorm recalibration "
             "on examples that the score never sees; give train_data too (labels are not needed)."
         )
-    wanted = calibration_size + (reward_size if reward_data is None else 0)
-    train = load(train_data, model, "train_data", limit=wanted, seed=seed)
+    limit = calibration_size + (reward_size if reward_data is None else 0)
+    train = load(train_data, model, "train_data", limit=limit, seed=seed)
     if reward_data is None:
         return divide(train, calibration_size, reward_size)
     return train, load(reward_data, model, "reward_data")
 
 
 def reported(reward_split: Split, train_data: Any, reward_data: Any, validation: Split | None) -> tuple[Split, str]:
-    """What the accuracies in the result are of, and whose argument it was."""
+    """The split that the accuracies in the result are measured on, and its name: validation data if there are any."""
     if validation is not None:
         return validation, "validation_data"
     if train_data is None:
@@ -137,6 +155,7 @@ def reported(reward_split: Split, train_data: Any, reward_data: Any, validation:
 
 
 def _pair(data: Any, name: str) -> tuple[Any, Any]:
+    """(x, y); y is None if the data has no labels."""
     if isinstance(data, tuple):
         if len(data) not in (2, 3):
             raise TypeError(f"{name} is a tuple of {len(data)} items; expected {FORMS}.")
@@ -146,11 +165,12 @@ def _pair(data: Any, name: str) -> tuple[Any, Any]:
     return data, None
 
 
-def _inputs(x: Any, model: Any, name: str) -> list[np.ndarray]:
+def _inputs(x: Any, model: KerasModel, name: str) -> list[np.ndarray]:
+    """One array per input of the model, in its order."""
     count = len(model.inputs)
     if isinstance(x, dict):
         structure = getattr(model, "input", None)
-        # A model built from a dict goes by its keys, which flatten in sorted order; any other by its inputs' names.
+        # The inputs of a model built from a dict have its keys, in sorted order. All others have their own names.
         names = sorted(structure) if isinstance(structure, dict) else [_name(tensor) for tensor in model.inputs]
         missing = [n for n in names if n not in x]
         if missing:
@@ -166,7 +186,7 @@ def _inputs(x: Any, model: Any, name: str) -> list[np.ndarray]:
     return [np.asarray(part) for part in x]
 
 
-def _labels(y: Any, model: Any, name: str) -> np.ndarray | None:
+def _labels(y: Any, model: KerasModel, name: str) -> np.ndarray | None:
     if y is None:
         return None
     several = isinstance(y, dict) or (isinstance(y, (list, tuple)) and any(np.ndim(part) > 1 for part in y))
@@ -184,7 +204,10 @@ def _labels(y: Any, model: Any, name: str) -> np.ndarray | None:
     return labels
 
 
-def _iterated(data: Any, model: Any, name: str, limit: int | None) -> tuple[list[np.ndarray], np.ndarray | None]:
+def _iterated(
+    data: Any, model: KerasModel, name: str, limit: int | None
+) -> tuple[list[np.ndarray], np.ndarray | None]:
+    """Inputs and labels of the first `limit` examples of a data set, or of all."""
     inputs: list[list[np.ndarray]] = []
     labels: list[np.ndarray] = []
     count = 0
@@ -208,7 +231,7 @@ def _iterated(data: Any, model: Any, name: str, limit: int | None) -> tuple[list
     return joined, np.concatenate(labels)[:limit] if labels else None
 
 
-def _batches(data: Any, name: str) -> Iterator:
+def _batches(data: Any, name: str) -> Iterator[Any]:
     if hasattr(data, "as_numpy_iterator"):
         return data.as_numpy_iterator()
     sequence = hasattr(data, "__getitem__") and hasattr(data, "__len__")  # keras PyDataset, tf_keras Sequence
@@ -217,7 +240,8 @@ def _batches(data: Any, name: str) -> Iterator:
     raise TypeError(f"{name} is a {type(data).__name__}; expected {FORMS}.")
 
 
-def _cast(array: np.ndarray, tensor) -> np.ndarray:
+def _cast(array: np.ndarray, tensor: Any) -> np.ndarray:
+    """The array in the dtype of an input of the model."""
     dtype = getattr(tensor.dtype, "name", str(tensor.dtype))
     if array.dtype.kind == "f" and "int" in dtype and (array != np.trunc(array)).any():
         raise ValueError(
@@ -241,14 +265,14 @@ def _check_lengths(inputs: Sequence[np.ndarray], labels: np.ndarray | None, name
         raise ValueError(f"The arrays of {name} have {lengths} examples; all must have the same number.")
 
 
-def _check(split: Split, model: Any, name: str) -> None:
+def _check(split: Split, model: KerasModel, name: str) -> None:
     _check_lengths(split.inputs, split.labels, name)
     for array, tensor in zip(split.inputs, model.inputs, strict=True):
-        wanted = tuple(tensor.shape)[1:]
-        if array.shape[1:] != wanted:
+        shape = tuple(tensor.shape)[1:]
+        if array.shape[1:] != shape:
             raise ValueError(
                 f"{name} has examples of shape {array.shape[1:]} for input {_name(tensor)!r}, "
-                f"but the model wants {wanted}."
+                f"but the model wants {shape}."
             )
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             bad = int((~np.isfinite(array).reshape(len(array), -1).all(axis=1)).sum())
@@ -257,5 +281,5 @@ def _check(split: Split, model: Any, name: str) -> None:
         raise ValueError(f"The labels of {name} hold NaN or infinity; clean the data first.")
 
 
-def _name(tensor) -> str:
+def _name(tensor: Any) -> str:
     return tensor.name.split(":")[0]

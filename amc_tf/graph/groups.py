@@ -1,26 +1,27 @@
-"""ChannelGroups: which weight axes must shrink together, which may not and why."""
+"""Channel groups: the weight axes that must be pruned together, and why some of them may not be."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from amc_tf.graph.dependency import FIXED, Size, Term, Tracer
+from amc_tf.graph.dependency import FIXED, Size, Term, Tracer, WeightAxis
 from amc_tf.graph.network import Graph
 from amc_tf.graph.rules.kinds import trace
 
 
 @dataclass(frozen=True)
 class Slot:
-    """A place in a weight that belongs to a group.
+    """One axis of one weight that carries channels of a group.
 
     Attributes:
         layer: path of the layer.
         weight: index into `layer.get_weights()`.
         axis: axis of that weight.
-        role: whether the layer reads the channels there ("in"), makes them ("out") or only carries them ("own").
-        positions: int array (channels, copies): where each channel of the group lies on that axis. One copy is the
-            rule; a flattened feature map holds a channel once a pixel.
+        role: whether the layer reads the channels there ("in"), creates them ("out") or only carries them ("own").
+        positions: int array (channels, copies): the positions of each channel on that axis. Usually there is one copy;
+            a flattened feature map holds each channel once per pixel.
     """
 
     layer: str
@@ -32,14 +33,14 @@ class Slot:
 
 @dataclass(frozen=True)
 class Group:
-    """Channels that live or die together, with every place they have in the weights.
+    """Channels that are pruned together, with all their slots.
 
     Attributes:
-        name: path of the first layer that makes them; "conv:2" is the second group of that layer.
-        start: number of the group's first channel among all channels of all groups.
-        channels: how many there are.
-        slots: every place in the weights.
-        frozen: why the group may not shrink, or None.
+        name: path of the first layer that creates them; "conv:2" is the second group of that layer.
+        start: channel id of the group's first channel. The ids of a group are consecutive.
+        channels: number of channels.
+        slots: all weight axes that carry the channels.
+        frozen: why the group may not be pruned, or None.
     """
 
     name: str
@@ -49,29 +50,29 @@ class Group:
     frozen: str | None
 
     def __str__(self) -> str:
-        places = ", ".join(f"{s.layer}[{s.weight}] axis {s.axis}" for s in self.slots)
-        return f"{self.name}: {self.channels} channels{f' (frozen: {self.frozen})' if self.frozen else ''}: {places}"
+        slots = ", ".join(f"{s.layer}[{s.weight}] axis {s.axis}" for s in self.slots)
+        return f"{self.name}: {self.channels} channels{f' (frozen: {self.frozen})' if self.frozen else ''}: {slots}"
 
 
 @dataclass(frozen=True)
 class ChannelGroups:
-    """All channels of a network and everything that follows them.
+    """All channels of a network, and the weights, settings and MACs that depend on them.
 
-    A channel is numbered through all groups; FIXED (-1) stands for a position that never goes.
+    Channel ids run from 0 through all groups. FIXED (-1) marks a position that is never pruned.
 
     Attributes:
         graph: the network.
-        groups: the groups in the order in which the network makes them.
-        axes: (layer, weight index, axis) -> int array (positions,) of channel numbers.
-        sizes: numbers in layers' settings that follow a channel axis.
-        terms: multiplications of every call.
-        unknown: layer -> why it is not understood (its channels are frozen, its MACs not counted).
-        activations: what lies on the axes of the tensors between layers, as int arrays (positions,) of channel numbers.
+        groups: the groups in the order in which the network creates them.
+        axes: (layer, weight index, axis) -> int array (positions,) of channel ids.
+        sizes: numbers in layers' settings that must equal the length of an axis.
+        terms: MACs of every call.
+        unknown: layer -> why no rule understands it. Its channels are frozen and its MACs are not counted.
+        activations: axes of the tensors between layers: int arrays (positions,) of channel ids.
     """
 
     graph: Graph
     groups: tuple[Group, ...]
-    axes: dict[tuple[str, int, int], np.ndarray]
+    axes: dict[WeightAxis, np.ndarray]
     sizes: tuple[Size, ...]
     terms: tuple[Term, ...]
     unknown: dict[str, str]
@@ -79,12 +80,12 @@ class ChannelGroups:
 
     @property
     def prunable(self) -> tuple[Group, ...]:
-        """The groups that may shrink."""
+        """The groups that may be pruned."""
         return tuple(group for group in self.groups if group.frozen is None)
 
     @property
     def channels(self) -> int:
-        """How many channels all groups have together."""
+        """Number of channels of all groups together."""
         return sum(group.channels for group in self.groups)
 
     def __getitem__(self, name: str) -> Group:
@@ -95,14 +96,14 @@ class ChannelGroups:
 
 
 def channel_groups(graph: Graph, frozen: Iterable[str] = ()) -> ChannelGroups:
-    """Finds the channels of a network that must go together.
+    """Finds the channels of a network that must be pruned together.
 
     Args:
         graph: the network.
-        frozen: layer paths whose channels the caller wants left alone.
+        frozen: paths of layers whose output channels must all stay.
 
     Returns:
-        The groups; together they hold every channel that any understood layer makes.
+        The groups. Together they hold every channel that an understood layer creates.
     """
     tracer = Tracer(graph)
     for tensor in graph.inputs:
@@ -113,73 +114,77 @@ def channel_groups(graph: Graph, frozen: Iterable[str] = ()) -> ChannelGroups:
             for tensor in node.outputs:
                 tracer.freeze_all(tracer.labels[tensor], f"the caller froze {node.layer!r}")
     for tensor in graph.outputs:
-        tracer.output(tracer.labels[tensor])
+        tracer.freeze_outputs(tracer.labels[tensor])
     return _Grouping(tracer).result()
 
 
 class _Grouping:
-    """Numbers the traced atoms anew, so that each group is a range."""
+    """Renumbers the ids of a Tracer, so that the ids of each group are consecutive."""
 
     def __init__(self, tracer: Tracer):
         self.tracer = tracer
-        self.axes = {key: atoms for key, atoms in tracer.axes.items() if (atoms != FIXED).any()}
-        # Besides the weights, sizes and terms tell atoms apart: channels of one group take the same part everywhere.
-        self.arrays = [
+        self.axes = {key: ids for key, ids in tracer.axes.items() if (ids != FIXED).any()}
+        # Sizes and terms separate channels too: all channels of a group lie on the same axes, sizes and terms.
+        arrays = [
             *self.axes.values(),
-            *(size.atoms for size in tracer.sizes),
+            *(size.channel_ids for size in tracer.sizes),
             *(axis for term in tracer.terms for axis in term.axes),
         ]
-        roots = np.array([tracer.find(atom) for atom in range(len(tracer.parent))] + [FIXED], dtype=np.int64)
-        self.all_roots = roots  # FIXED is -1 and so picks the last entry
-        self.roots = [roots[array] for array in self.arrays]
+        roots = [tracer.find(channel_id) for channel_id in range(len(tracer.parent))]
+        self.root_of = np.array([*roots, FIXED], dtype=np.int64)  # FIXED is -1 and so reads the last entry
+        self.root_arrays = [self.root_of[array] for array in arrays]
 
     def result(self) -> ChannelGroups:
         members = self._members()
-        number = np.full(len(self.tracer.parent) + 1, FIXED, dtype=np.int64)
-        start, starts = 0, []
-        for atoms in members:
-            number[atoms] = np.arange(start, start + len(atoms))
-            starts.append(start)
-            start += len(atoms)
-        renumbered = iter([number[array] for array in self.roots])
+        lengths = [len(roots) for roots in members]
+        starts = np.cumsum([0, *lengths]).tolist()[:-1]
+        new_ids = np.full(len(self.tracer.parent) + 1, FIXED, dtype=np.int64)  # root -> new id; the last is for FIXED
+        for roots, start in zip(members, starts, strict=True):
+            new_ids[roots] = np.arange(start, start + len(roots))
+        renumbered = iter([new_ids[array] for array in self.root_arrays])
         axes = {key: next(renumbered) for key in self.axes}
         sizes = tuple(Size(size.layer, size.path, next(renumbered)) for size in self.tracer.sizes)
         terms = tuple(Term(t.layer, t.coefficient, tuple(next(renumbered) for _ in t.axes)) for t in self.tracer.terms)
         labelled = (axis for labels in self.tracer.labels.values() for axis in labels if axis is not None)
-        activations = tuple(number[self.all_roots[axis]] for axis in labelled)
-        slots = self._slots(axes, starts, [len(atoms) for atoms in members])
-        groups, used = [], {}
-        for atoms, first, places in zip(members, starts, slots, strict=True):
-            maker = self.tracer.origin[min(atoms)]
-            used[maker] = used.get(maker, 0) + 1
-            name = maker if used[maker] == 1 else f"{maker}:{used[maker]}"
-            reason = next((self.tracer.reasons[a] for a in atoms if a in self.tracer.reasons), None)
-            if reason is None and len(atoms) == 1:
-                reason = "it is a single channel"
-            groups.append(Group(name, first, len(atoms), tuple(places), reason))
+        activations = tuple(new_ids[self.root_of[axis]] for axis in labelled)
+        groups = self._groups(members, starts, self._slots(axes, starts, lengths))
         unknown = dict(self.tracer.unknown)
-        return ChannelGroups(self.tracer.graph, tuple(groups), axes, sizes, terms, unknown, activations)
+        return ChannelGroups(self.tracer.graph, groups, axes, sizes, terms, unknown, activations)
+
+    def _groups(self, members: list[list[int]], starts: list[int], slots: list[list[Slot]]) -> tuple[Group, ...]:
+        groups: list[Group] = []
+        count: Counter[str] = Counter()
+        for roots, start, own_slots in zip(members, starts, slots, strict=True):
+            layer = self.tracer.origin[min(roots)]
+            count[layer] += 1
+            name = layer if count[layer] == 1 else f"{layer}:{count[layer]}"
+            reason = next((self.tracer.reasons[root] for root in roots if root in self.tracer.reasons), None)
+            if reason is None and len(roots) == 1:
+                reason = "it is a single channel"
+            groups.append(Group(name, start, len(roots), tuple(own_slots), reason))
+        return tuple(groups)
 
     def _members(self) -> list[list[int]]:
-        """Root atoms that appear on the same axes equally often, in the order in which the network makes them."""
-        signature: dict[int, list] = {}
-        for index, array in enumerate(self.roots):
-            for atom, copies in zip(*np.unique(array, return_counts=True), strict=True):
-                if atom != FIXED:
-                    signature.setdefault(int(atom), []).append((index, int(copies)))
+        """Root ids that appear on the same axes equally often, in the order in which the network creates them."""
+        signature: dict[int, list[tuple[int, int]]] = {}  # root -> (index of the array, copies there)
+        for index, array in enumerate(self.root_arrays):
+            for root, copies in zip(*np.unique(array, return_counts=True), strict=True):
+                if root != FIXED:
+                    signature.setdefault(int(root), []).append((index, int(copies)))
         members: dict[tuple, list[int]] = {}
-        for atom in sorted(signature):
-            reason = self.tracer.reasons.get(atom)
-            members.setdefault((reason, self.tracer.origin[atom], *signature[atom]), []).append(atom)
+        for root in sorted(signature):
+            reason = self.tracer.reasons.get(root)
+            members.setdefault((reason, self.tracer.origin[root], *signature[root]), []).append(root)
         return sorted(members.values(), key=min)
 
-    def _slots(self, axes, starts, lengths) -> list[list[Slot]]:
+    def _slots(self, axes: dict[WeightAxis, np.ndarray], starts: list[int], lengths: list[int]) -> list[list[Slot]]:
+        """The slots of each group; the groups have these first ids and these numbers of channels."""
         slots: list[list[Slot]] = [[] for _ in starts]
         bounds = np.array(starts, dtype=np.int64)
-        for key, array in axes.items():
-            owners = np.searchsorted(bounds, array, side="right") - 1
-            for owner in np.unique(owners[array != FIXED]):
-                positions = np.flatnonzero((owners == owner) & (array != FIXED))
-                order = np.argsort(array[positions], kind="stable")
+        for key, ids in axes.items():
+            owners = np.searchsorted(bounds, ids, side="right") - 1
+            for owner in np.unique(owners[ids != FIXED]):
+                positions = np.flatnonzero((owners == owner) & (ids != FIXED))
+                order = np.argsort(ids[positions], kind="stable")
                 slots[owner].append(Slot(*key, self.tracer.roles[key], positions[order].reshape(lengths[owner], -1)))
         return slots

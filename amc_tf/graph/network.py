@@ -1,7 +1,15 @@
-"""A network as plain data: one Node a layer call, tensors as numbers with shapes."""
+"""The network as plain data: one Node per layer call, tensors as numbers with shapes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
+
+KerasModel = Any  # keras.Model (Keras 3) or tf_keras.Model
+KerasLayer = Any  # a layer or an operation of either Keras
+KerasModule = Any  # the module `keras` or `tf_keras`
+WeightArrays = Mapping[str, tuple[np.ndarray, ...]]  # layer path -> arrays in the order of `layer.get_weights()`
 
 
 @dataclass(frozen=True)
@@ -25,8 +33,8 @@ class Node:
 
     Attributes:
         layer: path of the layer through nested models, "backbone/conv1". A shared layer has one path and several nodes.
-        kind: class name of a Keras layer ("Conv2D"), "op:add" of an operation, or "custom:Name" of a class that Keras
-            does not ship.
+        kind: class name of a Keras layer ("Conv2D"), "op:add" of an operation, or "custom:Name" of a class that is not
+            part of Keras.
         settings: the layer's own arguments as its `get_config` gives them, or the arguments of an operation by name.
         inputs, outputs: indices into Graph.shapes. Constants are not inputs.
         constants: shapes of the constant arrays among the arguments (scalars left out).
@@ -44,9 +52,10 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """The nodes of a network in an order in which they can be computed.
+    """The nodes of a network, sorted so that every input is computed before it is used.
 
     Attributes:
+        nodes: the layer calls.
         shapes: shape of every tensor without its batch axis.
         inputs, outputs: indices into `shapes`.
     """
@@ -58,5 +67,5 @@ class Graph:
 
     @property
     def weights(self) -> dict[str, tuple[Weight, ...]]:
-        """Layer path -> its weights; a shared layer stands there once."""
+        """Layer path -> its weights. A shared layer has one entry."""
         return {node.layer: node.weights for node in self.nodes if node.weights}

@@ -109,7 +109,7 @@ class LatencyTable:
         """
         if stored["version"] != _VERSION:
             raise ValueError(f"The table is of version {stored['version']!r}, expected {_VERSION}.")
-        lengths = Lengths.of(*(np.array(stored[name], dtype=np.int64) for name in ("full", "fixed", "copies")))
+        lengths = Lengths.from_arrays(*(np.array(stored[name], dtype=np.int64) for name in ("full", "fixed", "copies")))
         table = cls(lengths, stored["axes"], stored["values"], stored["rows"], stored["seconds"])
         if not math.isfinite(table(table.full)):
             raise ValueError("The table does not price the whole network.")

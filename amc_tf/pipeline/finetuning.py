@@ -17,7 +17,7 @@ import numpy as np
 from amc_tf.data.fit_data import contents, examples
 from amc_tf.errors import TrainingError, UnsupportedModel
 from amc_tf.fingerprint import Unknown, fingerprint
-from amc_tf.graph import keras_reader
+from amc_tf.graph import keras_builder, keras_reader
 from amc_tf.graph.identity import digest
 from amc_tf.pipeline.exporter import Exporter
 from amc_tf.pipeline.measurement import MeasurementSession
@@ -123,14 +123,14 @@ class FineTuning:
         """
         own = compile_settings.own(self.model, model)
         if own is not None:
-            model = keras_reader.rebuild(model)
+            model = keras_builder.rebuild(model)
             model.compile(**own)
         key = self._key(model, plan, own)
         path = None if key is None else run_dir / f"finetuned-{key}.npz"
         stored = None if path is None else _stored(path)
         if stored is not None:
             weights, history = stored
-            trained = keras_reader.rebuild(model, weights=weights)
+            trained = keras_builder.rebuild(model, weights=weights)
             again = compile_settings.own(model, trained)
             if again is not None:
                 trained.compile(**again)

@@ -1,4 +1,4 @@
-"""Patches: what the kernel of a layer reads at one place of its input; a row of a regression on that input."""
+"""im2col rows: the values that a kernel reads at one position of its input, as the row of a regression."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,12 @@ from amc_tf.graph.network import Node
 
 
 @dataclass(frozen=True)
-class Reader:
+class Im2col:
     """How a plain convolution or a Dense layer reads its input.
 
     Attributes:
-        kernel, strides, dilation: of the convolution, one number a spatial axis; empty for a Dense layer, which reads
-            every place of its input by itself, however many axes there are.
+        kernel, strides, dilation: of the convolution, one number per spatial axis. All are empty for a Dense layer: it
+            reads every position of its input alone, whatever the number of axes.
         padding: "valid", "same" or "causal".
     """
 
@@ -22,48 +22,48 @@ class Reader:
     dilation: tuple[int, ...]
     padding: str
 
-    def positions(self, sides: tuple[int, ...]) -> tuple[int, ...]:
-        """The sides of the output for an input of these sides."""
+    def output_sides(self, sides: tuple[int, ...]) -> tuple[int, ...]:
+        """The spatial sides of the output for an input with these sides."""
         if self.padding == "valid":
             windows = zip(sides, self._spans, self.strides, strict=True)
             return tuple((side - span) // stride + 1 for side, span, stride in windows)
         return tuple(-(-side // stride) for side, stride in zip(sides, self.strides, strict=True))
 
-    def sample(self, inputs: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
-        """Patches at random places, other ones in each example.
+    def sample(self, inputs: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+        """im2col rows at random positions, drawn anew for each example.
 
         Args:
             inputs: (examples, *sides, channels).
-            most: patches an example; all of them where there are fewer.
-            rng: where the chance comes from.
+            count: rows per example. If there are fewer positions, all of them are returned.
+            rng: source of the random positions.
 
         Returns:
-            (patches, kernel positions * channels), as a row of the kernel (*kernel, channels, ...) flattened.
+            (rows, kernel positions * channels), in the order of a kernel (*kernel, channels, ...) that is flattened.
         """
         if not self.kernel:
-            return _DENSE.sample(inputs.reshape(len(inputs), -1, inputs.shape[-1]), most, rng)
+            return _DENSE.sample(inputs.reshape(len(inputs), -1, inputs.shape[-1]), count, rng)
         examples, sides = len(inputs), inputs.shape[1:-1]
-        outputs = self.positions(sides)
-        places = int(np.prod(outputs))
-        count = min(most, places)
-        chosen = np.argsort(rng.random((examples, places)), axis=1)[:, :count].ravel()  # without repetition
+        outputs = self.output_sides(sides)
+        positions = int(np.prod(outputs))
+        count = min(count, positions)
+        chosen = np.argsort(rng.random((examples, positions)), axis=1)[:, :count].ravel()  # without repetition
         margins = [self._margins(axis, side) for axis, side in enumerate(sides)]
         padded = np.pad(inputs, [(0, 0), *margins, (0, 0)])
         rank = len(sides)
         index = [np.repeat(np.arange(examples), count).reshape(-1, *[1] * rank)]
-        for axis, place in enumerate(np.unravel_index(chosen, outputs)):
+        for axis, position in enumerate(np.unravel_index(chosen, outputs)):
             taps = np.arange(self.kernel[axis]) * self.dilation[axis]
-            along = place[:, None] * self.strides[axis] + taps
-            index.append(along.reshape(len(place), *[-1 if other == axis else 1 for other in range(rank)]))
+            along = position[:, None] * self.strides[axis] + taps  # (rows, kernel side)
+            index.append(along.reshape(len(position), *[-1 if other == axis else 1 for other in range(rank)]))
         return padded[tuple(index)].reshape(len(chosen), -1)
 
     @property
     def _spans(self) -> tuple[int, ...]:
-        """How many positions the kernel covers, from its first tap to its last."""
+        """Number of input positions from the first tap of the kernel to the last, per axis."""
         return tuple((side - 1) * step + 1 for side, step in zip(self.kernel, self.dilation, strict=True))
 
     def _margins(self, axis: int, side: int) -> tuple[int, int]:
-        """The zeros before and behind an axis."""
+        """Number of zeros before and after an axis."""
         span, stride = self._spans[axis], self.strides[axis]
         if self.padding == "valid":
             return 0, 0
@@ -73,20 +73,20 @@ class Reader:
         return total // 2, total - total // 2
 
 
-_DENSE = Reader((1,), (1,), (1,), "valid")  # a Dense layer, once its places lie on one axis
+_DENSE = Im2col((1,), (1,), (1,), "valid")  # a Dense layer, after its positions are flattened into one axis
 
 
-def reader(node: Node) -> Reader | None:
-    """How a node reads its input; None where it is not a plain convolution or Dense layer with the channels last."""
+def im2col_of(node: Node) -> Im2col | None:
+    """How a node reads its input; None if it is not a plain channels-last convolution or Dense layer."""
     settings = node.settings
     if [weight.name for weight in node.weights] not in (["kernel"], ["kernel", "bias"]) or len(node.inputs) != 1:
         return None
     rank = len(node.weights[0].shape) - 2
     if node.kind == "Dense" and rank == 0:
-        return Reader((), (), (), "valid")
+        return Im2col((), (), (), "valid")
     plain = node.kind in ("Conv1D", "Conv2D", "Conv3D") and (settings.get("groups") or 1) == 1
     if not plain or settings.get("data_format") == "channels_first":
         return None
     kernel = node.weights[0].shape[:rank]
-    steps = (tuple(np.broadcast_to(settings[name], rank).tolist()) for name in ("strides", "dilation_rate"))
-    return Reader(kernel, *steps, settings["padding"])
+    strides, dilation = (tuple(np.broadcast_to(settings[name], rank).tolist()) for name in ("strides", "dilation_rate"))
+    return Im2col(kernel, strides, dilation, settings["padding"])

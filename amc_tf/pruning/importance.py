@@ -1,31 +1,36 @@
-"""One score a channel: the higher, the more the network would miss it.
+"""Importance of channels: one score per channel; channels with low scores are dropped first."""
 
-An importance is a function (group, weights) -> float array (channels,), with `weights` as layer path -> arrays.
-"""
-
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 
 from amc_tf.graph.groups import Group, Slot
+from amc_tf.graph.network import WeightArrays
 
-Importance = Callable[[Group, Mapping[str, tuple[np.ndarray, ...]]], np.ndarray]
+
+class Importance(Protocol):
+    """A function that scores the channels of a group; the plug point for an importance."""
+
+    def __call__(self, group: Group, weights: WeightArrays, /) -> np.ndarray:
+        """Float array (channels,); `weights` are those of the whole network, layer path -> arrays."""
 
 
-def magnitude_in(group: Group, weights: Mapping) -> np.ndarray:
-    """Sum of |W| over everything that reads the channel: the paper's choice (its code prunes input channels)."""
+def magnitude_in(group: Group, weights: WeightArrays) -> np.ndarray:
+    """Sum of |W| over all weights that read the channel: the paper's choice (its code prunes input channels)."""
     return _sums(group, weights, "in", np.abs)
 
 
-def magnitude_out(group: Group, weights: Mapping) -> np.ndarray:
-    """Sum of |W| over everything that makes the channel."""
+def magnitude_out(group: Group, weights: WeightArrays) -> np.ndarray:
+    """Sum of |W| over all weights that create the channel."""
     return _sums(group, weights, "out", np.abs)
 
 
-def magnitude(group: Group, weights: Mapping) -> np.ndarray:
-    """Root of the sum of squares over all that makes and reads the channel, each weight scaled to mean square 1.
+def magnitude(group: Group, weights: WeightArrays) -> np.ndarray:
+    """Root of the sum of W² over all weights that create or read the channel.
 
-    Scaling lets layers of different size have the same say (the group norm of DepGraph, CVPR 2023, does likewise).
+    Each weight is first scaled to mean square 1 per channel, so that layers of different size count alike (as in the
+    group norm of DepGraph, CVPR 2023).
     """
     scores = np.zeros(group.channels)
     for slot in group.slots:
@@ -38,11 +43,11 @@ def magnitude(group: Group, weights: Mapping) -> np.ndarray:
 NAMED: dict[str, Importance] = {f.__name__: f for f in (magnitude_in, magnitude_out, magnitude)}
 
 
-def scores(importance: Importance, group: Group, weights: Mapping) -> np.ndarray:
-    """The scores of a group's channels, checked.
+def scores(importance: Importance, group: Group, weights: WeightArrays) -> np.ndarray:
+    """The checked scores of a group's channels: float array (channels,).
 
     Raises:
-        ValueError: the importance did not return one finite number a channel.
+        ValueError: the importance did not return one finite number per channel.
     """
     values = np.asarray(importance(group, weights), dtype=np.float64)
     if values.shape != (group.channels,) or not np.isfinite(values).all():
@@ -54,11 +59,13 @@ def scores(importance: Importance, group: Group, weights: Mapping) -> np.ndarray
     return values
 
 
-def _sums(group: Group, weights: Mapping, role: str, measure: Callable) -> np.ndarray:
+def _sums(group: Group, weights: WeightArrays, role: str, measure: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Sums over the slots of a role; over all slots if the group has none of that role."""
     slots = [slot for slot in group.slots if slot.role == role] or group.slots
     return sum((_per_channel(s, measure(weights[s.layer][s.weight])) for s in slots), np.zeros(group.channels))
 
 
 def _per_channel(slot: Slot, values: np.ndarray) -> np.ndarray:
+    """Sums an array of the slot's shape over all elements of each channel."""
     lanes = np.moveaxis(values, slot.axis, 0).reshape(values.shape[slot.axis], -1).sum(axis=1)
     return lanes[slot.positions].sum(axis=1)

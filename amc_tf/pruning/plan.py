@@ -1,34 +1,38 @@
-"""Plan: what stays of every unit."""
+"""Plan: the masks of all units, with a digest, saved and loaded as JSON."""
 
 import base64
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from amc_tf.graph import keras_builder, keras_reader, rewrite
+from amc_tf.graph.groups import ChannelGroups, channel_groups
+from amc_tf.graph.network import KerasModel
 from amc_tf.pruning.kernels import WEIGHTS, zeroed
 from amc_tf.system.files import write
 
 CHANNELS = "channels"
-VERSIONS = {CHANNELS: 1, WEIGHTS: 2}  # of the file
+VERSIONS = {CHANNELS: 1, WEIGHTS: 2}  # of the file format
 
 
 class Plan(Mapping):
     """A frozen mapping unit name -> mask (bool array, True = stays).
 
-    Units that it does not name stay whole. Two plans are equal when their masks are.
+    Units that it does not name stay whole. Two plans are equal if their masks are equal.
 
     Args:
-        masks: unit name -> sequence of bools, one a channel of the group, or one a weight of the kernel in C order.
-        of: "channels" or "weights": what the masks are over.
+        masks: unit name -> sequence of bools, one per channel of the group or per weight of the kernel in C order.
+        of: "channels" or "weights": the elements of the masks.
 
     Attributes:
-        of: likewise.
+        of: the same.
 
     Raises:
-        ValueError: a mask is not a one-dimensional array of bools, or keeps nothing; `of` is neither.
+        ValueError: a mask is not a one-dimensional array of bools or keeps nothing, or `of` has another value.
     """
 
     def __init__(self, masks: Mapping[str, np.ndarray], of: str = CHANNELS):
@@ -57,7 +61,7 @@ class Plan(Mapping):
     def __len__(self) -> int:
         return len(self._masks)
 
-    def __eq__(self, other) -> bool:
+    def __eq__(self, other: object) -> bool:
         return isinstance(other, Plan) and self.digest == other.digest
 
     def __hash__(self) -> int:
@@ -74,31 +78,31 @@ class Plan(Mapping):
 
     @property
     def digest(self) -> str:
-        """Names the plan on disk, on the device and in every cache: equal masks, equal digest."""
+        """The name of the plan on disk, on the device and in every cache. Equal masks have equal digests."""
         return hashlib.sha256(json.dumps(self._as_json(), sort_keys=True).encode()).hexdigest()
 
-    def save(self, path) -> None:
+    def save(self, path: str | Path) -> None:
         """Writes the plan as JSON: for every unit the size of its mask and what stays.
 
-        That is the numbers of channels, or of a kernel's weights one bit each, packed and in base64.
+        Kept channels are written as a list of their numbers, kept weights as packed bits in base64.
 
         Raises:
-            RunDirError: it cannot be written.
+            RunDirError: the file cannot be written.
         """
         stored = {"version": VERSIONS[self.of], "digest": self.digest, "units": self._as_json()}
         write(json.dumps(stored, indent=1).encode(), Path(path))
 
     @classmethod
-    def load(cls, path) -> "Plan":
-        """Reads what `save` wrote.
+    def load(cls, path: str | Path) -> "Plan":
+        """Reads a file that `save` wrote.
 
         Raises:
-            ValueError: the file is no plan, or of a version that this package does not know.
+            ValueError: the file is no plan, is damaged or has an unknown version.
         """
         try:
             stored = json.loads(Path(path).read_text())
             version = stored["version"]
-            of = next((of for of, known in VERSIONS.items() if known == version), None)
+            of = next((of for of, number in VERSIONS.items() if number == version), None)
             if of is not None:
                 plan = cls({name: _mask(**unit) for name, unit in stored["units"].items()}, of)
                 digest = stored["digest"]
@@ -111,10 +115,10 @@ class Plan(Mapping):
             raise ValueError(f"{path} holds another plan than its digest {digest} says; it was changed or damaged.")
         return plan
 
-    def masked(self, model):
-        """The model in its full shape with every dropped channel dead, or every dropped weight zero.
+    def masked(self, model: KerasModel) -> KerasModel:
+        """The model in its full shape, with every dropped channel dead or every dropped weight zero.
 
-        It is what the pruned one must agree with.
+        The pruned model must compute the same outputs.
 
         Args:
             model: the Keras model that the plan was made for; it is not changed.
@@ -122,33 +126,28 @@ class Plan(Mapping):
         Returns:
             A new model of the same Keras and the same shapes.
         """
-        from amc_tf.graph import keras_reader
-        from amc_tf.graph.groups import channel_groups
-        from amc_tf.graph.rewrite import masked
-
         graph, weights = keras_reader.read(model)
         if self.of == WEIGHTS:
-            return keras_reader.rebuild(model, weights=zeroed(graph, self, weights))
+            return keras_builder.rebuild(model, weights=zeroed(graph, self, weights))
         groups = channel_groups(graph)
-        return keras_reader.rebuild(model, weights=masked(groups, self.kept(groups), weights))
+        return keras_builder.rebuild(model, weights=rewrite.masked(groups, self.kept(groups), weights))
 
-    def kept(self, groups) -> np.ndarray:
-        """bool array (groups.channels,): which of all channels stay.
+    def kept(self, groups: ChannelGroups) -> np.ndarray:
+        """bool array (groups.channels,): which channels of the network stay.
 
         Raises:
-            ValueError: a unit is not a group of the network, has another size or may not shrink; or the plan is of
-                weights.
+            ValueError: a unit is not a group of the network, has another size or is frozen; or it is a plan of weights.
         """
         if self.of != CHANNELS:
             raise ValueError(f"The plan is of {self.of}, where one of channels is expected; see Plan.of.")
         kept = np.ones(groups.channels, dtype=bool)
-        known = {group.name: group for group in groups.groups}
+        by_name = {group.name: group for group in groups.groups}
         for name, mask in self._masks.items():
-            group = known.get(name)
+            group = by_name.get(name)
             if group is None or group.channels != mask.size:
-                found = "has no such group" if group is None else f"has {group.channels} channels there"
+                actual = "has no such group" if group is None else f"has {group.channels} channels there"
                 raise ValueError(
-                    f"The plan has a mask of {mask.size} for unit {name!r}, but the model {found}; "
+                    f"The plan has a mask of {mask.size} for unit {name!r}, but the model {actual}; "
                     f"use a plan that was made for this very model."
                 )
             if group.frozen and not mask.all():
@@ -156,7 +155,7 @@ class Plan(Mapping):
             kept[group.start : group.start + group.channels] = mask
         return kept
 
-    def _as_json(self) -> dict:
+    def _as_json(self) -> dict[str, dict[str, Any]]:
         if self.of == WEIGHTS:
             return {name: {"size": mask.size, "bits": _packed(mask)} for name, mask in self._masks.items()}
         return {
@@ -169,6 +168,7 @@ def _packed(mask: np.ndarray) -> str:
 
 
 def _mask(size: int, kept: list[int] | None = None, bits: str | None = None) -> np.ndarray:
+    """The mask of a unit from its JSON."""
     if bits is not None:
         return np.unpackbits(np.frombuffer(base64.b64decode(bits), np.uint8), count=size).astype(bool)
     mask = np.zeros(size, dtype=bool)

@@ -1,7 +1,7 @@
-"""Pruning: what the methods of pruning a model have in common."""
+"""Pruner: the interface of a pruning method, and what all methods share."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,26 +9,31 @@ import numpy as np
 from amc_tf.checks import is_number
 from amc_tf.graph import keras_reader
 from amc_tf.graph.groups import ChannelGroups, channel_groups
+from amc_tf.graph.network import Graph, KerasModel, WeightArrays
 from amc_tf.pruning.lengths import Lengths
 from amc_tf.pruning.plan import Plan
 from amc_tf.pruning.unit import Unit
 
+Cost = Callable[[np.ndarray], float]  # widths (units,) -> cost
+ThresholdPlan = Callable[[Cost, float], tuple[int, ...]]  # (cost, largest cost of a plan) -> widths (units,)
+
 
 class Pruner(ABC):
-    """One way to prune one model.
+    """Prunes one model by one method; the plug point for a pruning method.
 
     Args:
         model: Keras model (functional or Sequential); it is not changed.
         frozen: layer paths to leave alone.
 
     Attributes:
-        model, graph, weights, groups: the model, what it is, and its weights, layer path -> arrays.
-        units: what is decided, in the network's order.
-        low: least keep ratio of any unit.
-        of: what units are made of, see Plan.
+        model: the caller's model.
+        graph, weights, groups: its Graph, its weights (layer path -> arrays) and its channel groups.
+        units: the units in the order of the network.
+        low: the smallest keep ratio of any unit.
+        of: "channels" or "weights": the elements of a unit, see Plan.
 
     Raises:
-        TypeError, ValueError: an argument is of the wrong kind, or a weight is no finite number.
+        TypeError, ValueError: an argument has the wrong type or value, or a weight is not finite.
         UnsupportedModel: the model cannot be read.
     """
 
@@ -36,7 +41,7 @@ class Pruner(ABC):
     low: float
     of: str
 
-    def __init__(self, model: Any, frozen: Sequence[str]):
+    def __init__(self, model: KerasModel, frozen: Sequence[str]):
         self.model = model
         self.graph, self.weights = keras_reader.read(model)
         _check_frozen(frozen, self.graph)
@@ -52,51 +57,64 @@ class Pruner(ABC):
     @property
     @abstractmethod
     def lengths(self) -> Lengths:
-        """The different lengths in the network that follow the widths: none where weights become zeros."""
+        """All lengths in the network that depend on the widths; none if a method only sets weights to zero."""
 
     def mask(self, unit: Unit, keep: float) -> np.ndarray:
-        """What of a unit stays.
+        """The mask of one unit: its most important channels or weights stay.
 
         Args:
             unit: one of `units`.
-            keep: keep ratio in (0, 1]; rounded to the nearest of the unit's widths.
+            keep: keep ratio in (0, 1]. It is rounded to the nearest allowed width of the unit.
 
         Returns:
-            bool array: (channels,) of a group, (weights,) of a kernel.
+            bool array (channels,) for a group or (weights,) for a kernel, True = stays.
         """
         if not 0 < keep <= 1:
             raise ValueError(f"The keep ratio of {unit.name!r} is {keep!r}; a number in (0, 1] is expected.")
-        width = min(unit.widths, key=lambda w: (abs(w - keep * unit.size), -w))  # of two equally near, the wider
+        width = min(unit.widths, key=lambda w: (abs(w - keep * unit.size), -w))  # of two at equal distance the wider
         return self._mask(self.units.index(unit), width)
 
     def plan(self, widths: Sequence[int]) -> Plan:
-        """The plan that keeps `widths[i]` of unit i, the most important ones."""
-        pairs = enumerate(zip(self.units, widths, strict=True))
-        return Plan({unit.name: self._mask(index, int(width)) for index, (unit, width) in pairs}, of=self.of)
+        """The plan that keeps the `widths[i]` most important channels or weights of unit i."""
+        numbered = enumerate(zip(self.units, widths, strict=True))
+        return Plan({unit.name: self._mask(index, int(width)) for index, (unit, width) in numbered}, of=self.of)
 
     def widths(self, plan: Plan) -> tuple[int, ...]:
-        """How much of each unit a plan keeps."""
+        """The width of each unit in a plan."""
         return tuple(int(plan[unit.name].sum()) for unit in self.units)
 
-    def thresholds(self) -> tuple[Callable[[Callable, float], tuple[int, ...]], ...]:
-        """Plans that a search should begin with: each (cost, what a plan may cost) -> widths."""
+    def thresholds(self) -> tuple[ThresholdPlan, ...]:
+        """Functions that propose the first plans of a search."""
         return ()
 
     @abstractmethod
-    def sliced(self, plan: Plan, weights: Mapping | None = None) -> dict[str, tuple[np.ndarray, ...]]:
-        """The weights of the pruned network, layer path -> arrays, out of those (the model's own where None)."""
+    def sliced(self, plan: Plan, weights: WeightArrays | None = None) -> dict[str, tuple[np.ndarray, ...]]:
+        """The weights of the pruned network.
+
+        Args:
+            plan: what stays.
+            weights: layer path -> arrays of the whole network; None for the model's own.
+
+        Returns:
+            Layer path -> arrays.
+        """
 
     @abstractmethod
-    def apply(self, plan: Plan, sliced: Mapping | None = None) -> Any:
-        """A new, pruned model, with these weights of its own where given, else those that stay of the model's."""
+    def apply(self, plan: Plan, sliced: WeightArrays | None = None) -> KerasModel:
+        """A new, pruned model.
+
+        Args:
+            plan: what stays.
+            sliced: its weights, layer path -> arrays; None for those of `sliced(plan)`.
+        """
 
     @abstractmethod
     def _ranked(self, index: int) -> np.ndarray:
-        """The positions in a mask of unit `index`, the most important first; as many as the unit's size."""
+        """int array (size,): positions in the mask of unit `index`, the most important first."""
 
     @abstractmethod
     def _length(self, index: int) -> int:
-        """Of a mask of unit `index`."""
+        """Length of the mask of unit `index`."""
 
     def _mask(self, index: int, width: int) -> np.ndarray:
         name = self.units[index].name
@@ -112,18 +130,18 @@ def is_ratio(value: Any) -> bool:
     return is_number(value) and bool(0 < value <= 1)
 
 
-def _check_finite(weights: Mapping[str, tuple[np.ndarray, ...]]) -> None:
+def _check_finite(weights: WeightArrays) -> None:
     for layer, arrays in weights.items():
         if not all(np.isfinite(array).all() for array in arrays if array.dtype.kind == "f"):
             raise ValueError(f"The weights of layer {layer!r} hold NaN or infinity; load or train the model anew.")
 
 
-def _check_frozen(frozen, graph) -> None:
+def _check_frozen(frozen: Any, graph: Graph) -> None:
     if not isinstance(frozen, (list, tuple, set, frozenset)):
         raise TypeError(f"frozen is {frozen!r}; a list of layer names is expected, for instance ['conv1'].")
-    known = {node.layer for node in graph.nodes}
+    layers = {node.layer for node in graph.nodes}
     for name in frozen:
-        if name not in known:
-            near = [path for path in sorted(known) if path.split("/")[-1] == name]
+        if name not in layers:
+            near = [path for path in sorted(layers) if path.split("/")[-1] == name]
             hint = f"did you mean {near[0]!r}?" if near else "see amc_tf.analyze(model) for the names."
             raise ValueError(f"frozen names the layer {name!r}, which the model does not have; {hint}")

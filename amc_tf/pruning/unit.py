@@ -1,4 +1,4 @@
-"""Unit: what one action of the agent decides."""
+"""Unit: the part of a network whose width one action of the agent decides."""
 
 from dataclasses import dataclass
 
@@ -9,15 +9,16 @@ from amc_tf.graph.network import Graph, Node
 
 @dataclass(frozen=True)
 class Unit:
-    """What one action decides, and what the agent is told of it.
+    """A channel group or a kernel, with the features that the agent observes.
 
     Attributes:
-        name: of the channel group, or path of the layer that has the kernel.
-        size: how many channels the group has, or weights that are not zero the kernel.
-        widths: ascending numbers of them that may be kept; the last one is all of them.
-        filters, inputs: n and c of the layer that makes the channels or has the kernel.
+        name: name of the channel group, or path of the layer with the kernel.
+        size: number of channels of the group, or of nonzero weights of the kernel.
+        widths: the allowed numbers of kept channels or weights, ascending; the last one is `size`.
+        filters: output channels of the layer that creates the group or has the kernel (n in the paper).
+        inputs: input channels of that layer (c in the paper).
         height, width: size of that layer's input in pixels.
-        stride, kernel: of that layer, in pixels.
+        stride, kernel: stride and kernel size of that layer in pixels.
     """
 
     name: str
@@ -31,12 +32,12 @@ class Unit:
     kernel: int
 
 
-def seen_by(node: Node, graph: Graph) -> dict[str, int]:
-    """What the agent is told of a layer, by the names of Unit: inputs, height, width, stride, kernel.
+def layer_features(node: Node, graph: Graph) -> dict[str, int]:
+    """The features of a layer that a Unit has: inputs, height, width, stride, kernel.
 
     Args:
         node: a call of the layer.
-        graph: that it is of.
+        graph: the network of the node.
     """
     shape = graph.shapes[node.inputs[0]]
     if node.settings.get("data_format") == "channels_first":

@@ -1,4 +1,4 @@
-"""UnitLine: what could be pruned of a network and what could not, a line each, for people."""
+"""Lines of a report for people: which channel groups or kernels can be pruned, and why the others cannot."""
 
 from dataclasses import dataclass
 
@@ -10,14 +10,14 @@ from amc_tf.pruning.pruner import Pruner
 
 @dataclass(frozen=True)
 class UnitLine:
-    """One channel group or kernel, for people.
+    """One channel group or kernel.
 
     Attributes:
-        name: of the group, which is the layer that makes the channels, or path of the layer that has the kernel.
-        size: how many channels it has, or weights that are not zero.
-        layers: every layer that has them in a weight.
-        least: the fewest that may be kept, or all of them.
-        frozen: why it keeps all of them, or None.
+        name: name of the group (the layer that creates the channels), or path of the layer with the kernel.
+        size: number of channels, or of nonzero weights.
+        layers: all layers with weights of the group.
+        least: the smallest number that may be kept; equal to `size` if nothing can be pruned.
+        frozen: why nothing can be pruned, or None.
     """
 
     name: str
@@ -27,15 +27,15 @@ class UnitLine:
     frozen: str | None
 
 
-def unit_lines(pruning: Pruner, round_to: int) -> tuple[UnitLine, ...]:
-    """All channel groups or kernels of a network in its order, those that cannot be pruned too."""
-    if isinstance(pruning, ChannelPruner):
-        return _groups(pruning, round_to, pruning.low)
-    return _kernels(pruning)
+def unit_lines(pruner: Pruner, round_to: int) -> tuple[UnitLine, ...]:
+    """All channel groups or kernels in the order of the network, with those that cannot be pruned."""
+    if isinstance(pruner, ChannelPruner):
+        return _group_lines(pruner, round_to, pruner.low)
+    return _kernel_lines(pruner)
 
 
-def _groups(pruning: ChannelPruner, round_to: int, min_keep: float) -> tuple[UnitLine, ...]:
-    least = {unit.name: unit.widths[0] for unit in pruning.units}
+def _group_lines(pruner: ChannelPruner, round_to: int, min_keep: float) -> tuple[UnitLine, ...]:
+    least = {unit.name: unit.widths[0] for unit in pruner.units}
     return tuple(
         UnitLine(
             group.name,
@@ -44,22 +44,22 @@ def _groups(pruning: ChannelPruner, round_to: int, min_keep: float) -> tuple[Uni
             least.get(group.name, group.channels),
             group.frozen if group.frozen or group.name in least else _too_narrow(group.channels, round_to, min_keep),
         )
-        for group in pruning.groups.groups
+        for group in pruner.groups.groups
     )
 
 
-def _kernels(pruning: MagnitudePruner) -> tuple[UnitLine, ...]:
-    least = {unit.name: unit.widths[0] for unit in pruning.units}
-    found = []
-    for layer, index in kernels(pruning.graph).items():
-        size = int((pruning.weights[layer][index] != 0).sum())
-        why = None if layer in least else _kept(size, layer in pruning.kernels)
-        found.append(UnitLine(layer, size, (layer,), least.get(layer, size), why))
-    return tuple(found)
+def _kernel_lines(pruner: MagnitudePruner) -> tuple[UnitLine, ...]:
+    least = {unit.name: unit.widths[0] for unit in pruner.units}
+    lines = []
+    for layer, index in kernels(pruner.graph).items():
+        size = int((pruner.weights[layer][index] != 0).sum())
+        reason = None if layer in least else _why_kept(size, is_frozen=layer not in pruner.kernels)
+        lines.append(UnitLine(layer, size, (layer,), least.get(layer, size), reason))
+    return tuple(lines)
 
 
-def _kept(size: int, considered: bool) -> str:
-    if not considered:
+def _why_kept(size: int, is_frozen: bool) -> str:
+    if is_frozen:
         return "it is among the frozen layers that were named"
     return f"it has {size} weights that are not zero"
 

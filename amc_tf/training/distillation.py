@@ -1,9 +1,9 @@
-"""Distillation: a model learns from what another one puts out as well as from labels (arXiv 1503.02531).
+"""Knowledge distillation: a model learns from the outputs of a teacher as well as from labels (arXiv 1503.02531).
 
-Keras 3 has this as a model around both, keras.distillation.Distiller. It takes logits, which most models do not put
-out, gives the caller's callbacks a model that is not theirs, and tf_keras has none; so here the trained model's own
-loss is extended. For logits the numbers are those of Keras's LogitsDistillation(T, loss=KLDivergence()); by default
-that of Keras 3.15 takes the divergence of the logits themselves, without a softmax.
+This module extends the loss of the trained model. Keras 3's own Distiller, a model around both, does not fit: it
+needs logits, which most models do not put out; it passes another model to the caller's callbacks; and tf_keras has
+none. For logits the numbers equal those of Keras's LogitsDistillation(T, loss=KLDivergence()). Its default loss in
+Keras 3.15 differs: it takes the divergence of the logits themselves, without a softmax.
 """
 
 import math
@@ -12,93 +12,100 @@ from dataclasses import dataclass
 from typing import Any
 
 from amc_tf.checks import is_number
-from amc_tf.graph import keras_reader
-from amc_tf.training.compile_settings import end
+from amc_tf.graph import keras_builder, keras_reader
+from amc_tf.graph.network import KerasModel
+from amc_tf.training.compile_settings import output_activation
 
-TEMPERATURE, WEIGHT = 3.0, 0.5  # Keras's own defaults, of LogitsDistillation and Distiller
+TEMPERATURE, WEIGHT = 3.0, 0.5  # the defaults of Keras's LogitsDistillation and Distiller
 
 
 @dataclass(frozen=True)
 class Distillation:
-    """What a model learns from.
+    """A teacher and how much it counts.
 
     Attributes:
         teacher: model with the same inputs and outputs; it is not changed.
-        temperature: that both outputs are softened by before they are compared; above 0.
-        weight: of what the teacher says, 0 to 1; the labels have the rest.
+        temperature: both outputs are softened by it before they are compared; above 0.
+        weight: weight of the teacher's loss, 0 to 1. The labels have the rest.
 
     Raises:
-        TypeError, ValueError: a number is none, or out of range.
+        TypeError, ValueError: a number has the wrong type or is out of range.
     """
 
-    teacher: Any
+    teacher: KerasModel
     temperature: float = TEMPERATURE
     weight: float = WEIGHT
 
     def __post_init__(self):
-        for name, value, fits, wanted in (
+        for name, value, is_valid, expected in (
             ("temperature", self.temperature, lambda x: x > 0, "above 0"),
             ("distill_weight", self.weight, lambda x: 0 <= x <= 1, "from 0 to 1"),
         ):
             if not is_number(value):
-                raise TypeError(f"{name} is {value!r}; a number {wanted} is expected.")
-            if not (math.isfinite(value) and fits(value)):
-                raise ValueError(f"{name} is {value!r}; a number {wanted} is expected.")
+                raise TypeError(f"{name} is {value!r}; a number {expected} is expected.")
+            if not (math.isfinite(value) and is_valid(value)):
+                raise ValueError(f"{name} is {value!r}; a number {expected} is expected.")
 
-    def check(self, model: Any) -> None:
-        """Raises TypeError or ValueError where the teacher cannot teach a model."""
+    def check(self, model: KerasModel) -> None:
+        """Raises TypeError or ValueError if inputs, outputs or Keras of teacher and model differ."""
         keras_reader.check(self.teacher)
-        ours, its = keras_reader.keras_of(model).__name__, keras_reader.keras_of(self.teacher).__name__
-        if ours != its:
-            raise TypeError(f"The teacher is a model of {its}, but the model to train is one of {ours}; give the same.")
-        for what in ("inputs", "outputs"):
-            mine, other = ([tuple(t.shape[1:]) for t in getattr(m, what)] for m in (model, self.teacher))
-            if mine != other:
-                raise ValueError(f"The teacher has {what} of shapes {other}, but the model {mine}; they must be equal.")
-        graphs = [keras_reader.read(each)[0] for each in (model, self.teacher)]
-        for number in range(len(model.outputs)):
-            mine, other = (end(graph, number) for graph in graphs)
-            if mine != other and "softmax" in (mine, other):
+        student, teacher = (keras_reader.keras_of(m).__name__ for m in (model, self.teacher))
+        if student != teacher:
+            raise TypeError(
+                f"The teacher is a model of {teacher}, but the model to train is one of {student}; give the same."
+            )
+        for side in ("inputs", "outputs"):
+            student, teacher = ([tuple(t.shape[1:]) for t in getattr(m, side)] for m in (model, self.teacher))
+            if student != teacher:
                 raise ValueError(
-                    f"Output {number} of the teacher ends in {other!r}, that of the model in {mine!r}; both must put "
-                    f"out probabilities, or both logits."
+                    f"The teacher has {side} of shapes {teacher}, but the model {student}; they must be equal."
+                )
+        graphs = [keras_reader.read(m)[0] for m in (model, self.teacher)]
+        for number in range(len(model.outputs)):
+            student, teacher = (output_activation(graph, number) for graph in graphs)
+            if student != teacher and "softmax" in (student, teacher):
+                raise ValueError(
+                    f"Output {number} of the teacher ends in {teacher!r}, that of the model in {student!r}; both must "
+                    f"put out probabilities, or both logits."
                 )
 
-    def teach(self, model: Any, loss: Any) -> None:
-        """Has a model learn from the teacher too, in `fit`; what it is validated by stays its own loss.
+    def teach(self, model: KerasModel, loss: Any) -> None:
+        """Adds the teacher's loss to a model's training loss. The validation loss stays the model's own.
 
         Args:
-            model: that will be trained; of no use but that afterwards.
-            loss: it was compiled with.
+            model: the compiled model to train; changed, so use it for this training only.
+            loss: the loss that it was compiled with.
         """
         import tensorflow as tf
 
-        own, teacher = model.compute_loss, keras_reader.rebuild(self.teacher)  # the caller's stays as it is
-        differences = _differences(model, loss, self.temperature)
-        teaches = _Switch()
+        own_loss, teacher = model.compute_loss, keras_builder.rebuild(self.teacher)  # the caller's is not changed
+        distances = _distances(model, loss, self.temperature)
+        switch = _Switch()
 
-        def compute_loss(x=None, y=None, y_pred=None, sample_weight=None, training=True):
-            more = {"training": training} if keras_reader.keras_of(model).__name__ == "keras" else {}
-            labelled = own(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, **more)
-            if not (training and teaches.on):
-                return labelled
-            taught = tf.nest.flatten(teacher(x, training=False))
-            learnt = tf.nest.flatten(y_pred)
-            told = tf.add_n([f(*pair) for f, *pair in zip(differences, taught, learnt, strict=True)])
-            return (1 - self.weight) * labelled + self.weight * tf.cast(told, labelled.dtype)
+        def compute_loss(
+            x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+        ) -> Any:
+            extra = {"training": training} if keras_reader.keras_of(model).__name__ == "keras" else {}
+            label_loss = own_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, **extra)
+            if not (training and switch.on):
+                return label_loss
+            targets = tf.nest.flatten(teacher(x, training=False))
+            outputs = tf.nest.flatten(y_pred)
+            teacher_loss = tf.add_n([f(*pair) for f, *pair in zip(distances, targets, outputs, strict=True)])
+            return (1 - self.weight) * label_loss + self.weight * tf.cast(teacher_loss, label_loss.dtype)
 
         model.compute_loss = compute_loss
-        tested = model.test_step
+        own_test_step = model.test_step
 
-        def test_step(data):  # tf_keras does not say for what it computes the loss
-            with teaches.off():
-                return tested(data)
+        def test_step(data: Any) -> Any:  # tf_keras does not pass `training` to compute_loss
+            with switch.off():
+                return own_test_step(data)
 
         model.test_step = test_step
 
 
 class _Switch:
-    """Whether the teacher is heard; looked at while a step is traced."""
+    """Switches the teacher's loss on and off while TensorFlow traces a step."""
 
     on = True
 
@@ -108,45 +115,45 @@ class _Switch:
     def __enter__(self) -> None:
         self.on = False
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.on = True
 
 
-def _differences(model: Any, loss: Any, temperature: float) -> Sequence[Callable]:
-    """For each output: (what the teacher puts out, what the model does) -> how far they are apart, one number."""
+def _distances(model: KerasModel, loss: Any, temperature: float) -> Sequence[Callable[[Any, Any], Any]]:
+    """For each output a function (teacher's outputs, model's outputs) -> distance, one number."""
     import tensorflow as tf
 
-    def classes(taught, learnt, logits):
-        pair = (tf.cast(t, tf.float32) for t in (taught, learnt))
-        if not logits:  # a logarithm gives logits back but for a constant, which softmax takes away
+    def divergence(target: Any, output: Any, logits: bool) -> Any:
+        pair = (tf.cast(t, tf.float32) for t in (target, output))
+        if not logits:  # the logarithm of a softmax is its logits minus a constant, which another softmax removes
             pair = (tf.math.log(tf.maximum(t, 1e-7)) for t in pair)
-        taught, learnt = (tf.nn.log_softmax(t / temperature) for t in pair)
-        apart = tf.reduce_sum(tf.exp(taught) * (taught - learnt), axis=-1)
-        return temperature**2 * tf.reduce_mean(apart)  # gradients of soft targets fall with its square (section 2)
+        target, output = (tf.nn.log_softmax(t / temperature) for t in pair)
+        per_example = tf.reduce_sum(tf.exp(target) * (target - output), axis=-1)
+        return temperature**2 * tf.reduce_mean(per_example)  # soft targets' gradients scale with 1/T² (section 2)
 
-    def numbers(taught, learnt):
-        return tf.reduce_mean(tf.square(tf.cast(taught, tf.float32) - tf.cast(learnt, tf.float32)))
+    def squared_error(target: Any, output: Any) -> Any:
+        return tf.reduce_mean(tf.square(tf.cast(target, tf.float32) - tf.cast(output, tf.float32)))
 
     graph, names = keras_reader.read(model)[0], getattr(model, "output_names", None)
 
-    def of(output: int) -> Callable:
-        how = end(graph, output)
-        if how == "softmax":
-            return lambda taught, learnt: classes(taught, learnt, logits=False)
-        # Linear outputs of any other loss are numbers that mean themselves, as in a regression.
-        if how == "linear" and "categorical" in _named(loss, output, names):
-            return lambda taught, learnt: classes(taught, learnt, logits=True)
-        return numbers
+    def distance(number: int) -> Callable[[Any, Any], Any]:
+        activation = output_activation(graph, number)
+        if activation == "softmax":
+            return lambda target, output: divergence(target, output, logits=False)
+        # Linear outputs with any other loss are no logits but plain numbers, as in a regression.
+        if activation == "linear" and "categorical" in _loss_name(loss, number, names):
+            return lambda target, output: divergence(target, output, logits=True)
+        return squared_error
 
-    return [of(number) for number in range(len(model.outputs))]
+    return [distance(number) for number in range(len(model.outputs))]
 
 
-def _named(losses: Any, output: int, names: Sequence[str] | None) -> str:
-    """The loss of an output in small letters; of a function or an object its name."""
+def _loss_name(losses: Any, output: int, names: Sequence[str] | None) -> str:
+    """The lower-case name of the loss of output number `output`; `names` are the names of the outputs."""
     loss = losses
     if isinstance(losses, Mapping):
         loss = losses.get(names[output]) if names else None
     elif isinstance(losses, (list, tuple)):
         loss = losses[output]
-    named = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
-    return named.lower()
+    name = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
+    return name.lower()

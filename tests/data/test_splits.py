@@ -1,4 +1,4 @@
-"""The caller's data in every form it may come in."""
+"""The caller's data in every form that is accepted, and the forms that are refused."""
 
 import numpy as np
 import pytest

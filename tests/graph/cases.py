@@ -1,4 +1,4 @@
-"""A toy read once and pruned once, for all the tests that look at it."""
+"""Toys that are read and pruned once, for all tests that use them."""
 
 import functools
 import importlib
@@ -16,7 +16,7 @@ from tests import toys
 
 @dataclass(frozen=True)
 class Case:
-    """A model, what was read from it, and inputs for it."""
+    """A model, its Graph, weights and groups, and inputs for it."""
 
     keras: Any
     model: Any
@@ -30,7 +30,7 @@ class Case:
         return rewrite.rewrite(self.model, self.groups, kept, rewrite.sliced(self.groups, kept, self.weights))
 
     def random_plan(self, seed: int = 0) -> Plan:
-        """Half of the channels of every prunable group, rounded up, at random places."""
+        """Half of the channels of every prunable group, rounded up, at random positions."""
         rng = np.random.default_rng(seed)
         return Plan({g.name: rng.permutation(g.channels) < (g.channels + 1) // 2 for g in self.groups.prunable})
 

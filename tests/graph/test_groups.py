@@ -1,4 +1,4 @@
-"""Which channels are tied to which: known networks by name, and the reasons of what is frozen."""
+"""Which channels are joined: known networks by name, and the reasons of frozen groups."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from tests import toys
 from tests.graph.cases import case, read
 
 
-def places(group) -> set[tuple[str, str, str]]:
+def slots_of(group) -> set[tuple[str, str, str]]:
     """(layer, number of the weight, role) of every slot."""
     return {(slot.layer, f"{slot.weight}.{slot.axis}", slot.role) for slot in group.slots}
 
@@ -17,7 +17,7 @@ def test_residual_block(keras_module) -> None:
     """The stem, the block's last convolution, its BatchNorm and all readers; the inner width is free."""
     groups = case(keras_module.__name__, "residual").groups
     assert [(group.name, group.channels) for group in groups.groups] == [("stem", 6), ("block", 8), ("head", 5)]
-    stem = places(groups["stem"])
+    stem = slots_of(groups["stem"])
     assert stem >= {
         ("stem", "0.3", "out"),
         ("stem", "1.0", "own"),
@@ -27,7 +27,7 @@ def test_residual_block(keras_module) -> None:
         ("head", "0.0", "in"),
     }
     assert len({layer for layer, _, _ in stem} - {"stem", "block", "back", "head"}) == 1  # its BatchNormalization
-    assert ("block", "0.3", "out") in places(groups["block"]) and ("back", "0.2", "in") in places(groups["block"])
+    assert ("block", "0.3", "out") in slots_of(groups["block"]) and ("back", "0.2", "in") in slots_of(groups["block"])
 
 
 def test_resnet_stage_is_one_group(keras_module) -> None:
@@ -36,8 +36,8 @@ def test_resnet_stage_is_one_group(keras_module) -> None:
     groups = read(keras_module, model).groups
     names = {group.name: group for group in groups.prunable}
     assert sorted(names) == ["a1", "b1", "stem", "wide"]
-    assert {layer for layer, _, role in places(names["stem"]) if role == "out"} == {"stem", "a2"}
-    assert {layer for layer, _, role in places(names["wide"]) if role == "out"} == {"wide", "b2"}
+    assert {layer for layer, _, role in slots_of(names["stem"]) if role == "out"} == {"stem", "a2"}
+    assert {layer for layer, _, role in slots_of(names["wide"]) if role == "out"} == {"wide", "b2"}
 
 
 def _resnet(keras):
@@ -55,13 +55,13 @@ def _resnet(keras):
 def test_squeeze_and_excite(keras_module) -> None:
     """The gate goes with what it gates; the squeezed width is free."""
     groups = case(keras_module.__name__, "squeeze_excite").groups
-    assert {layer for layer, _, role in places(groups["conv1"]) if role == "out"} == {"conv1", "excite1"}
-    assert {layer for layer, _, role in places(groups["conv2"]) if role == "out"} == {"conv2", "excite2"}
-    assert groups["squeeze1"].channels == 4 and places(groups["squeeze1"]) >= {("excite1", "0.2", "in")}
+    assert {layer for layer, _, role in slots_of(groups["conv1"]) if role == "out"} == {"conv1", "excite1"}
+    assert {layer for layer, _, role in slots_of(groups["conv2"]) if role == "out"} == {"conv2", "excite2"}
+    assert groups["squeeze1"].channels == 4 and slots_of(groups["squeeze1"]) >= {("excite1", "0.2", "in")}
 
 
 def test_dense_block(keras_module) -> None:
-    """Concatenated tensors keep their own groups; what reads them has a slot for each."""
+    """Concatenated tensors keep their own groups; a layer that reads them has a slot per group."""
     groups = case(keras_module.__name__, "dense_block").groups
     where = {
         group.name: slot.positions.ravel().tolist()
@@ -72,8 +72,8 @@ def test_dense_block(keras_module) -> None:
     assert where == {"stem": [0, 1, 2, 3, 4, 5], "grow1": [6, 7, 8, 9], "grow2": [10, 11, 12, 13]}
 
 
-def test_concatenation_tells_where_the_input_lies(keras_module) -> None:
-    """Positions 5 to 7 are the image's: no group has them."""
+def test_concatenation_keeps_the_positions_of_the_input(keras_module) -> None:
+    """Positions 5 to 7 belong to the image and to no group."""
     groups = case(keras_module.__name__, "concatenate").groups
     taken = {
         group.name: slot.positions.ravel().tolist()
@@ -85,7 +85,7 @@ def test_concatenation_tells_where_the_input_lies(keras_module) -> None:
     assert 10 not in sum(taken.values(), [])
 
 
-def test_grouped_convolution_ties_its_groups(keras_module) -> None:
+def test_grouped_convolution_joins_its_groups(keras_module) -> None:
     groups = case(keras_module.__name__, "grouped").groups
     conv, grouped = groups["conv"], groups["grouped"]
     assert conv.channels == 2 and grouped.channels == 3  # of 8 and 12, four groups
@@ -93,20 +93,20 @@ def test_grouped_convolution_ties_its_groups(keras_module) -> None:
     assert slot.positions.tolist() == [[0, 2, 4, 6], [1, 3, 5, 7]]
 
 
-def test_groups_of_unlike_number_tie_each_other(keras_module) -> None:
+def test_grouped_convolutions_of_different_group_counts_join(keras_module) -> None:
     groups = case(keras_module.__name__, "grouped_in_a_row").groups
     assert [(g.name, g.channels) for g in groups.prunable] == [("conv", 8), ("grouped2", 4), ("grouped4", 2)]
 
 
-def test_flatten_gives_every_channel_a_position_a_pixel(keras_module) -> None:
+def test_flatten_gives_every_channel_one_position_per_pixel(keras_module) -> None:
     conv = case(keras_module.__name__, "dense_after_flatten").groups["conv"]
     slot = next(s for s in conv.slots if s.layer == "dense")
     assert slot.positions.tolist() == [[c + 4 * pixel for pixel in range(9)] for c in range(4)]
 
 
-def test_two_readers_of_a_shared_layer_are_tied(keras_module) -> None:
+def test_the_inputs_of_a_shared_layer_are_joined(keras_module) -> None:
     groups = case(keras_module.__name__, "shared_on_two_branches").groups
-    assert {layer for layer, _, role in places(groups["left"]) if role == "out"} == {"left", "right"}
+    assert {layer for layer, _, role in slots_of(groups["left"]) if role == "out"} == {"left", "right"}
 
 
 def test_groups_stand_in_the_order_of_the_network(keras_module) -> None:
@@ -128,8 +128,8 @@ def test_every_frozen_group_has_a_reason_that_names_a_layer(keras_name: str, toy
 
 
 @pytest.mark.parametrize("keras_name, toy", toys.cases())
-def test_slots_are_places_in_the_weights(keras_name: str, toy: toys.Toy) -> None:
-    """No place belongs to two groups, none lies outside, and a group has as many rows as channels."""
+def test_slots_are_positions_in_the_weights(keras_name: str, toy: toys.Toy) -> None:
+    """No position belongs to two groups or lies outside, and a slot has one row per channel."""
     this = case(keras_name, toy.name)
     taken: set[tuple] = set()
     for group in this.groups.groups:
@@ -137,9 +137,9 @@ def test_slots_are_places_in_the_weights(keras_name: str, toy: toys.Toy) -> None
             length = this.weights[slot.layer][slot.weight].shape[slot.axis]
             positions = slot.positions.ravel().tolist()
             assert len(slot.positions) == group.channels and min(positions) >= 0 and max(positions) < length
-            places = {(slot.layer, slot.weight, slot.axis, position) for position in positions}
-            assert len(places) == len(positions) and not places & taken
-            taken |= places
+            slot_positions = {(slot.layer, slot.weight, slot.axis, position) for position in positions}
+            assert len(slot_positions) == len(positions) and not slot_positions & taken
+            taken |= slot_positions
 
 
 REASONS = {
@@ -189,7 +189,7 @@ def test_the_caller_may_freeze_layers(keras_module) -> None:
     assert groups["conv2"].frozen == "the caller froze 'conv2'"
 
 
-def test_a_frozen_reason_reaches_all_that_is_tied(keras_module) -> None:
+def test_a_reason_applies_to_all_joined_channels(keras_module) -> None:
     groups = channel_groups(case(keras_module.__name__, "residual").graph, frozen=["back"])
     assert groups["stem"].frozen == "the caller froze 'back'" and groups["block"].frozen is None
 
@@ -201,8 +201,8 @@ def test_finding_a_group_by_name(keras_module) -> None:
         groups["nowhere"]
 
 
-def test_axes_number_the_channels_of_all_groups(keras_module) -> None:
+def test_axes_carry_the_channel_ids_of_all_groups(keras_module) -> None:
     groups = case(keras_module.__name__, "concatenate").groups
-    atoms = groups.axes["after", 0, 2]
-    image = atoms == -1
+    channel_ids = groups.axes["after", 0, 2]
+    image = channel_ids == -1
     assert image.sum() == 6 and np.flatnonzero(image).tolist() == list(range(10, 16))

@@ -1,4 +1,4 @@
-"""What a network is known by: nothing that changes what it computes goes unseen, nothing that does not counts."""
+"""The identity of a network changes with everything that changes its outputs or its training, and with nothing else."""
 
 import importlib
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from amc_tf.errors import UnsupportedModel
-from amc_tf.graph import keras_reader
+from amc_tf.graph import keras_builder, keras_reader
 from amc_tf.graph.identity import difference, digest, meaning
 from tests.toys import TOYS
 
@@ -54,14 +54,14 @@ def test_a_network_that_was_saved_rebuilt_or_compiled_is_the_same(keras_module, 
     model = network(keras_module)
     model.save(tmp_path / "net.keras")
     loaded = keras_module.models.load_model(tmp_path / "net.keras")
-    assert digest(loaded) == digest(model) == digest(keras_reader.rebuild(model))
+    assert digest(loaded) == digest(model) == digest(keras_builder.rebuild(model))
     model.compile("adam", "mse")
     assert digest(model) == digest(loaded)
 
 
 @pytest.mark.parametrize("keras", ["keras", "tf_keras"])
 def test_every_setting_of_every_layer_counts(keras):
-    """Each setting of each layer of each toy, set to something else, gives another meaning."""
+    """Every setting of every layer of every toy: another value gives another meaning."""
     module = importlib.import_module(keras)
     seen, unseen = set(), []
     for toy in TOYS.values():
@@ -146,13 +146,13 @@ def test_the_code_of_a_callers_layer_counts(keras_module):
     assert digest(model(made(1))) == digests[0]
 
 
-def test_a_layer_that_cannot_be_told_from_another_one_is_refused_by_name(keras_module):
+def test_a_layer_without_a_fingerprint_is_refused_by_name(keras_module):
     import threading
 
     lock = threading.Lock()
     image = keras_module.Input((4,))
     layer = keras_module.layers.Lambda(lambda x: x if lock else -x, output_shape=(4,), name="locked")
-    with pytest.raises(UnsupportedModel, match="layer 'locked' cannot be told.*_thread.lock at.*lock"):
+    with pytest.raises(UnsupportedModel, match="layer 'locked' cannot be identified.*_thread.lock at.*lock"):
         digest(keras_module.Model(image, layer(image)))
 
 

@@ -1,4 +1,4 @@
-"""The pruned model computes what the whole one computes with the dropped channels dead; and it is a plain model."""
+"""The pruned model equals the whole model with dead channels, and it is a plain model."""
 
 import json
 import re
@@ -29,7 +29,7 @@ def plans(draw, groups) -> Plan:
 
 
 def state(model) -> tuple:
-    """All that pruning could leave behind in a model: settings, calls, and whether layers are built."""
+    """Everything that pruning could change in a model: settings, calls, and whether layers are built."""
     layers = list(model._flatten_layers())
     operations = [*layers, *(op for layer in layers for op in getattr(layer, "operations", ()))]
     calls = [(len(op._inbound_nodes), len(op._outbound_nodes)) for op in operations]
@@ -65,7 +65,7 @@ def test_exactly_these_groups_shrink(keras_name: str, toy: toys.Toy) -> None:
 
 @pytest.mark.parametrize("keras_name, toy", toys.cases())
 def test_masks_matter_in_every_toy(keras_name: str, toy: toys.Toy) -> None:
-    """The toys can tell: dead channels show in the outputs."""
+    """Dead channels change the outputs of every toy."""
     this = case(keras_name, toy.name)
     narrowest = Plan({group.name: np.arange(group.channels) < 1 for group in this.groups.prunable})
     whole, masked = toys.outputs(this.model, this.inputs), toys.outputs(narrowest.masked(this.model), this.inputs)
@@ -206,7 +206,7 @@ def _grouped(keras, gate=_open):
 
 @pytest.mark.parametrize("build", [_residual, _excite, _branches, _grouped])
 def test_pruned_equals_dead_tensors(keras_module, build) -> None:
-    """Here no weight is zeroed and no label is trusted: tensors are multiplied by masks where the test says so."""
+    """Independent of labels and zeroed weights: the test multiplies tensors by masks."""
     this = read(keras_module, toys.randomized(build(keras_module)))
 
     @settings(max_examples=4)

@@ -1,4 +1,4 @@
-"""ChannelPruner: its units, their widths, and the channels that a keep ratio leaves."""
+"""ChannelPruner: units, widths, and the channels that stay at a keep ratio."""
 
 import numpy as np
 import pytest
@@ -40,8 +40,8 @@ def test_min_keep_is_a_lower_bound(keras_module) -> None:
 
 
 def test_groups_too_narrow_for_rounding_are_no_units(keras_module) -> None:
-    pruning = ChannelPruner(chain(keras_module, 8, 32))
-    assert [unit.name for unit in pruning.units] == ["conv2"]
+    pruner = ChannelPruner(chain(keras_module, 8, 32))
+    assert [unit.name for unit in pruner.units] == ["conv2"]
 
 
 @given(channels=st.integers(2, 70), round_to=st.integers(1, 16), min_keep=st.floats(0.01, 1))
@@ -68,7 +68,7 @@ def test_a_grouped_convolution_rounds_all_of_its_groups_together(keras_module) -
     assert (unit.size, unit.filters, unit.widths) == (16, 64, (4, 6, 8, 10, 12, 14, 16))
 
 
-def test_units_tell_the_layer_that_makes_the_channels(keras_module) -> None:
+def test_units_have_the_features_of_the_layer_that_creates_the_channels(keras_module) -> None:
     first, second = ChannelPruner(chain(keras_module, 16, 24)).units
     assert (first.name, first.size, first.filters, first.inputs) == ("conv1", 16, 16, 3)
     assert (first.height, first.width, first.stride, first.kernel) == (12, 10, 1, 3)
@@ -83,7 +83,7 @@ def test_units_of_dense_and_one_dimensional_layers(keras_module) -> None:
 
 
 def test_layer_names_with_colons() -> None:
-    """Keras 3 allows them, and the second group of a layer is told from the first by one."""
+    """Keras 3 allows them, and the name of the second group of a layer has one too."""
     import keras
 
     features = keras.Input((4,))
@@ -101,33 +101,33 @@ def test_the_most_important_channels_stay(keras_module) -> None:
     def mine(group, weights):
         return ranked.get(group.name, np.ones(group.channels))
 
-    pruning = ChannelPruner(chain(keras_module, 6, 4), round_to=1, importance=mine)
-    first, second = pruning.units
-    assert np.flatnonzero(pruning.mask(first, 0.5)).tolist() == [0, 2, 4]
-    assert np.flatnonzero(pruning.mask(second, 0.5)).tolist() == [0, 1]  # equal scores: the first ones
-    plan = pruning.plan([2, 4])
+    pruner = ChannelPruner(chain(keras_module, 6, 4), round_to=1, importance=mine)
+    first, second = pruner.units
+    assert np.flatnonzero(pruner.mask(first, 0.5)).tolist() == [0, 2, 4]
+    assert np.flatnonzero(pruner.mask(second, 0.5)).tolist() == [0, 1]  # equal scores: the first ones
+    plan = pruner.plan([2, 4])
     assert np.flatnonzero(plan["conv1"]).tolist() == [2, 4] and plan["conv2"].all()
 
 
 def test_of_equal_scores_the_first_stay(keras_module) -> None:
     """On every machine: the sort is a stable one."""
-    pruning = ChannelPruner(chain(keras_module, 96), importance=lambda group, weights: np.arange(96) % 2)
-    (unit,) = pruning.units
-    assert np.flatnonzero(pruning.mask(unit, 0.25)).tolist() == list(range(1, 49, 2))
+    pruner = ChannelPruner(chain(keras_module, 96), importance=lambda group, weights: np.arange(96) % 2)
+    (unit,) = pruner.units
+    assert np.flatnonzero(pruner.mask(unit, 0.25)).tolist() == list(range(1, 49, 2))
 
 
 def test_wider_masks_hold_narrower_ones(keras_module) -> None:
-    pruning = ChannelPruner(chain(keras_module, 12), round_to=1)
-    (unit,) = pruning.units
-    masks = [pruning.mask(unit, width / 12) for width in unit.widths]
+    pruner = ChannelPruner(chain(keras_module, 12), round_to=1)
+    (unit,) = pruner.units
+    masks = [pruner.mask(unit, width / 12) for width in unit.widths]
     assert [mask.sum() for mask in masks] == list(unit.widths)
     assert all((wide | narrow == wide).all() for narrow, wide in zip(masks, masks[1:], strict=False))
 
 
 @pytest.mark.parametrize(("keep", "width"), [(1.0, 32), (0.5, 16), (0.01, 8), (0.6, 16), (0.65, 24), (0.9, 32)])
 def test_keep_ratios_round_to_the_nearest_width(keras_module, keep: float, width: int) -> None:
-    pruning = ChannelPruner(chain(keras_module, 32))
-    assert pruning.mask(pruning.units[0], keep).sum() == width
+    pruner = ChannelPruner(chain(keras_module, 32))
+    assert pruner.mask(pruner.units[0], keep).sum() == width
 
 
 def test_the_same_model_gives_the_same_masks(keras_module) -> None:
@@ -147,26 +147,26 @@ def test_importances_choose_differently(keras_module) -> None:
 
 def test_applied_plans_agree_with_masked_ones(keras_module) -> None:
     this = case(keras_module.__name__, "residual")
-    pruning = ChannelPruner(this.model, round_to=2)
-    plan = pruning.plan([unit.widths[0] for unit in pruning.units])
-    smaller = pruning.apply(plan)
-    assert smaller.get_layer("block").get_weights()[0].shape[-1] == pruning.units[1].widths[0]
+    pruner = ChannelPruner(this.model, round_to=2)
+    plan = pruner.plan([unit.widths[0] for unit in pruner.units])
+    smaller = pruner.apply(plan)
+    assert smaller.get_layer("block").get_weights()[0].shape[-1] == pruner.units[1].widths[0]
     assert difference(outputs(smaller, this.inputs), outputs(plan.masked(this.model), this.inputs)) <= 1e-5
 
 
 def test_other_weights_may_be_applied(keras_module) -> None:
     this = case(keras_module.__name__, "dense")
-    pruning = ChannelPruner(this.model, round_to=1)
+    pruner = ChannelPruner(this.model, round_to=1)
     kernel, bias = this.weights["head"]
-    plan = pruning.plan([3, 3])
-    smaller = pruning.apply(plan, pruning.sliced(plan) | {"head": (kernel[:3] * 0, bias)})
+    plan = pruner.plan([3, 3])
+    smaller = pruner.apply(plan, pruner.sliced(plan) | {"head": (kernel[:3] * 0, bias)})
     assert np.allclose(outputs(smaller, this.inputs)[0], bias)
 
 
 def test_frozen_layers_are_left_alone(keras_module) -> None:
-    pruning = ChannelPruner(chain(keras_module, 16, 16, 16), frozen=["conv2"])
-    assert [unit.name for unit in pruning.units] == ["conv1", "conv3"]
-    smaller = pruning.apply(pruning.plan([8, 8]))
+    pruner = ChannelPruner(chain(keras_module, 16, 16, 16), frozen=["conv2"])
+    assert [unit.name for unit in pruner.units] == ["conv1", "conv3"]
+    smaller = pruner.apply(pruner.plan([8, 8]))
     assert [smaller.get_layer(f"conv{number}").filters for number in (1, 2, 3)] == [8, 16, 8]
 
 
@@ -203,7 +203,7 @@ def test_bad_importance(importance) -> None:
         ChannelPruner(chain(keras, 16), importance=importance)
 
 
-def test_unknown_frozen_layer_is_told_a_near_one(keras_module) -> None:
+def test_an_unknown_frozen_layer_gets_a_suggestion(keras_module) -> None:
     model = case(keras_module.__name__, "functional_in_functional").model
     with pytest.raises(ValueError, match="'conv2'.*did you mean 'encoder/conv2'"):
         ChannelPruner(model, round_to=1, frozen=["conv2"])

@@ -1,4 +1,4 @@
-"""Patches times the flattened kernel are what the Keras layer puts out; whole numbers, so that nothing is rounded."""
+"""im2col rows times the flattened kernel equal the outputs of the Keras layer; whole numbers avoid rounding."""
 
 import functools
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amc_tf.graph import keras_reader
-from amc_tf.pruning.im2col import Reader, reader
+from amc_tf.pruning.im2col import Im2col, im2col_of
 
 ALL = 10**6
 
@@ -24,9 +24,9 @@ def single(module, shape: tuple[int, ...], build):
     return model, rng.integers(-9, 10, (3, *shape)).astype("float32")
 
 
-def found(model) -> Reader | None:
+def model_im2col(model) -> Im2col | None:
     (node,) = keras_reader.read(model)[0].nodes
-    return reader(node)
+    return im2col_of(node)
 
 
 def ordered(rows: np.ndarray) -> np.ndarray:
@@ -34,14 +34,14 @@ def ordered(rows: np.ndarray) -> np.ndarray:
 
 
 def check(module, shape: tuple[int, ...], build) -> None:
-    """The layer's outputs of each example are its patches times the kernel, in whatever order."""
+    """The layer's outputs of each example are its im2col rows times the kernel, in any order."""
     model, inputs = single(module, shape, build)
     kernel, *bias = model.get_weights()
     outputs = np.asarray(model(inputs))
     for example, expected in zip(inputs, outputs, strict=True):
-        patches = found(model).sample(example[None], ALL, np.random.default_rng(1))
-        made = patches @ kernel.reshape(-1, kernel.shape[-1]) + sum(bias, np.float32(0))
-        assert np.array_equal(ordered(made), ordered(expected.reshape(-1, kernel.shape[-1])))
+        rows = model_im2col(model).sample(example[None], ALL, np.random.default_rng(1))
+        computed = rows @ kernel.reshape(-1, kernel.shape[-1]) + sum(bias, np.float32(0))
+        assert np.array_equal(ordered(computed), ordered(expected.reshape(-1, kernel.shape[-1])))
 
 
 @st.composite
@@ -77,57 +77,57 @@ def test_any_convolution(module) -> None:
         ((7, 8, 3), "Conv2D", dict(kernel_size=(2, 5), padding="same", strides=(3, 2))),
         ((9, 8, 3), "Conv2D", dict(kernel_size=(3, 2), padding="same", dilation_rate=(2, 3))),
         ((9, 8, 3), "Conv2D", dict(kernel_size=(3, 2), padding="valid", strides=(2, 3))),
-        ((8, 7, 3), "Conv2D", dict(kernel_size=1, padding="same", strides=3)),  # pixels that no patch has
-        ((2, 2, 3), "Conv2D", dict(kernel_size=5, padding="same")),  # patches wider than the image
+        ((8, 7, 3), "Conv2D", dict(kernel_size=1, padding="same", strides=3)),  # pixels that no row contains
+        ((2, 2, 3), "Conv2D", dict(kernel_size=5, padding="same")),  # kernels wider than the image
         ((5, 6, 4, 2), "Conv3D", dict(kernel_size=(2, 3, 1), padding="same", strides=2)),
     ],
 )
-def test_convolutions_with_a_catch(keras_module, shape, name: str, arguments: dict) -> None:
+def test_unusual_convolutions(keras_module, shape, name: str, arguments: dict) -> None:
     check(keras_module, shape, lambda layers: getattr(layers, name)(2, **arguments))
 
 
 @pytest.mark.parametrize("shape", [(7,), (5, 4), (4, 3, 5), (2, 3, 2, 3)])
-def test_dense_at_every_place_of_its_input(keras_module, shape) -> None:
+def test_dense_at_every_position_of_its_input(keras_module, shape) -> None:
     check(keras_module, shape, lambda layers: layers.Dense(3))
 
 
 @functools.cache
-def numbered() -> tuple[Reader, np.ndarray]:
-    """A reader of 2x2 patches, and images in which no number stands twice."""
-    return Reader((2, 2), (1, 1), (1, 1), "valid"), np.arange(4 * 6 * 5, dtype=np.float32).reshape(4, 6, 5, 1)
+def numbered_images() -> tuple[Im2col, np.ndarray]:
+    """The im2col of a 2x2 kernel, and images in which no number appears twice."""
+    return Im2col((2, 2), (1, 1), (1, 1), "valid"), np.arange(4 * 6 * 5, dtype=np.float32).reshape(4, 6, 5, 1)
 
 
-def test_places_of_a_sample_are_distinct_and_differ_between_examples() -> None:
-    reads, images = numbered()
-    patches = reads.sample(images, 7, np.random.default_rng(0))
-    assert patches.shape == (4 * 7, 4)
-    corners = patches[:, 0].reshape(4, 7)
+def test_positions_of_a_sample_are_distinct_and_differ_between_examples() -> None:
+    im2col, images = numbered_images()
+    rows = im2col.sample(images, 7, np.random.default_rng(0))
+    assert rows.shape == (4 * 7, 4)
+    corners = rows[:, 0].reshape(4, 7)
     assert len(np.unique(corners)) == 28
     assert np.array_equal(corners // 30, np.repeat(np.arange(4)[:, None], 7, axis=1))  # seven of each example
-    assert len({tuple(sorted(places)) for places in corners % 30}) == 4
-    assert np.array_equal(patches, corners.reshape(-1, 1) + [0, 1, 5, 6])  # real patches all
+    assert len({tuple(sorted(positions)) for positions in corners % 30}) == 4
+    assert np.array_equal(rows, corners.reshape(-1, 1) + [0, 1, 5, 6])  # each row is a 2x2 patch of an image
 
 
-def test_every_place_is_sampled_equally_often() -> None:
-    reads, images = numbered()
+def test_every_position_is_sampled_equally_often() -> None:
+    im2col, images = numbered_images()
     rng = np.random.default_rng(0)
-    corners = np.concatenate([reads.sample(images, 5, rng)[:, 0] % 30 for _ in range(200)])
-    places, counts = np.unique(corners, return_counts=True)
-    assert len(places) == 20  # 5 x 4 patches
+    corners = np.concatenate([im2col.sample(images, 5, rng)[:, 0] % 30 for _ in range(200)])
+    positions, counts = np.unique(corners, return_counts=True)
+    assert len(positions) == 20  # 5 x 4 positions
     assert counts.min() > 150 and counts.max() < 250  # 200 expected, standard deviation 12
 
 
-def test_chance_comes_from_the_generator_alone() -> None:
-    reads, images = numbered()
-    one, same, other = (reads.sample(images, 7, np.random.default_rng(seed)) for seed in (3, 3, 4))
+def test_the_generator_alone_decides_the_positions() -> None:
+    im2col, images = numbered_images()
+    one, same, other = (im2col.sample(images, 7, np.random.default_rng(seed)) for seed in (3, 3, 4))
     assert np.array_equal(one, same) and not np.array_equal(one, other)
 
 
 def test_half_precision_is_sampled_as_it_is() -> None:
-    reads, images = numbered()
-    patches = reads.sample(images.astype(np.float16), 3, np.random.default_rng(0))
-    assert patches.dtype == np.float16
-    assert np.array_equal(patches, reads.sample(images, 3, np.random.default_rng(0)))
+    im2col, images = numbered_images()
+    rows = im2col.sample(images.astype(np.float16), 3, np.random.default_rng(0))
+    assert rows.dtype == np.float16
+    assert np.array_equal(rows, im2col.sample(images, 3, np.random.default_rng(0)))
 
 
 @pytest.mark.parametrize(
@@ -144,16 +144,16 @@ def test_half_precision_is_sampled_as_it_is() -> None:
         ((8, 8, 4), lambda layers: layers.ReLU()),
     ],
 )
-def test_other_layers_have_no_reader(keras_module, shape, build) -> None:
+def test_other_layers_have_no_im2col(keras_module, shape, build) -> None:
     given_input = keras_module.Input(shape)
     (node,) = keras_reader.read(keras_module.Model(given_input, build(keras_module.layers)(given_input)))[0].nodes
-    assert reader(node) is None
+    assert im2col_of(node) is None
 
 
-def test_a_layer_with_weights_beside_its_kernel_has_no_reader() -> None:
+def test_a_layer_with_weights_beside_its_kernel_has_no_im2col() -> None:
     given_input = keras.Input((8, 8, 4))
     layer = keras.layers.Conv2D(4, 3)
     model = keras.Model(given_input, layer(given_input))
-    assert found(model) is not None
+    assert model_im2col(model) is not None
     layer.enable_lora(2)
-    assert found(model) is None
+    assert model_im2col(model) is None

@@ -1,4 +1,4 @@
-"""The named importances against numbers worked out by hand."""
+"""The named importances against numbers computed by hand."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from amc_tf.graph.groups import Group, Slot
 from amc_tf.pruning.importance import NAMED, magnitude, magnitude_in, magnitude_out, scores
 from tests.graph.cases import case
 
-# Two channels: made by a kernel (1, 2), carried by a bias, read twice over by a flattened Dense kernel (4, 1).
+# Two channels: created by a kernel (1, 2), carried by a bias, read twice over by a flattened Dense kernel (4, 1).
 WEIGHTS = {
     "maker": (np.array([[1.0, -3.0]]), np.array([10.0, 20.0])),
     "reader": (np.array([[1.0], [-2.0], [4.0], [-8.0]]),),
@@ -25,18 +25,18 @@ GROUP = Group(
 )
 
 
-def test_magnitude_in_sums_what_reads_the_channel() -> None:
+def test_magnitude_in_sums_the_weights_that_read_the_channel() -> None:
     assert magnitude_in(GROUP, WEIGHTS).tolist() == [1 + 4, 2 + 8]
 
 
-def test_magnitude_out_sums_what_makes_the_channel() -> None:
+def test_magnitude_out_sums_the_weights_that_create_the_channel() -> None:
     assert magnitude_out(GROUP, WEIGHTS).tolist() == [1, 3]
 
 
-def test_magnitude_weighs_makers_and_readers_alike() -> None:
-    """Each weight array is scaled to mean square 1 a channel first, and a bias has no say."""
-    made, read = np.array([1, 9]) / 5, np.array([1 + 16, 4 + 64]) / 42.5
-    assert magnitude(GROUP, WEIGHTS) == pytest.approx(np.sqrt(made + read))
+def test_magnitude_normalises_each_weight() -> None:
+    """Each weight array is first scaled to mean square 1 per channel; biases do not count."""
+    created, read = np.array([1, 9]) / 5, np.array([1 + 16, 4 + 64]) / 42.5
+    assert magnitude(GROUP, WEIGHTS) == pytest.approx(np.sqrt(created + read))
     grown = WEIGHTS | {"reader": (1000 * WEIGHTS["reader"][0],)}
     assert magnitude(GROUP, grown) == pytest.approx(magnitude(GROUP, WEIGHTS))
 
@@ -56,7 +56,7 @@ def test_a_convolution_sums_over_its_window_and_the_other_channels(keras_module)
     assert magnitude_in(group, this.weights) == pytest.approx(np.abs(reader).sum(axis=(0, 1, 3)), rel=1e-5)
 
 
-def test_all_makers_of_a_tied_group_have_a_say(keras_module) -> None:
+def test_all_layers_that_create_a_group_count(keras_module) -> None:
     this = case(keras_module.__name__, "residual")
     stem, back = this.weights["stem"][0], this.weights["back"][0]
     expected = np.abs(stem).sum(axis=(0, 1, 2)) + np.abs(back).sum(axis=(0, 1, 2))

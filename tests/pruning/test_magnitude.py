@@ -1,4 +1,4 @@
-"""MagnitudePruner: its units, their widths, the weights that a keep ratio leaves, and what one threshold leaves."""
+"""MagnitudePruner: units, widths, and the weights that stay at a keep ratio or above one threshold."""
 
 import keras as keras_3
 import numpy as np
@@ -47,12 +47,12 @@ def dense(keras, *kernels: np.ndarray):
     return model
 
 
-def half(pruning: MagnitudePruner) -> Plan:
-    return pruning.plan([unit.size // 2 for unit in pruning.units])
+def half(pruner: MagnitudePruner) -> Plan:
+    return pruner.plan([unit.size // 2 for unit in pruner.units])
 
 
 def kept(model, layer: str) -> int:
-    """How many weights of a layer's kernel are not zero."""
+    """Number of nonzero weights of a layer's kernel."""
     graph, weights = keras_reader.read(model)
     return np.count_nonzero(weights[layer][kernels(graph)[layer]])
 
@@ -62,32 +62,32 @@ def kept(model, layer: str) -> int:
 
 @pytest.mark.parametrize("name", UNITS)
 def test_a_unit_is_one_kernel(keras_module, name: str) -> None:
-    pruning = MagnitudePruner(case(keras_module.__name__, name).model)
-    assert [unit.name for unit in pruning.units] == UNITS[name].split()
-    for unit in pruning.units:
-        kernel = pruning.kernels[unit.name]
+    pruner = MagnitudePruner(case(keras_module.__name__, name).model)
+    assert [unit.name for unit in pruner.units] == UNITS[name].split()
+    for unit in pruner.units:
+        kernel = pruner.kernels[unit.name]
         assert kernel.ndim > 1 and unit.size == kernel.size == unit.widths[-1]
-        assert unit.filters == kernel.shape[-1] and pruning.mask(unit, 1.0).shape == (kernel.size,)
+        assert unit.filters == kernel.shape[-1] and pruner.mask(unit, 1.0).shape == (kernel.size,)
 
 
 def test_the_kernel_of_a_separable_convolution_is_the_pointwise_one(keras_module) -> None:
-    pruning = MagnitudePruner(case(keras_module.__name__, "separable2d").model)
-    assert [pruning.kernels[unit.name].shape for unit in pruning.units[:2]] == [(1, 1, 3, 6), (1, 1, 12, 7)]
-    smaller = pruning.apply(half(pruning))
+    pruner = MagnitudePruner(case(keras_module.__name__, "separable2d").model)
+    assert [pruner.kernels[unit.name].shape for unit in pruner.units[:2]] == [(1, 1, 3, 6), (1, 1, 12, 7)]
+    smaller = pruner.apply(half(pruner))
     spatial, pointwise, _ = smaller.get_layer("separable1").get_weights()
     assert np.count_nonzero(pointwise) == 9 and spatial.all()
 
 
-def test_kernels_that_are_not_all_of_what_a_layer_multiplies_with_are_left_alone() -> None:
-    """Zeros in them are none in what is multiplied: low-rank matrices are added."""
-    pruning = MagnitudePruner(case("keras", "lora").model)
-    extra = {node.layer for node in pruning.graph.nodes if any("lora" in weight.name for weight in node.weights)}
-    assert extra and not extra & {unit.name for unit in pruning.units}
+def test_kernels_beside_other_multiplying_weights_are_kept() -> None:
+    """Low-rank matrices are added to the kernel, so its zeros are no zeros of the product."""
+    pruner = MagnitudePruner(case("keras", "lora").model)
+    extra = {node.layer for node in pruner.graph.nodes if any("lora" in weight.name for weight in node.weights)}
+    assert extra and not extra & {unit.name for unit in pruner.units}
 
 
-def test_units_tell_the_layer_that_has_the_kernel(keras_module) -> None:
-    pruning = MagnitudePruner(case(keras_module.__name__, "conv2d").model)
-    _, second, _, head = pruning.units
+def test_units_have_the_features_of_the_layer_with_the_kernel(keras_module) -> None:
+    pruner = MagnitudePruner(case(keras_module.__name__, "conv2d").model)
+    _, second, _, head = pruner.units
     assert (second.filters, second.inputs, second.height, second.width) == (6, 8, 6, 6)
     assert (second.stride, second.kernel) == (2, 3)
     assert (head.filters, head.inputs, head.height, head.stride, head.kernel) == (5, 7, 1, 1, 1)
@@ -105,8 +105,8 @@ def test_the_papers_bounds(keras_module) -> None:
     least = {unit.name: (unit.widths[0], unit.size) for unit in MagnitudePruner(model).units}
     assert least == {"conv": (20, 100), "separable": (100, 500), "dense": (20, 1000)}
     assert MagnitudePruner(model).low == 0.02
-    pruning = MagnitudePruner(model, min_keep=0.35)
-    assert [unit.widths[0] for unit in pruning.units] == [35, 175, 350] and pruning.low == 0.35
+    pruner = MagnitudePruner(model, min_keep=0.35)
+    assert [unit.widths[0] for unit in pruner.units] == [35, 175, 350] and pruner.low == 0.35
 
 
 def test_widths_are_hundredths_of_the_weights() -> None:
@@ -119,18 +119,18 @@ def test_widths_are_hundredths_of_the_weights() -> None:
 def test_zeros_that_were_there_are_gone_already(keras_module) -> None:
     kernel = np.arange(1.0, 21).reshape(4, 5)
     kernel[:, [0, 3]] = 0
-    pruning = MagnitudePruner(dense(keras_module, kernel))
-    (unit,) = pruning.units
+    pruner = MagnitudePruner(dense(keras_module, kernel))
+    (unit,) = pruner.units
     assert unit.size == 12 and unit.widths == tuple(range(1, 13))
-    assert (pruning.plan([12])["dense0"] == (kernel != 0).reshape(-1)).all()
-    assert kept(pruning.apply(pruning.plan([5])), "dense0") == 5
-    assert pruning.mask(unit, 0.5).sum() == 6
+    assert (pruner.plan([12])["dense0"] == (kernel != 0).reshape(-1)).all()
+    assert kept(pruner.apply(pruner.plan([5])), "dense0") == 5
+    assert pruner.mask(unit, 0.5).sum() == 6
 
 
 def test_kernels_of_one_weight_or_none_are_no_units() -> None:
     one, none = np.array([[3.0], [0.0]]), np.zeros((1, 4))
-    pruning = MagnitudePruner(dense(keras_3, one, none, np.ones((4, 2))), min_keep=0.5)  # of one, half is none
-    assert [unit.name for unit in pruning.units] == ["dense2"]
+    pruner = MagnitudePruner(dense(keras_3, one, none, np.ones((4, 2))), min_keep=0.5)  # of one, half is none
+    assert [unit.name for unit in pruner.units] == ["dense2"]
 
 
 # ------------------------------------------------------------------------------------------------------------- masks
@@ -141,11 +141,11 @@ def test_kernels_of_one_weight_or_none_are_no_units() -> None:
 def test_the_largest_stay(values: list[int]) -> None:
     """Exactly as many as the width says; of equal ones the first."""
     kernel = np.array(values, np.float32)[:, None]
-    pruning = MagnitudePruner(dense(keras_3, kernel))
-    (unit,) = pruning.units
-    order = sorted(range(len(values)), key=lambda place: (-abs(values[place]), place))
+    pruner = MagnitudePruner(dense(keras_3, kernel))
+    (unit,) = pruner.units
+    order = sorted(range(len(values)), key=lambda index: (-abs(values[index]), index))
     for width in unit.widths:
-        assert np.flatnonzero(pruning.plan([width])["dense0"]).tolist() == sorted(order[:width])
+        assert np.flatnonzero(pruner.plan([width])["dense0"]).tolist() == sorted(order[:width])
 
 
 def test_of_many_equal_weights_the_first_stay() -> None:
@@ -159,32 +159,32 @@ def test_of_many_equal_weights_the_first_stay() -> None:
 def test_a_given_keep_ratio_is_kept_to_the_weight(keep: float, width: int) -> None:
     """Widths and bounds are those of a search."""
     kernel = np.random.default_rng(0).normal(size=(50, 20))
-    pruning = MagnitudePruner(dense(keras_3, kernel))
-    mask = pruning.mask(pruning.units[0], keep)
+    pruner = MagnitudePruner(dense(keras_3, kernel))
+    mask = pruner.mask(pruner.units[0], keep)
     assert mask.sum() == width
     assert np.abs(kernel.reshape(-1)[~mask]).max(initial=0) < np.abs(kernel.reshape(-1)[mask]).min()
 
 
 @pytest.mark.parametrize("size", [3, 49, 1000, 10007, 30000])
 def test_a_ratio_of_one_weight_is_kept_and_one_below_refused(size: int) -> None:
-    pruning = MagnitudePruner(dense(keras_3, np.ones((size, 1))))
-    (unit,) = pruning.units
-    assert pruning.mask(unit, 1 / size).sum() == 1
+    pruner = MagnitudePruner(dense(keras_3, np.ones((size, 1))))
+    (unit,) = pruner.units
+    assert pruner.mask(unit, 1 / size).sum() == 1
     with pytest.raises(ValueError, match=f"less than one of the {size} weights of 'dense0'; give") as raised:
-        pruning.mask(unit, 0.999 / size)
-    assert pruning.mask(unit, instead(raised.value)).sum() == 1
+        pruner.mask(unit, 0.999 / size)
+    assert pruner.mask(unit, instead(raised.value)).sum() == 1
 
 
 def instead(error: ValueError) -> float:
-    """What a sentence says that may be given instead."""
+    """The keep ratio that an error message suggests."""
     return float(str(error).split("give ")[1].split(" or more")[0])
 
 
 @pytest.mark.parametrize("keep", [0, -0.1, 1.1, float("nan"), "half", None])
 def test_no_keep_ratio(keep) -> None:
-    pruning = MagnitudePruner(case("keras", "dense").model)
+    pruner = MagnitudePruner(case("keras", "dense").model)
     with pytest.raises(ValueError, match=r"keep ratio of 'dense1' is .* in \(0, 1\]"):
-        pruning.mask(pruning.units[0], keep)
+        pruner.mask(pruner.units[0], keep)
 
 
 # ---------------------------------------------------------------------------------------------------------- applying
@@ -196,12 +196,12 @@ APPLIED = ["conv2d", "nested_twice", "separable2d", "shared_layer", "conv1d_tran
 def test_applied_plans_have_the_zeros_and_agree_with_masked_ones(keras_module, name: str) -> None:
     this = case(keras_module.__name__, name)
     before = [array.copy() for array in this.model.get_weights()]
-    pruning = MagnitudePruner(this.model)
-    plan = half(pruning)
-    assert plan.of == WEIGHTS and pruning.widths(plan) == tuple(unit.size // 2 for unit in pruning.units)
-    pruned = pruning.apply(plan)
-    assert {unit.name: kept(pruned, unit.name) for unit in pruning.units} == {
-        unit.name: unit.size // 2 for unit in pruning.units
+    pruner = MagnitudePruner(this.model)
+    plan = half(pruner)
+    assert plan.of == WEIGHTS and pruner.widths(plan) == tuple(unit.size // 2 for unit in pruner.units)
+    pruned = pruner.apply(plan)
+    assert {unit.name: kept(pruned, unit.name) for unit in pruner.units} == {
+        unit.name: unit.size // 2 for unit in pruner.units
     }
     assert difference(outputs(pruned, this.inputs), outputs(plan.masked(this.model), this.inputs)) == 0
     assert difference(outputs(pruned, this.inputs), outputs(this.model, this.inputs)) > 0.01
@@ -211,34 +211,34 @@ def test_applied_plans_have_the_zeros_and_agree_with_masked_ones(keras_module, n
 
 def test_the_whole_plan_is_the_model(keras_module) -> None:
     this = case(keras_module.__name__, "residual")
-    pruning = MagnitudePruner(this.model)
-    whole = pruning.apply(pruning.plan(pruning.full))
+    pruner = MagnitudePruner(this.model)
+    whole = pruner.apply(pruner.plan(pruner.full))
     assert all(map(np.array_equal, whole.get_weights(), this.model.get_weights()))
 
 
 def test_other_weights_may_be_applied(keras_module) -> None:
     this = case(keras_module.__name__, "dense")
-    pruning = MagnitudePruner(this.model)
-    plan = half(pruning)
+    pruner = MagnitudePruner(this.model)
+    plan = half(pruner)
     doubled = {layer: tuple(2 * array for array in arrays) for layer, arrays in this.weights.items()}
-    sliced = pruning.sliced(plan, doubled)
+    sliced = pruner.sliced(plan, doubled)
     mask = plan["dense1"].reshape(7, 9)
     assert np.array_equal(sliced["dense1"][0], np.where(mask, 2 * this.weights["dense1"][0], 0))
     assert np.array_equal(sliced["dense1"][1], 2 * this.weights["dense1"][1])
-    assert np.array_equal(pruning.apply(plan, sliced).get_layer("dense1").get_weights()[0], sliced["dense1"][0])
+    assert np.array_equal(pruner.apply(plan, sliced).get_layer("dense1").get_weights()[0], sliced["dense1"][0])
 
 
 def test_frozen_layers_are_left_alone(keras_module) -> None:
-    pruning = MagnitudePruner(case(keras_module.__name__, "conv2d").model, frozen=["conv2", "head"])
-    assert [unit.name for unit in pruning.units] == ["conv1", "conv3"]
-    smaller = pruning.apply(half(pruning))
+    pruner = MagnitudePruner(case(keras_module.__name__, "conv2d").model, frozen=["conv2", "head"])
+    assert [unit.name for unit in pruner.units] == ["conv1", "conv3"]
+    smaller = pruner.apply(half(pruner))
     assert [kept(smaller, name) for name in ("conv1", "conv2", "conv3", "head")] == [108, 144, 189, 35]
 
 
 def test_masks_say_where(keras_module) -> None:
     this = case(keras_module.__name__, "separable2d")
-    pruning = MagnitudePruner(this.model)
-    plan = half(pruning)
+    pruner = MagnitudePruner(this.model)
+    plan = half(pruner)
     found = masks(this.graph, plan)
     assert {layer: (index, mask.shape) for layer, (index, mask) in found.items()} == {
         "separable1": (1, (1, 1, 3, 6)),
@@ -300,7 +300,7 @@ def test_the_papers_bound_keeps_one_weight_at_least() -> None:
     assert MagnitudePruner(dense(keras_3, np.ones((2, 3)))).units[0].widths[0] == 1
 
 
-def test_unknown_frozen_layer_is_told_a_near_one(keras_module) -> None:
+def test_an_unknown_frozen_layer_gets_a_suggestion(keras_module) -> None:
     model = case(keras_module.__name__, "functional_in_functional").model
     with pytest.raises(ValueError, match="'conv2'.*did you mean 'encoder/conv2'"):
         MagnitudePruner(model, frozen=["conv2"])
@@ -322,15 +322,15 @@ def test_a_model_in_which_nothing_can_go_says_why(keras_module) -> None:
 # --------------------------------------------------------------------------------------------------- one threshold
 
 
-def by_force(pruning: MagnitudePruner, cost, limit: float, levelling: float, bounded: bool) -> tuple[int, ...]:
-    """The same, by trying every threshold."""
-    kernels = [np.abs(pruning.kernels[unit.name]) for unit in pruning.units]
-    kernels = [kernel / (kernel**2).mean() ** (levelling / 2) for kernel in kernels]
+def by_force(pruner: MagnitudePruner, cost, limit: float, normalisation: float, bounded: bool) -> tuple[int, ...]:
+    """The widths of `threshold_widths`, by trying every threshold."""
+    kernels = [np.abs(pruner.kernels[unit.name]) for unit in pruner.units]
+    kernels = [kernel / (kernel**2).mean() ** (normalisation / 2) for kernel in kernels]
     plans = []
     for threshold in sorted({value for kernel in kernels for value in kernel[kernel > 0].tolist()}):
         left = [int((kernel >= threshold * (1 - 1e-6)).sum()) for kernel in kernels]
         if bounded:
-            pairs = zip(left, pruning.units, strict=True)
+            pairs = zip(left, pruner.units, strict=True)
             plans.append(tuple(min(unit.widths, key=lambda w, n=n: (abs(w - n), w)) for n, unit in pairs))
         else:
             plans.append(tuple(max(1, n) for n in left))
@@ -338,7 +338,7 @@ def by_force(pruning: MagnitudePruner, cost, limit: float, levelling: float, bou
 
 
 @pytest.fixture(scope="module")
-def of_three() -> list[MagnitudePruner]:
+def three_kernels() -> list[MagnitudePruner]:
     """Kernels of unlike size and scale, with zeros; in the second network many weights are equal."""
     rng = np.random.default_rng(0)
     scales = [((6, 40), 0.3), ((40, 7), 1.0), ((7, 3), 2.0)]
@@ -349,50 +349,50 @@ def of_three() -> list[MagnitudePruner]:
 
 
 @pytest.mark.parametrize("bounded", [True, False])
-@pytest.mark.parametrize("network, levelling", [(0, 0.0), (1, 0.0), (0, 0.5), (0, 1.0)])
-def test_one_threshold_for_all(of_three, network: int, levelling: float, bounded: bool) -> None:
-    pruning = of_three[network]
+@pytest.mark.parametrize("network, normalisation", [(0, 0.0), (1, 0.0), (0, 0.5), (0, 1.0)])
+def test_one_threshold_for_all(three_kernels, network: int, normalisation: float, bounded: bool) -> None:
+    pruner = three_kernels[network]
     rng, found = np.random.default_rng(1), set()
     for _ in range(12):
         prices = rng.uniform(0, 2, 3)
         cost = lambda widths, prices=prices: float(prices @ np.array(widths))  # noqa: E731
-        limit = rng.uniform(0, 1) * cost(pruning.full)
-        widths = pruning.thresholded(cost, limit, levelling, bounded)
-        assert widths == by_force(pruning, cost, limit, levelling, bounded)
+        limit = rng.uniform(0, 1) * cost(pruner.full)
+        widths = pruner.threshold_widths(cost, limit, normalisation, bounded)
+        assert widths == by_force(pruner, cost, limit, normalisation, bounded)
         assert all(type(width) is int for width in widths)
         found.add(widths)
     assert len(found) > 3
-    if levelling == 0:
-        least = min(min(w / u.size for w, u in zip(plan, pruning.units, strict=True)) for plan in found)
+    if normalisation == 0:
+        least = min(min(w / u.size for w, u in zip(plan, pruner.units, strict=True)) for plan in found)
         assert (least < 0.1) != bounded
 
 
-def test_one_threshold_where_all_or_nothing_fits(of_three) -> None:
-    pruning = of_three[0]
-    assert pruning.thresholded(sum, sum(pruning.full)) == pruning.full
-    assert pruning.thresholded(sum, 0) == tuple(unit.widths[0] for unit in pruning.units)
-    assert pruning.thresholded(sum, 0, bounded=False) == (1, 1, 1)
+def test_one_threshold_where_all_or_nothing_fits(three_kernels) -> None:
+    pruner = three_kernels[0]
+    assert pruner.threshold_widths(sum, sum(pruner.full)) == pruner.full
+    assert pruner.threshold_widths(sum, 0) == tuple(unit.widths[0] for unit in pruner.units)
+    assert pruner.threshold_widths(sum, 0, bounded=False) == (1, 1, 1)
 
 
-def test_a_threshold_is_what_its_plan_keeps(of_three) -> None:
-    """Where it is not bounded: all that it keeps is larger than all that it drops, whatever kernel it is of."""
-    pruning = of_three[0]
-    plan = pruning.plan(pruning.thresholded(sum, 0.5 * sum(pruning.full), bounded=False))
-    stay = np.concatenate([np.abs(pruning.kernels[name]).reshape(-1)[mask] for name, mask in plan.items()])
-    go = np.concatenate([np.abs(pruning.kernels[name]).reshape(-1)[~mask] for name, mask in plan.items()])
-    assert stay.min() > go.max() and len(stay) == sum(pruning.full) // 2
+def test_an_unbounded_threshold_keeps_the_largest_weights(three_kernels) -> None:
+    """All kept weights are larger than all dropped ones, over all kernels."""
+    pruner = three_kernels[0]
+    plan = pruner.plan(pruner.threshold_widths(sum, 0.5 * sum(pruner.full), bounded=False))
+    stay = np.concatenate([np.abs(pruner.kernels[name]).reshape(-1)[mask] for name, mask in plan.items()])
+    go = np.concatenate([np.abs(pruner.kernels[name]).reshape(-1)[~mask] for name, mask in plan.items()])
+    assert stay.min() > go.max() and len(stay) == sum(pruner.full) // 2
 
 
-def test_the_plans_a_search_begins_with_are_levelled_more_and_more(of_three) -> None:
-    """So that more and more of the kernel of small weights stays, and less of that of large ones."""
-    pruning = of_three[0]
-    plans = [threshold(sum, 0.5 * sum(pruning.full)) for threshold in pruning.thresholds()]
-    assert plans[0] == pruning.thresholded(sum, 0.5 * sum(pruning.full)) and len(plans) == 4
+def test_the_first_plans_of_a_search_have_rising_normalisation(three_kernels) -> None:
+    """With more normalisation the kernel of small weights keeps more, and that of large weights less."""
+    pruner = three_kernels[0]
+    plans = [threshold(sum, 0.5 * sum(pruner.full)) for threshold in pruner.thresholds()]
+    assert plans[0] == pruner.threshold_widths(sum, 0.5 * sum(pruner.full)) and len(plans) == 4
     small, _, large = zip(*plans, strict=True)
     assert list(small) == sorted(set(small)) and list(large) == sorted(large, reverse=True)
-    assert all(0.45 < sum(plan) / sum(pruning.full) <= 0.5 for plan in plans)
-    alike = pruning.thresholded(sum, 0.5 * sum(pruning.full), levelling=1.0)
-    assert np.ptp(np.divide(alike, pruning.full)) < 0.2
+    assert all(0.45 < sum(plan) / sum(pruner.full) <= 0.5 for plan in plans)
+    alike = pruner.threshold_widths(sum, 0.5 * sum(pruner.full), normalisation=1.0)
+    assert np.ptp(np.divide(alike, pruner.full)) < 0.2
 
 
 # -------------------------------------------------------------------------------------------------------- candidates
@@ -409,7 +409,7 @@ TIED = {
 
 
 def kernels_in(tflite: bytes) -> list:
-    """(shape, weights that are not zero) of every constant of more than one axis; of those alike once."""
+    """(shape, number of nonzero weights) of every constant with more than one axis, without duplicates."""
     file = unpack(tflite)
     constants = ((t, file.buffers[t.buffer].data) for t in file.subgraphs[0].tensors if t.type == 0)
     found = [(tuple(t.shape), np.count_nonzero(data.view(np.float32))) for t, data in constants if data is not None]
@@ -419,12 +419,12 @@ def kernels_in(tflite: bytes) -> list:
 @pytest.mark.parametrize("name", TIED)
 def test_candidates_are_the_converters(name: str) -> None:
     model = toys.TOYS[name].build(TIED[name])
-    pruning, inputs = MagnitudePruner(model), toys.structured(model, toys.random_inputs(model))
-    candidates = Candidates(pruning)
+    pruner, inputs = MagnitudePruner(model), toys.structured(model, toys.random_inputs(model))
+    candidates = Candidates(pruner)
     assert not candidates.shapes.places  # nothing becomes narrower
-    plan = half(pruning)
-    pruned = pruning.apply(plan)
-    candidate = candidates(plan, pruning.sliced(plan))
+    plan = half(pruner)
+    pruned = pruner.apply(plan)
+    candidate = candidates(plan, pruner.sliced(plan))
     assert kernels_in(candidate) == kernels_in(convert(pruned)) != kernels_in(convert(model))
     assert agreement.max_difference(pruned, candidate, inputs) <= 1e-4
     assert agreement.max_difference(model, candidate, inputs) > 1e-2

@@ -1,4 +1,4 @@
-"""Plan: what it accepts, what names it, how it is stored, and what it refuses to be used for."""
+"""Plan: accepted masks, the digest, saving and loading, and refused uses."""
 
 import json
 import subprocess
@@ -90,7 +90,7 @@ def test_a_plan_of_weights_is_another_than_the_same_of_channels() -> None:
 
 
 def test_the_size_of_a_kernel_is_part_of_the_digest() -> None:
-    """Its bits are packed, and the last byte may end in some that are none."""
+    """The bits are packed, and the last byte may have padding."""
     assert Plan({"a": [True, False]}, WEIGHTS).digest != Plan({"a": [True, False, False]}, WEIGHTS).digest
 
 

@@ -1,4 +1,4 @@
-"""Reconstruction: the least squares it claims, and networks in which what was dropped can be made up for exactly."""
+"""Reconstruction solves the least squares, and corrects networks with redundant dropped channels exactly."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,8 +12,9 @@ from amc_tf.pruning import reconstruct
 from amc_tf.pruning.channel import ChannelPruner
 from amc_tf.pruning.kernels import masks
 from amc_tf.pruning.magnitude import MagnitudePruner
+from amc_tf.pruning.moments import Moments, MomentSums
 from amc_tf.pruning.plan import WEIGHTS, Plan
-from amc_tf.pruning.reconstruct import Moments, Reconstruction
+from amc_tf.pruning.reconstruct import Reconstruction
 from tests import toys
 from tests.graph.cases import case, difference
 
@@ -24,7 +25,7 @@ def staying(channels: int) -> np.ndarray:
 
 
 def mixed(model, names: str, constant: float):
-    """Makes the channels that will go mixtures of those that stay, and a constant: nothing need be lost with them."""
+    """Replaces the channels to be dropped by mixtures of the kept ones and a constant, so that they are redundant."""
     live = keras_reader.layers(model)
     for name in names.split():
         kernel, *bias = live[name].get_weights()
@@ -37,7 +38,7 @@ def mixed(model, names: str, constant: float):
     return model
 
 
-def pruning_of(model) -> ChannelPruner:
+def pruner_of(model) -> ChannelPruner:
     return ChannelPruner(model, round_to=1, min_keep=0.01)
 
 
@@ -45,17 +46,17 @@ def examples(model, count: int = 48, seed: int = 0) -> list[np.ndarray]:
     return toys.random_inputs(model, count, seed)
 
 
-def plan_of(pruning: ChannelPruner, names: str = "") -> Plan:
+def plan_of(pruner: ChannelPruner, names: str = "") -> Plan:
     """Units of these names are narrowed; all where none is named."""
-    return Plan({u.name: staying(u.size) for u in pruning.units if not names or u.name in names.split()})
+    return Plan({u.name: staying(u.size) for u in pruner.units if not names or u.name in names.split()})
 
 
-def errors(model, plan: Plan, pruning: ChannelPruner, made: Reconstruction) -> tuple[float, float]:
+def errors(model, plan: Plan, pruner: ChannelPruner, reconstruction: Reconstruction) -> tuple[float, float]:
     """Largest differences from the whole network's outputs: of the sliced one, of the reconstructed one."""
     fresh = examples(model, 8, seed=5)
-    sliced = pruning.sliced(plan)
+    sliced = pruner.sliced(plan)
     whole = toys.outputs(model, fresh)
-    networks = pruning.apply(plan, sliced), pruning.apply(plan, made(plan, sliced))
+    networks = pruner.apply(plan, sliced), pruner.apply(plan, reconstruction(plan, sliced))
     return tuple(difference(whole, toys.outputs(network, fresh)) for network in networks)
 
 
@@ -200,39 +201,39 @@ EXACT = [  # the network, the layers whose channels go, whether they hold a cons
 
 @pytest.fixture
 def slight_ridge(monkeypatch) -> None:
-    """The ridge of real use holds mixtures back by a thousandth; here rounding alone is to be seen."""
-    monkeypatch.setattr(reconstruct, "RIDGE", 1e-7)
-    monkeypatch.setattr(reconstruct, "FEW", 0.0)
+    """The default ridge costs a thousandth of a mixture; with this one only rounding is left."""
+    monkeypatch.setattr("amc_tf.pruning.moments.RIDGE", 1e-7)
+    monkeypatch.setattr("amc_tf.pruning.moments.SAMPLING_RIDGE", 0.0)
 
 
 @pytest.mark.parametrize("build, names, constant", EXACT, ids=lambda value: getattr(value, "__name__", None))
 def test_mixtures_of_kept_channels_are_not_missed(keras_module, slight_ridge, build, names: str, constant: int) -> None:
     model = build(keras_module)
     model = mixed(model if build is behind_depthwise else toys.randomized(model), names, constant)
-    pruning = pruning_of(model)
-    plan = plan_of(pruning, names)
-    assert len(plan) == len({group.name for group in pruning.groups.prunable} & set(names.split())) > 0
-    sliced, made = errors(model, plan, pruning, Reconstruction(pruning, examples(model)))
-    assert made < 2e-3 < 0.1 < sliced
+    pruner = pruner_of(model)
+    plan = plan_of(pruner, names)
+    assert len(plan) == len({group.name for group in pruner.groups.prunable} & set(names.split())) > 0
+    sliced, reconstructed = errors(model, plan, pruner, Reconstruction(pruner, examples(model)))
+    assert reconstructed < 2e-3 < 0.1 < sliced
 
 
 def test_the_ridge_of_real_use_costs_little(keras_module) -> None:
     model = mixed(toys.randomized(conv3x3(keras_module)), "conv", 1)
-    pruning = pruning_of(model)
-    sliced, made = errors(model, plan_of(pruning, "conv"), pruning, Reconstruction(pruning, examples(model)))
-    assert made < 0.05 * sliced
+    pruner = pruner_of(model)
+    sliced, reconstructed = errors(model, plan_of(pruner, "conv"), pruner, Reconstruction(pruner, examples(model)))
+    assert reconstructed < 0.05 * sliced
 
 
 @pytest.mark.parametrize("offset", [0, 300, -300])
 def test_channels_far_from_zero(slight_ridge, offset: float) -> None:
-    """Their squares are large, and what little they vary must not be lost among them."""
+    """Their squares are large, and must not swallow their small variance."""
     model = mixed(toys.randomized(conv3x3(keras)), "conv", 1)
     layer = model.get_layer("conv")
     kernel, bias = layer.get_weights()
     layer.set_weights([kernel, bias + np.float32(offset)])
-    pruning = pruning_of(model)
-    sliced, made = errors(model, plan_of(pruning, "conv"), pruning, Reconstruction(pruning, examples(model)))
-    assert made < 1e-2 < 0.1 < sliced
+    pruner = pruner_of(model)
+    sliced, reconstructed = errors(model, plan_of(pruner, "conv"), pruner, Reconstruction(pruner, examples(model)))
+    assert reconstructed < 1e-2 < 0.1 < sliced
 
 
 # --------------------------------------------------------------------------------- where a constant must not go
@@ -240,14 +241,14 @@ def test_channels_far_from_zero(slight_ridge, offset: float) -> None:
 
 def _untouched(model, names: str) -> None:
     """The network is reconstructed, but none of its BatchNormalizations."""
-    pruning = pruning_of(model)
-    plan = plan_of(pruning, names)
-    sliced = pruning.sliced(plan)
-    made = Reconstruction(pruning, examples(model))(plan, sliced)
-    kinds = {node.layer: node.kind for node in pruning.graph.nodes}
-    changed = {layer for layer in made if not all(map(np.array_equal, made[layer], sliced[layer]))}
+    pruner = pruner_of(model)
+    plan = plan_of(pruner, names)
+    sliced = pruner.sliced(plan)
+    corrected = Reconstruction(pruner, examples(model))(plan, sliced)
+    kinds = {node.layer: node.kind for node in pruner.graph.nodes}
+    changed = {layer for layer in corrected if not all(map(np.array_equal, corrected[layer], sliced[layer]))}
     assert changed and not [layer for layer in changed if kinds[layer] == "BatchNormalization"]
-    assert all(a.shape == b.shape for layer in made for a, b in zip(made[layer], sliced[layer], strict=True))
+    assert all(a.shape == b.shape for layer in corrected for a, b in zip(corrected[layer], sliced[layer], strict=True))
 
 
 def relu_between(module):
@@ -321,17 +322,17 @@ def test_norms_that_cannot_take_the_constant_stay(keras_module, build, names: st
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("count", [40, 3])  # 640 and 48 patches for 72 columns
+@pytest.mark.parametrize("count", [40, 3])  # 640 and 48 rows for 72 columns
 def test_correction_is_the_least_squares_solution(keras_module, monkeypatch, bias: bool, count: int) -> None:
     layers = keras_module.layers
     image = keras_module.Input((8, 8, 3))
     read = layers.Conv2D(8, 3, padding="same", activation="relu", name="conv")(image)
     x = layers.Conv2D(5, 3, strides=2, padding="same", activation="relu", use_bias=bias, name="reads")(read)
     model = toys.randomized(ends(keras_module, image, x))
-    monkeypatch.setattr(reconstruct, "PATCHES", 10**6)
-    pruning, inputs = pruning_of(model), examples(model, count)
-    plan = plan_of(pruning, "conv")
-    made = Reconstruction(pruning, inputs)(plan, pruning.sliced(plan))["reads"]
+    monkeypatch.setattr(reconstruct, "ROWS", 10**6)
+    pruner, inputs = pruner_of(model), examples(model, count)
+    plan = plan_of(pruner, "conv")
+    corrected = Reconstruction(pruner, inputs)(plan, pruner.sliced(plan))["reads"]
 
     maps = keras_module.Model(image, read)(inputs[0])
     patches = tf.image.extract_patches(maps, (1, 3, 3, 1), (1, 2, 2, 1), (1, 1, 1, 1), "SAME")
@@ -339,38 +340,38 @@ def test_correction_is_the_least_squares_solution(keras_module, monkeypatch, bia
     mean = rows.mean(axis=0) * bias
     rows = rows - mean
     ridge = len(rows) * (1e-3 + 0.1 * 72 / len(rows)) * np.mean(np.square(rows))
-    kernel = pruning.weights["reads"][0].reshape(72, 5)
+    kernel = pruner.weights["reads"][0].reshape(72, 5)
     kept = np.tile(plan["conv"], 9)
     system = np.concatenate([rows[:, kept], np.sqrt(ridge) * np.eye(kept.sum())])
     lost = np.concatenate([rows[:, ~kept] @ kernel[~kept], np.zeros((kept.sum(), 5))])
     added = np.linalg.lstsq(system, lost, rcond=None)[0]
     assert np.abs(added).max() > 0.005
-    assert np.allclose(made[0].reshape(-1, 5), kernel[kept] + added, atol=1e-4)
+    assert np.allclose(corrected[0].reshape(-1, 5), kernel[kept] + added, atol=1e-4)
     if bias:
         constant = mean[~kept] @ kernel[~kept] - mean[kept] @ added
         assert np.abs(constant).max() > 0.01
-        assert np.allclose(made[1], pruning.weights["reads"][1] + constant, atol=1e-4)
+        assert np.allclose(corrected[1], pruner.weights["reads"][1] + constant, atol=1e-4)
 
 
 @pytest.mark.parametrize("count", [30, 8])
 def test_both_forms_of_the_moments_agree(count: int) -> None:
     rng = np.random.default_rng(0)
-    patches, kernel, kept = rng.normal(size=(count, 12)), rng.normal(size=(12, 4)), rng.random(12) < 0.6
-    few = Moments(np.zeros(12), None, patches, 0.05).correction(kernel, kept)
-    many = Moments(np.zeros(12), patches.T @ patches, None, 0.05).correction(kernel, kept)
-    assert np.abs(many).max() > 0.1 and np.allclose(few, many, atol=1e-4)  # float32
+    rows, kernel, kept = rng.normal(size=(count, 12)), rng.normal(size=(12, 4)), rng.random(12) < 0.6
+    by_rows = Moments(np.zeros(12), None, rows, 0.05).correction(kernel, kept)
+    by_covariance = Moments(np.zeros(12), rows.T @ rows, None, 0.05).correction(kernel, kept)
+    assert np.abs(by_covariance).max() > 0.1 and np.allclose(by_rows, by_covariance, atol=1e-4)  # float32
 
 
 # --------------------------------------------------------------------------------------------- what stays as it is
 
 
 def test_the_whole_plan_changes_nothing(keras_module) -> None:
-    pruning = pruning_of(toys.randomized(two_convolutions_normed(keras_module)))
-    made = Reconstruction(pruning, examples(pruning.model))
-    for plan in (Plan({}), pruning.plan(pruning.full)):
-        weights = made(plan, pruning.sliced(plan))
-        assert set(weights) == set(pruning.weights)
-        assert all(np.array_equal(a, b) for n in weights for a, b in zip(weights[n], pruning.weights[n], strict=True))
+    pruner = pruner_of(toys.randomized(two_convolutions_normed(keras_module)))
+    reconstruction = Reconstruction(pruner, examples(pruner.model))
+    for plan in (Plan({}), pruner.plan(pruner.full)):
+        weights = reconstruction(plan, pruner.sliced(plan))
+        assert set(weights) == set(pruner.weights)
+        assert all(np.array_equal(a, b) for n in weights for a, b in zip(weights[n], pruner.weights[n], strict=True))
 
 
 @pytest.mark.parametrize(
@@ -384,13 +385,13 @@ def test_the_whole_plan_changes_nothing(keras_module) -> None:
 )
 def test_other_layers_stay_as_sliced(keras_module, build) -> None:
     model = toys.randomized(_chain(keras_module, build(keras_module.layers)))
-    pruning = pruning_of(model)
-    made = Reconstruction(pruning, examples(model))
-    assert made.layers == ("head",)
-    plan = plan_of(pruning)
-    sliced = pruning.sliced(plan)
-    assert len(sliced["reads"][0].ravel()) < len(pruning.weights["reads"][0].ravel())
-    weights = made(plan, sliced)
+    pruner = pruner_of(model)
+    reconstruction = Reconstruction(pruner, examples(model))
+    assert reconstruction.layers == ("head",)
+    plan = plan_of(pruner)
+    sliced = pruner.sliced(plan)
+    assert len(sliced["reads"][0].ravel()) < len(pruner.weights["reads"][0].ravel())
+    weights = reconstruction(plan, sliced)
     assert all(map(np.array_equal, weights["reads"], sliced["reads"]))
     assert not np.array_equal(weights["head"][0], sliced["head"][0])
 
@@ -399,11 +400,11 @@ def test_neither_the_model_nor_the_sliced_weights_change(keras_module) -> None:
     model = toys.randomized(nested(keras_module))
     before, given = model.get_weights(), examples(model, 4)
     outputs, kept = toys.outputs(model, given), [array.copy() for array in given]
-    pruning = pruning_of(model)
-    plan = plan_of(pruning)
-    sliced = pruning.sliced(plan)
+    pruner = pruner_of(model)
+    plan = plan_of(pruner)
+    sliced = pruner.sliced(plan)
     copies = {layer: [array.copy() for array in arrays] for layer, arrays in sliced.items()}
-    Reconstruction(pruning, given)(plan, sliced)
+    Reconstruction(pruner, given)(plan, sliced)
     assert all(map(np.array_equal, model.get_weights(), before)) and all(map(np.array_equal, given, kept))
     assert all(map(np.array_equal, toys.outputs(model, given), outputs))
     assert not [path for path, layer in keras_reader.layers(model).items() if "call" in vars(layer)]
@@ -423,25 +424,25 @@ def test_channels_that_never_change(keras_module, build, value: float, dead: str
     which = np.isin(np.arange(9), (0, 1, 4)) if dead == "some" else np.ones(9, bool)
     kernel[..., which], bias[which] = 0, value * np.linspace(0.5, 1, which.sum())
     layer.set_weights([kernel, bias])
-    pruning = pruning_of(model)
-    plan = plan_of(pruning, "conv")
-    made = Reconstruction(pruning, examples(model))
-    weights = made(plan, pruning.sliced(plan))
+    pruner = pruner_of(model)
+    plan = plan_of(pruner, "conv")
+    reconstruction = Reconstruction(pruner, examples(model))
+    weights = reconstruction(plan, pruner.sliced(plan))
     assert all(np.isfinite(array).all() for arrays in weights.values() for array in arrays)
-    wrong, right = errors(model, plan, pruning, made)
+    wrong, right = errors(model, plan, pruner, reconstruction)
     assert right <= wrong + 1e-4
     if dead == "all":
         assert right <= 1e-6 * value  # a constant makes up for constants
-        (reads,) = (layer for layer in made.layers if layer != "head")
-        added = weights[reads][0] - pruning.sliced(plan)[reads][0]
+        (reads,) = (layer for layer in reconstruction.layers if layer != "head")
+        added = weights[reads][0] - pruner.sliced(plan)[reads][0]
         assert np.abs(added).max() < 1e-3  # and there is no reason for more
 
 
 def test_rounding_alone_is_not_corrected() -> None:
-    """The mean of many equal numbers is not quite that number; what is left must not pass for variance."""
+    """The mean of many equal numbers is rounded; the rounding error must not count as variance."""
     rng = np.random.default_rng(0)
     for _ in range(30):
-        sums, columns = reconstruct._Sums(20, centred=True), rng.normal(0, 1000, 20).astype("float32")
+        sums, columns = MomentSums(20, centred=True), rng.normal(0, 1000, 20).astype("float32")
         for _ in range(3):
             sums.add(np.repeat(columns[None], rng.integers(500, 1000), axis=0))
         moments = sums.moments()
@@ -462,10 +463,10 @@ def _toys() -> list:
 @pytest.mark.parametrize("keras_name, toy_name", _toys())
 def test_all_toys(keras_name: str, toy_name: str) -> None:
     model = case(keras_name, toy_name).model
-    pruning = pruning_of(model)
-    plan = plan_of(pruning)
-    sliced = pruning.sliced(plan)
-    weights = Reconstruction(pruning, examples(model, 4))(plan, sliced)
+    pruner = pruner_of(model)
+    plan = plan_of(pruner)
+    sliced = pruner.sliced(plan)
+    weights = Reconstruction(pruner, examples(model, 4))(plan, sliced)
     assert list(weights) == list(sliced)
     for layer, arrays in weights.items():
         assert [(a.shape, a.dtype) for a in arrays] == [(a.shape, a.dtype) for a in sliced[layer]]
@@ -480,13 +481,13 @@ TELLING = """conv1d conv2d conv3d dense dense_on_sequences depthwise residual co
 def test_reconstructed_toys_are_nearer_to_the_whole_ones(toy_name: str) -> None:
     """On inputs that the reconstruction has not seen; nothing in these networks makes it easy."""
     model = case("keras", toy_name).model
-    pruning = pruning_of(model)
-    plan = plan_of(pruning)
-    sliced, fresh = pruning.sliced(plan), examples(model, 32, seed=5)
+    pruner = pruner_of(model)
+    plan = plan_of(pruner)
+    sliced, fresh = pruner.sliced(plan), examples(model, 32, seed=5)
     whole = toys.outputs(model, fresh)
-    weights = sliced, Reconstruction(pruning, examples(model, 64))(plan, sliced)
-    outputs = [toys.outputs(pruning.apply(plan, these), fresh) for these in weights]
-    wrong, right = (sum(np.square(a - b).sum() for a, b in zip(made, whole, strict=True)) for made in outputs)
+    weights = sliced, Reconstruction(pruner, examples(model, 64))(plan, sliced)
+    outputs = [toys.outputs(pruner.apply(plan, these), fresh) for these in weights]
+    wrong, right = (sum(np.square(a - b).sum() for a, b in zip(output, whole, strict=True)) for output in outputs)
     assert right < 0.9 * wrong
 
 
@@ -497,58 +498,58 @@ def _same(first: dict, second: dict) -> bool:
     return all(map(np.array_equal, (a for n in first for a in first[n]), (a for n in second for a in second[n])))
 
 
-def _several_plans(pruning: ChannelPruner) -> list[Plan]:
+def _several_plans(pruner: ChannelPruner) -> list[Plan]:
     rng = np.random.default_rng(0)
-    return [pruning.plan([rng.choice(unit.widths) for unit in pruning.units]) for _ in range(8)]
+    return [pruner.plan([rng.choice(unit.widths) for unit in pruner.units]) for _ in range(8)]
 
 
-def test_plans_do_not_depend_on_those_before_them_nor_on_threads(monkeypatch) -> None:
+def test_corrections_depend_neither_on_earlier_plans_nor_on_threads(monkeypatch) -> None:
     model = toys.randomized(two_convolutions_normed(keras))
-    pruning = pruning_of(model)
-    plans = _several_plans(pruning)
-    fresh = [Reconstruction(pruning, examples(model))(plan, pruning.sliced(plan)) for plan in plans]
-    shared = Reconstruction(pruning, examples(model))
+    pruner = pruner_of(model)
+    plans = _several_plans(pruner)
+    fresh = [Reconstruction(pruner, examples(model))(plan, pruner.sliced(plan)) for plan in plans]
+    shared = Reconstruction(pruner, examples(model))
     with ThreadPoolExecutor(4) as threads:
-        made = list(threads.map(lambda plan: shared(plan, pruning.sliced(plan)), plans * 4))
-    assert all(map(_same, made, fresh * 4))
+        corrected = list(threads.map(lambda plan: shared(plan, pruner.sliced(plan)), plans * 4))
+    assert all(map(_same, corrected, fresh * 4))
     monkeypatch.setattr(reconstruct, "_CACHE", 2000)  # bytes: hardly a correction
-    assert all(_same(shared(plan, pruning.sliced(plan)), weights) for plan, weights in zip(plans, fresh, strict=True))
+    assert all(_same(shared(plan, pruner.sliced(plan)), weights) for plan, weights in zip(plans, fresh, strict=True))
 
 
 def test_a_correction_is_solved_once(monkeypatch) -> None:
     model = toys.randomized(two_convolutions_normed(keras))
-    pruning = pruning_of(model)
-    made, solved = Reconstruction(pruning, examples(model)), []
+    pruner = pruner_of(model)
+    reconstruction, solved = Reconstruction(pruner, examples(model)), []
     solve = Moments.correction
     monkeypatch.setattr(Moments, "correction", lambda *given: solved.append(given) or solve(*given))  # and counts
-    plans = _several_plans(pruning)
-    first = [made(plan, pruning.sliced(plan)) for plan in plans]
+    plans = _several_plans(pruner)
+    first = [reconstruction(plan, pruner.sliced(plan)) for plan in plans]
     count = len(solved)
-    assert 0 < count < sum(len(made.layers) for _ in plans)  # some plans keep the same channels of a unit
-    assert all(map(_same, first, [made(plan, pruning.sliced(plan)) for plan in plans]))
-    made(Plan({}), pruning.weights)
+    assert 0 < count < sum(len(reconstruction.layers) for _ in plans)  # some plans keep the same channels of a unit
+    assert all(map(_same, first, [reconstruction(plan, pruner.sliced(plan)) for plan in plans]))
+    reconstruction(Plan({}), pruner.weights)
     assert len(solved) == count  # nor is anything where nothing goes
 
 
-def test_nothing_is_held_that_has_no_room(monkeypatch) -> None:
+def test_a_correction_larger_than_the_cache_is_not_kept(monkeypatch) -> None:
     model = toys.randomized(two_convolutions_normed(keras))
-    pruning = pruning_of(model)
-    made, plan = Reconstruction(pruning, examples(model)), plan_of(pruning)
+    pruner = pruner_of(model)
+    reconstruction, plan = Reconstruction(pruner, examples(model)), plan_of(pruner)
     solved = []
     solve = Moments.correction
     monkeypatch.setattr(Moments, "correction", lambda *given: solved.append(given) or solve(*given))
     for room, times in ((0, 1), (0, 2), (1 << 20, 3), (1 << 20, 3)):
         monkeypatch.setattr(reconstruct, "_CACHE", room)
-        made(plan, pruning.sliced(plan))
-        assert len(solved) == times * len(made.layers)
+        reconstruction(plan, pruner.sliced(plan))
+        assert len(solved) == times * len(reconstruction.layers)
 
 
-def test_the_seed_picks_the_places(monkeypatch) -> None:
-    monkeypatch.setattr(reconstruct, "PATCHES", 4)
+def test_the_seed_picks_the_positions(monkeypatch) -> None:
+    monkeypatch.setattr(reconstruct, "ROWS", 4)
     model = toys.randomized(conv3x3(keras))
-    pruning = pruning_of(model)
-    plan = plan_of(pruning, "conv")
-    one, same, other = (Reconstruction(pruning, examples(model), s)(plan, pruning.sliced(plan)) for s in (1, 1, 2))
+    pruner = pruner_of(model)
+    plan = plan_of(pruner, "conv")
+    one, same, other = (Reconstruction(pruner, examples(model), s)(plan, pruner.sliced(plan)) for s in (1, 1, 2))
     assert _same(one, same) and not _same(one, other)
 
 
@@ -556,10 +557,10 @@ def test_the_seed_picks_the_places(monkeypatch) -> None:
 def test_any_number_of_examples(keras_module, count: int) -> None:
     """Also where the model was built for batches of two."""
     model = case(keras_module.__name__, "fixed_batch").model
-    pruning = pruning_of(model)
-    plan = plan_of(pruning)
-    sliced = pruning.sliced(plan)
-    weights = Reconstruction(pruning, examples(model, count))(plan, sliced)
+    pruner = pruner_of(model)
+    plan = plan_of(pruner)
+    sliced = pruner.sliced(plan)
+    weights = Reconstruction(pruner, examples(model, count))(plan, sliced)
     assert np.isfinite(weights["head"][0]).all() and not _same(weights, sliced)
 
 
@@ -571,15 +572,15 @@ def test_half_precision_weights(keras_module) -> None:
     x = layers.BatchNormalization(dtype="float16", name="norm")(x)
     x = layers.GlobalAveragePooling2D(dtype="float16")(x)
     model = toys.randomized(keras_module.Model(image, layers.Dense(5, dtype="float16", name="head")(x)))
-    pruning = pruning_of(model)
-    plan = plan_of(pruning, "conv")
-    sliced = pruning.sliced(plan)
+    pruner = pruner_of(model)
+    plan = plan_of(pruner, "conv")
+    sliced = pruner.sliced(plan)
     inputs = [array.astype("float16") for array in examples(model)]
-    weights = Reconstruction(pruning, inputs)(plan, sliced)
+    weights = Reconstruction(pruner, inputs)(plan, sliced)
     assert all(a.dtype == b.dtype for n in sliced for a, b in zip(weights[n], sliced[n], strict=True))
     assert weights["reads"][0].dtype == np.float16
     whole = toys.outputs(model, inputs)
-    wrong, right = (difference(whole, toys.outputs(pruning.apply(plan, these), inputs)) for these in (sliced, weights))
+    wrong, right = (difference(whole, toys.outputs(pruner.apply(plan, these), inputs)) for these in (sliced, weights))
     assert right < 0.5 * wrong
 
 
@@ -587,76 +588,76 @@ def test_half_precision_weights(keras_module) -> None:
 
 
 def by_weights(model, keep: float = 0.5, **settings) -> tuple[MagnitudePruner, Plan]:
-    pruning = MagnitudePruner(model, **settings)
-    return pruning, pruning.plan([max(1, round(keep * unit.size)) for unit in pruning.units])
+    pruner = MagnitudePruner(model, **settings)
+    return pruner, pruner.plan([max(1, round(keep * unit.size)) for unit in pruner.units])
 
 
-@pytest.mark.parametrize("few", [True, False])
-def test_each_output_is_refitted_by_least_squares(few: bool) -> None:
+@pytest.mark.parametrize("fewer_rows", [True, False])
+def test_each_output_is_corrected_by_least_squares(fewer_rows: bool) -> None:
     """Columns that go together and are of unlike size, as those of a network; and one that never changes."""
     rng = np.random.default_rng(0)
-    count, columns = (40, 60) if few else (400, 60)
-    patches = rng.normal(size=(count, columns)) @ (np.eye(columns) + 0.2 * rng.normal(size=(columns, columns)))
-    patches = patches * np.geomspace(0.3, 3, columns) / np.sqrt(count)
-    patches[:, 7] = 0
+    count, columns = (40, 60) if fewer_rows else (400, 60)
+    rows = rng.normal(size=(count, columns)) @ (np.eye(columns) + 0.2 * rng.normal(size=(columns, columns)))
+    rows = rows * np.geomspace(0.3, 3, columns) / np.sqrt(count)
+    rows[:, 7] = 0
     kernel, mask = rng.normal(size=(columns, 9)), rng.random((columns, 9)) < 0.5
     mask[:, 3], mask[:, 4] = True, False  # all of an output stay, or none
-    ridge = 0.01 * np.square(patches).sum() / columns
-    moments = Moments(np.zeros(columns), None if few else patches.T @ patches, patches if few else None, ridge)
-    found = moments.refitted(kernel, mask)
-    assert found.shape == kernel.shape and not found[~mask].any()
+    ridge = 0.01 * np.square(rows).sum() / columns
+    moments = Moments(np.zeros(columns), *((None, rows) if fewer_rows else (rows.T @ rows, None)), ridge)
+    solution = moments.masked_correction(kernel, mask)
+    assert solution.shape == kernel.shape and not solution[~mask].any()
 
     def loss(added: np.ndarray) -> np.ndarray:
-        off = patches @ (np.where(mask, 0, kernel) - added)
+        off = rows @ (np.where(mask, 0, kernel) - added)
         return np.square(off).sum(axis=0) + ridge * np.square(added).sum(axis=0)
 
     best = np.zeros_like(kernel)
     for output, kept in enumerate(mask.T):
-        system = np.concatenate([patches[:, kept], np.sqrt(ridge) * np.eye(kept.sum())])
-        lost = np.concatenate([patches[:, ~kept] @ kernel[~kept, output], np.zeros(kept.sum())])
+        system = np.concatenate([rows[:, kept], np.sqrt(ridge) * np.eye(kept.sum())])
+        lost = np.concatenate([rows[:, ~kept] @ kernel[~kept, output], np.zeros(kept.sum())])
         best[kept, output] = np.linalg.lstsq(system, lost, rcond=None)[0]
-    assert (loss(best) <= loss(found) + 1e-12).all()
+    assert (loss(best) <= loss(solution) + 1e-12).all()
     cut = mask.any(axis=0) & ~mask.all(axis=0)
-    assert (loss(found) - loss(best))[cut].max() < 0.01 * (loss(np.zeros_like(kernel)) - loss(best))[cut].min()
-    assert np.allclose(found, best, atol=0.02 * np.abs(best).max()) and np.abs(best).max() > 0.5
-    assert not found[:, ~cut].any()
+    assert (loss(solution) - loss(best))[cut].max() < 0.01 * (loss(np.zeros_like(kernel)) - loss(best))[cut].min()
+    assert np.allclose(solution, best, atol=0.02 * np.abs(best).max()) and np.abs(best).max() > 0.5
+    assert not solution[:, ~cut].any()
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("count", [40, 3])  # 640 and 48 patches for 72 columns
+@pytest.mark.parametrize("count", [40, 3])  # 640 and 48 rows for 72 columns
 def test_reconstructed_weights_are_the_least_squares(keras_module, monkeypatch, bias: bool, count: int) -> None:
     layers = keras_module.layers
     image = keras_module.Input((8, 8, 8))
     x = layers.Conv2D(5, 3, strides=2, padding="same", activation="relu", use_bias=bias, name="reads")(image)
     model = toys.randomized(ends(keras_module, image, x))
-    monkeypatch.setattr(reconstruct, "PATCHES", 10**6)
+    monkeypatch.setattr(reconstruct, "ROWS", 10**6)
     inputs = [array * np.linspace(0.5, 2, 8, dtype="float32") + 1 for array in examples(model, count)]
-    pruning, plan = by_weights(model, frozen=["head"])
-    sliced = pruning.sliced(plan)
-    made = Reconstruction(pruning, inputs)(plan, sliced)["reads"]
+    pruner, plan = by_weights(model, frozen=["head"])
+    sliced = pruner.sliced(plan)
+    corrected = Reconstruction(pruner, inputs)(plan, sliced)["reads"]
 
     patches = tf.image.extract_patches(inputs[0], (1, 3, 3, 1), (1, 2, 2, 1), (1, 1, 1, 1), "SAME")
     rows = np.asarray(patches, np.float64).reshape(-1, 72)
     whole, mean = rows, rows.mean(axis=0) * bias
     rows = rows - mean
     ridge = len(rows) * (1e-3 + 0.1 * 72 / len(rows)) * np.mean(np.square(rows))
-    kernel, mask = pruning.weights["reads"][0].reshape(72, 5), plan["reads"].reshape(72, 5)
+    kernel, mask = pruner.weights["reads"][0].reshape(72, 5), plan["reads"].reshape(72, 5)
     added = np.zeros_like(kernel)
     for output, kept in enumerate(mask.T):
         system = np.concatenate([rows[:, kept], np.sqrt(ridge) * np.eye(kept.sum())])
         lost = np.concatenate([rows[:, ~kept] @ kernel[~kept, output], np.zeros(kept.sum())])
         added[kept, output] = np.linalg.lstsq(system, lost, rcond=None)[0]
     assert np.abs(added).max() > 0.05
-    assert np.allclose(made[0].reshape(72, 5), np.where(mask, kernel + added, 0), atol=2e-3)
-    assert np.count_nonzero(made[0]) == plan["reads"].sum() and not made[0].reshape(-1)[~plan["reads"]].any()
+    assert np.allclose(corrected[0].reshape(72, 5), np.where(mask, kernel + added, 0), atol=2e-3)
+    assert np.count_nonzero(corrected[0]) == plan["reads"].sum() and not corrected[0].reshape(-1)[~plan["reads"]].any()
     outputs = [whole @ weights[0].reshape(72, 5) + (weights[1] if bias else 0) for weights in
-               (pruning.weights["reads"], sliced["reads"], made)]  # fmt: skip
+               (pruner.weights["reads"], sliced["reads"], corrected)]  # fmt: skip
     wrong, right = (np.square(output - outputs[0]).sum() for output in outputs[1:])
     assert right < (0.7 if bias else 0.9) * wrong
     if bias:
         constant = mean @ (np.where(mask, 0, kernel) - added)
         assert np.abs(constant).max() > 0.1
-        assert np.allclose(made[1], pruning.weights["reads"][1] + constant, atol=5e-3)
+        assert np.allclose(corrected[1], pruner.weights["reads"][1] + constant, atol=5e-3)
         assert np.allclose(outputs[2].mean(axis=0), outputs[0].mean(axis=0), atol=1e-4)
 
 
@@ -664,32 +665,32 @@ def test_the_constant_goes_into_the_norm_behind(keras_module) -> None:
     layers = keras_module.layers
     between = layers.Conv2D(6, 1, use_bias=False, name="reads"), layers.BatchNormalization(name="norm")
     model = toys.randomized(_chain(keras_module, *between, first=layers.ReLU()))
-    pruning, plan = by_weights(model, frozen=["head"])
-    inputs, sliced = examples(model), pruning.sliced(plan)
-    made = Reconstruction(pruning, inputs)(plan, sliced)
-    (index,) = [i for i, (a, b) in enumerate(zip(made["norm"], sliced["norm"], strict=True)) if (a != b).any()]
-    assert pruning.graph.weights["norm"][index].name == "moving_mean"
+    pruner, plan = by_weights(model, frozen=["head"])
+    inputs, sliced = examples(model), pruner.sliced(plan)
+    corrected = Reconstruction(pruner, inputs)(plan, sliced)
+    (index,) = [i for i, (a, b) in enumerate(zip(corrected["norm"], sliced["norm"], strict=True)) if (a != b).any()]
+    assert pruner.graph.weights["norm"][index].name == "moving_mean"
     read = np.maximum(inputs[0], 0).reshape(-1, 3).mean(axis=0)
-    lost = read @ (pruning.weights["reads"][0] - made["reads"][0]).reshape(3, 6)
+    lost = read @ (pruner.weights["reads"][0] - corrected["reads"][0]).reshape(3, 6)
     assert np.abs(lost).max() > 0.02
-    assert np.allclose(sliced["norm"][index] - made["norm"][index], lost, atol=5e-3)  # of half of the places
+    assert np.allclose(sliced["norm"][index] - corrected["norm"][index], lost, atol=5e-3)  # of half of the places
 
 
 @pytest.mark.parametrize("toy_name", TELLING)
 def test_toys_with_reconstructed_weights_are_nearer_to_the_whole_ones(toy_name: str) -> None:
     model = case("keras", toy_name).model
-    pruning, plan = by_weights(model)
-    sliced, fresh = pruning.sliced(plan), examples(model, 32, seed=5)
+    pruner, plan = by_weights(model)
+    sliced, fresh = pruner.sliced(plan), examples(model, 32, seed=5)
     whole = toys.outputs(model, fresh)
-    reconstruction = Reconstruction(pruning, examples(model, 64))
+    reconstruction = Reconstruction(pruner, examples(model, 64))
     weights = reconstruction(plan, sliced)
     assert list(weights) == list(sliced) and reconstruction.layers
     for layer, arrays in weights.items():
         assert [(a.shape, a.dtype) for a in arrays] == [(a.shape, a.dtype) for a in sliced[layer]]
-    for layer, (index, mask) in masks(pruning.graph, plan).items():
+    for layer, (index, mask) in masks(pruner.graph, plan).items():
         assert np.array_equal(weights[layer][index] != 0, mask)
-    outputs = [toys.outputs(pruning.apply(plan, these), fresh) for these in (sliced, weights)]
-    wrong, right = (sum(np.square(a - b).sum() for a, b in zip(made, whole, strict=True)) for made in outputs)
+    outputs = [toys.outputs(pruner.apply(plan, these), fresh) for these in (sliced, weights)]
+    wrong, right = (sum(np.square(a - b).sum() for a, b in zip(output, whole, strict=True)) for output in outputs)
     assert right < 0.9 * wrong
 
 
@@ -699,16 +700,16 @@ def test_where_no_weight_goes_none_changes(keras_module) -> None:
     kernel = model.get_layer("conv2").get_weights()[0]
     kernel[:, 1] = 0
     model.get_layer("conv2").set_weights([kernel])
-    pruning, half = by_weights(model)
-    made = Reconstruction(pruning, examples(model))
+    pruner, half = by_weights(model)
+    reconstruction = Reconstruction(pruner, examples(model))
     for plan, changed in (
-        (pruning.plan(pruning.full), set()),
+        (pruner.plan(pruner.full), set()),
         (Plan({}, WEIGHTS), set()),
         (Plan({"conv2": half["conv2"]}, WEIGHTS), {"conv2", "norm2"}),
     ):
-        weights = made(plan, pruning.sliced(plan))
-        assert set(weights) == set(pruning.weights)
-        same = {name: all(map(np.array_equal, weights[name], pruning.weights[name])) for name in weights}
+        weights = reconstruction(plan, pruner.sliced(plan))
+        assert set(weights) == set(pruner.weights)
+        same = {name: all(map(np.array_equal, weights[name], pruner.weights[name])) for name in weights}
         assert {name for name in same if not same[name]} == changed
         assert not weights["conv2"][0][:, 1].any()
 
@@ -723,10 +724,10 @@ def test_where_no_weight_goes_none_changes(keras_module) -> None:
 )
 def test_kernels_of_other_layers_stay_as_they_are(keras_module, build) -> None:
     model = toys.randomized(_chain(keras_module, build(keras_module.layers)))
-    pruning, plan = by_weights(model)
-    made, sliced = Reconstruction(pruning, examples(model)), pruning.sliced(plan)
-    assert made.layers == ("conv", "head") and "reads" in plan
-    weights = made(plan, sliced)
+    pruner, plan = by_weights(model)
+    reconstruction, sliced = Reconstruction(pruner, examples(model)), pruner.sliced(plan)
+    assert reconstruction.layers == ("conv", "head") and "reads" in plan
+    weights = reconstruction(plan, sliced)
     assert all(map(np.array_equal, weights["reads"], sliced["reads"]))
     assert not np.array_equal(weights["head"][0], sliced["head"][0])
 
@@ -736,22 +737,22 @@ def test_weights_of_channels_that_never_change(value: float) -> None:
     model = toys.randomized(conv3x3(keras))
     kernel, bias = model.get_layer("conv").get_weights()
     model.get_layer("conv").set_weights([0 * kernel, value * np.linspace(0.5, 1, 9)])
-    pruning, plan = by_weights(model)
-    (reads,) = (unit.name for unit in pruning.units if unit.name != "head")
-    plan, made = Plan({reads: plan[reads]}, WEIGHTS), Reconstruction(pruning, examples(model))
-    wrong, right = errors(model, plan, pruning, made)
+    pruner, plan = by_weights(model)
+    (reads,) = (unit.name for unit in pruner.units if unit.name != "head")
+    plan, reconstruction = Plan({reads: plan[reads]}, WEIGHTS), Reconstruction(pruner, examples(model))
+    wrong, right = errors(model, plan, pruner, reconstruction)
     assert right <= 1e-6 * value and (wrong > 1 or not value)  # a constant makes up for constants
 
 
 def test_reconstructing_weights_changes_nothing_else() -> None:
     model = toys.randomized(nested(keras))
     before = model.get_weights()
-    pruning, plan = by_weights(model)
-    sliced = pruning.sliced(plan)
+    pruner, plan = by_weights(model)
+    sliced = pruner.sliced(plan)
     copies = {layer: [array.copy() for array in arrays] for layer, arrays in sliced.items()}
-    made = Reconstruction(pruning, examples(model))
-    first = made(plan, sliced)
+    reconstruction = Reconstruction(pruner, examples(model))
+    first = reconstruction(plan, sliced)
     assert all(map(np.array_equal, model.get_weights(), before))
     assert all(np.array_equal(a, b) for layer in sliced for a, b in zip(sliced[layer], copies[layer], strict=True))
     with ThreadPoolExecutor(2) as threads:
-        assert all(_same(first, again) for again in threads.map(lambda _: made(plan, sliced), range(4)))
+        assert all(_same(first, again) for again in threads.map(lambda _: reconstruction(plan, sliced), range(4)))

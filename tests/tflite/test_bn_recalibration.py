@@ -7,7 +7,7 @@ import keras as keras_3
 import numpy as np
 import pytest
 
-from amc_tf.graph import keras_reader
+from amc_tf.graph import keras_builder, keras_reader
 from amc_tf.pruning.channel import ChannelPruner
 from amc_tf.tflite.runtime.scorer import Scorer
 from amc_tf.tflite.slicing.bn_recalibration import Statistics, to_tflite
@@ -29,7 +29,7 @@ def of_training(model, inputs, batch: int, steps: int) -> dict[str, tuple[np.nda
     A momentum of 0 makes a layer keep the statistics of the last batch. The model must have no dropout, which training
     mode would turn on.
     """
-    copy = keras_reader.rebuild(model)
+    copy = keras_builder.rebuild(model)
     layers = {path: layer for path, layer in keras_reader.layers(copy).items() if hasattr(layer, "moving_variance")}
     for layer in layers.values():
         layer.momentum, layer.trainable = 0.0, True
@@ -101,7 +101,7 @@ def unlike(model):
         scale = {"moving_mean": -2, "moving_variance": 3}
         pairs = zip(described, weights[path], strict=True)
         weights[path] = tuple(array * scale.get(weight.name, 1) for weight, array in pairs)
-    return keras_reader.rebuild(model, weights=weights)
+    return keras_builder.rebuild(model, weights=weights)
 
 
 def test_the_whole_network_is_measured_as_the_model_is(scorer):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from amc_tf.errors import ConversionError, RunDirError
-from amc_tf.graph import keras_reader
+from amc_tf.graph import keras_builder
 from amc_tf.system.files import write
 from amc_tf.tflite.conversion.keras_to_tflite import check, convert
 from amc_tf.tflite.flatbuffer import pack, unpack
@@ -188,7 +188,7 @@ def test_inputs_and_outputs_have_the_names_of_the_model(keras_module):
 def test_the_name_of_a_nameless_input_does_not_depend_on_what_was_built_before():
     import keras
 
-    for model in (classifier(keras), keras_reader.rebuild(classifier(keras))):
+    for model in (classifier(keras), keras_builder.rebuild(classifier(keras))):
         (signature,) = unpack(convert(model)).signatureDefs
         assert [entry.name for entry in signature.inputs] == [b"input_0"]
 

@@ -1,4 +1,4 @@
-"""A stored fine-tuning is taken again exactly where it would come out the same."""
+"""A stored fine-tuning is reused if and only if a new one would give the same weights."""
 
 import functools
 import threading
@@ -16,7 +16,11 @@ PLAN = Plan({"hidden": np.ones(4, bool)})
 
 def network(keras, activation="relu"):
     model = keras.Sequential(
-        [keras.Input((3,)), keras.layers.Dense(4, activation=activation, name="hidden"), keras.layers.Dense(2, name="out")],
+        [
+            keras.Input((3,)),
+            keras.layers.Dense(4, activation=activation, name="hidden"),
+            keras.layers.Dense(2, name="out"),
+        ],
         name="net",
     )
     rng = np.random.default_rng(0)
@@ -32,8 +36,8 @@ def arrays(seed=0, count=20):
 def dataset(data, shuffled=False, size=6):
     import tensorflow as tf
 
-    made = tf.data.Dataset.from_tensor_slices(data)
-    return (made.shuffle(100) if shuffled else made).batch(size)
+    examples = tf.data.Dataset.from_tensor_slices(data)
+    return (examples.shuffle(100) if shuffled else examples).batch(size)
 
 
 def batches(keras, data, size=6):
@@ -63,12 +67,12 @@ def stored(run_dir) -> int:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_other_contents_are_another_training(keras_module, tmp_path, form):
-    """Seen: of a data set only the fact that there is one was known, and weights of other examples were taken."""
-    model, made = network(keras_module), FORMS[form]
-    one, _ = tuned(model, made(keras_module, arrays(0)), tmp_path)
-    again, _ = tuned(model, made(keras_module, arrays(0)), tmp_path)
+    """Regression test: the contents of a data set once did not count, and weights of other examples were reused."""
+    model, form_data = network(keras_module), FORMS[form]
+    one, _ = tuned(model, form_data(keras_module, arrays(0)), tmp_path)
+    again, _ = tuned(model, form_data(keras_module, arrays(0)), tmp_path)
     assert stored(tmp_path) == 1
-    other, _ = tuned(model, made(keras_module, arrays(1)), tmp_path)
+    other, _ = tuned(model, form_data(keras_module, arrays(1)), tmp_path)
     assert stored(tmp_path) == 2
     same, differs = (np.abs(one.get_weights()[0] - each.get_weights()[0]).max() for each in (again, other))
     assert same == 0 and differs > 0
@@ -117,7 +121,7 @@ def test_every_setting_gives_a_training_of_its_own(keras_module, tmp_path):
     assert FineTuning(network(keras), data, 1, 0, False)._key(network(keras), PLAN, None) == keys[0]
 
 
-def test_a_training_that_cannot_be_told_from_another_is_not_stored(keras_module, tmp_path, caplog):
+def test_a_training_without_a_fingerprint_is_not_stored(keras_module, tmp_path, caplog):
     class Locked(keras_module.callbacks.Callback):
         def __init__(self):
             super().__init__()
@@ -131,7 +135,7 @@ def test_a_training_that_cannot_be_told_from_another_is_not_stored(keras_module,
 
 @pytest.mark.parametrize("suffix", [".h5", ".keras"])
 def test_a_compiled_model_that_was_loaded_can_be_trained(keras_module, tmp_path, suffix):
-    """Seen: of tf_keras from .h5 a RecursionError, as its settings hold themselves."""
+    """Regression test: a tf_keras model from .h5 raised RecursionError, as its settings contain themselves."""
     model = network(keras_module)
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     path = tmp_path / f"net{suffix}"

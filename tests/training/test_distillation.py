@@ -1,10 +1,10 @@
-"""Distillation: what a teacher says is learnt, in both Kerases, by the numbers that Keras's own loss gives."""
+"""Distillation: a model learns from a teacher in both Kerases, and the loss equals Keras's own."""
 
 import keras
 import numpy as np
 import pytest
 
-from amc_tf.training.distillation import Distillation, _differences
+from amc_tf.training.distillation import Distillation, _distances
 from amc_tf.training.finetune import finetune
 from tests import small
 from tests.training.test_finetune import accuracy, points, tiny
@@ -21,20 +21,20 @@ def linear(keras, loss, units: int = 3):
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
 def test_the_numbers_of_keras(temperature):
     rng = np.random.default_rng(0)
-    taught, learnt = (rng.normal(0, 3, (5, 3)).astype(np.float32) for _ in range(2))
+    target, output = (rng.normal(0, 3, (5, 3)).astype(np.float32) for _ in range(2))
     theirs = keras.distillation.LogitsDistillation(temperature, loss=keras.losses.KLDivergence())
-    wanted = float(theirs.compute_loss(taught, learnt))
+    expected = float(theirs.compute_loss(target, output))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    (of_logits,) = _differences(linear(keras, loss), loss, temperature)
-    assert float(of_logits(taught, learnt)) == pytest.approx(wanted, rel=1e-5)
-    (of_shares,) = _differences(tiny(keras), "categorical_crossentropy", temperature)
-    shares = [np.asarray(keras.ops.softmax(logits)) for logits in (taught, learnt)]
-    assert float(of_shares(*shares)) == pytest.approx(wanted, rel=1e-3)
-    (of_numbers,) = _differences(linear(keras, "mse"), "mse", temperature)
-    assert float(of_numbers(taught, learnt)) == pytest.approx(float(((taught - learnt) ** 2).mean()), rel=1e-5)
+    (of_logits,) = _distances(linear(keras, loss), loss, temperature)
+    assert float(of_logits(target, output)) == pytest.approx(expected, rel=1e-5)
+    (of_probabilities,) = _distances(tiny(keras), "categorical_crossentropy", temperature)
+    probabilities = [np.asarray(keras.ops.softmax(logits)) for logits in (target, output)]
+    assert float(of_probabilities(*probabilities)) == pytest.approx(expected, rel=1e-3)
+    (of_numbers,) = _distances(linear(keras, "mse"), "mse", temperature)
+    assert float(of_numbers(target, output)) == pytest.approx(float(((target - output) ** 2).mean()), rel=1e-5)
 
 
-def test_labels_that_say_nothing_are_made_up_for_by_the_teacher(keras_module):
+def test_a_teacher_makes_up_for_labels_without_meaning(keras_module):
     x, y = points(256)
     teacher = finetune(tiny(keras_module), (x, y), **FULL)
     before = [w.copy() for w in teacher.get_weights()]
@@ -46,7 +46,7 @@ def test_labels_that_say_nothing_are_made_up_for_by_the_teacher(keras_module):
     assert all(np.array_equal(old, new) for old, new in zip(before, teacher.get_weights(), strict=True))
 
 
-def test_no_weight_is_no_teacher(keras_module):
+def test_a_weight_of_zero_is_no_teacher(keras_module):
     x, y = points()
     quick = FULL | {"epochs": 2}
     alone = finetune(tiny(keras_module), (x, y), **quick)
@@ -55,7 +55,7 @@ def test_no_weight_is_no_teacher(keras_module):
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
-def test_validation_is_by_the_labels_alone(keras_module):
+def test_validation_uses_the_labels_alone(keras_module):
     x, y = points()
     seen = []
     watch = keras_module.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(logs["val_loss"]))
@@ -76,7 +76,7 @@ def test_validation_is_by_the_labels_alone(keras_module):
         ({"teacher": 7}, TypeError, "keras.Model"),
     ],
 )
-def test_what_cannot_teach_is_refused(changes, error, sentence):
+def test_bad_teachers_are_refused(changes, error, sentence):
     with pytest.raises(error, match=sentence):
         finetune(tiny(keras), points(), **{"teacher": tiny(keras), "verbose": 0} | changes)
 

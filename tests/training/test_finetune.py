@@ -1,4 +1,4 @@
-"""finetune: training makes up for what was dropped, and what was dropped stays zero, up to the .tflite."""
+"""finetune: training recovers the accuracy, and dropped weights stay zero, in the .tflite too."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ QUICK = {"epochs": 1, "batch_size": 32, "verbose": 0}
 
 
 def plan_for(model, only: tuple[str, ...] = ()) -> Plan:
-    """Keeps two weights of five of every kernel, at random places, so that large ones are dropped too."""
+    """Keeps two weights of five of every kernel, at random positions, so that large ones are dropped too."""
     graph, weights = keras_reader.read(model)
     rng = np.random.default_rng(0)
     names = {name: index for name, index in kernels_of.kernels(graph).items() if not only or name in only}
@@ -35,7 +35,7 @@ def plan_for(model, only: tuple[str, ...] = ()) -> Plan:
 
 
 def kept(model, plan: Plan) -> dict[str, int]:
-    """How many weights of each kernel are not zero, after a look that none of them was dropped."""
+    """Nonzero weights of each kernel; asserts that none of them was dropped."""
     graph, weights = keras_reader.read(model)
     counts = {}
     for name, (index, mask) in kernels_of.masks(graph, plan).items():
@@ -44,7 +44,7 @@ def kept(model, plan: Plan) -> dict[str, int]:
     return counts
 
 
-def wanted(plan: Plan) -> dict[str, int]:
+def expected(plan: Plan) -> dict[str, int]:
     return {name: int(mask.sum()) for name, mask in plan.items()}
 
 
@@ -85,17 +85,17 @@ def test_zeros_survive_training_saving_and_conversion(keras_module, tmp_path) ->
 
     assert losses[-1] < 0.9 * losses[0]
     assert all(np.array_equal(old, new) for old, new in zip(before, model.get_weights(), strict=True))
-    assert kept(trained, plan) == wanted(plan)
+    assert kept(trained, plan) == expected(plan)
     trained.save(tmp_path / "trained.keras")
     loaded = keras_module.saving.load_model(tmp_path / "trained.keras")
-    assert kept(loaded, plan) == wanted(plan)
+    assert kept(loaded, plan) == expected(plan)
     assert "amc_tf" not in loaded.to_json() and "rune" not in loaded.to_json()
     shapes = {"stem": (16, 3, 3, 3), "wide": (32, 3, 3, 16), "back": (16, 3, 3, 32), "head": (4, 16)}
     assert nonzero(convert(loaded)) == {shape: int(plan[name].sum()) for name, shape in shapes.items()}
 
 
 def nonzero(tflite: bytes) -> dict[tuple[int, ...], int]:
-    """Shape of each kernel in a file -> how many of its weights are not zero."""
+    """Shape of each kernel in a file -> number of its nonzero weights."""
     file, (graph, *_) = unpack(tflite), read(tflite)
     kernels = [o.inputs[1] for o in graph.operators if o.name in ("CONV_2D", "FULLY_CONNECTED")]
     found = [file.buffers[file.subgraphs[0].tensors[kernel].buffer].data.view(np.float32) for kernel in kernels]
@@ -132,7 +132,7 @@ def test_zeros_stay_in_every_kind_of_layer_and_nesting(keras_module, name) -> No
 
 
 @pytest.mark.parametrize("steps", [1, 3])
-def test_zeros_hold_within_several_steps_of_one_call(keras_module, steps) -> None:
+def test_zeros_stay_within_several_steps_of_one_call(keras_module, steps) -> None:
     model, plan = tiny(keras_module), None
     model.compile(keras_module.optimizers.SGD(0.1), "sparse_categorical_crossentropy", steps_per_execution=steps)
     plan = plan_for(model)
@@ -145,7 +145,7 @@ def test_zeros_hold_within_several_steps_of_one_call(keras_module, steps) -> Non
     trained = finetune(model, points(96), plan=plan, callbacks=[Look()], epochs=2, batch_size=16, verbose=0)
     assert [steps for _, steps in seen] == [6, 12]
     assert not any(kernel.reshape(-1)[~plan["hidden"]].any() for kernel, _ in seen)
-    assert kept(trained, plan) == wanted(plan)
+    assert kept(trained, plan) == expected(plan)
 
 
 def test_a_constraint_of_the_layers_own_still_holds(keras_module) -> None:
@@ -153,7 +153,7 @@ def test_a_constraint_of_the_layers_own_still_holds(keras_module) -> None:
     plan = plan_for(model)
     trained = finetune(model, points(), plan=plan, learning_rate=0.1, **QUICK)
     kernel = trained.get_layer("hidden").get_weights()[0]
-    assert kept(trained, plan) == wanted(plan)
+    assert kept(trained, plan) == expected(plan)
     assert np.linalg.norm(kernel, axis=0).max() < 0.3001
     assert type(trained.get_layer("hidden").kernel_constraint).__name__ == "MaxNorm"
 
@@ -164,11 +164,11 @@ def test_best_weights_that_a_callback_puts_back_have_their_zeros(keras_module) -
     back = keras_module.callbacks.EarlyStopping("loss", patience=0, restore_best_weights=True, mode="max")
     # Without validation data, whose forward pass would have tfmot's wrappers clear what the last step left.
     trained = finetune(model, points(), plan=plan, callbacks=back, learning_rate=0.1, **QUICK | {"epochs": 4})
-    assert kept(trained, plan) == wanted(plan)
+    assert kept(trained, plan) == expected(plan)
 
 
 def test_zeros_stay_beside_kept_weights_that_are_zero(keras_module) -> None:
-    """As those of a pixel that is always black: the threshold that tfmot takes every 100 steps would be zero."""
+    """Such as the weights of an always black pixel: tfmot's own threshold, computed every 100 steps, would be zero."""
     model, (x, y) = tiny(keras_module), points()
     kernel, *others = model.get_weights()
     x[:, 0] = kernel[0] = 0
@@ -184,7 +184,7 @@ def test_a_loss_may_go_by_the_name_of_its_output(keras_module) -> None:
     model = keras_module.Model(features, keras_module.layers.Dense(3, "softmax", name="head")(features))
     model.compile("sgd", {"head": "sparse_categorical_crossentropy"}, metrics={"head": ["accuracy"]})
     plan = plan_for(model)
-    assert kept(finetune(model, points(), plan=plan, **QUICK), plan) == wanted(plan)
+    assert kept(finetune(model, points(), plan=plan, **QUICK), plan) == expected(plan)
 
 
 def test_wrapped_layers_pass_masks_on() -> None:
@@ -198,11 +198,11 @@ def test_wrapped_layers_pass_masks_on() -> None:
     kernels = kernels_of.kernels(graph).items()
     whole = Plan({name: np.ones(weights[name][index].size, bool) for name, index in kernels}, "weights")
     expected = model(x).numpy()
-    trained, _ = sparsity.held(model, kernels_of.masks(graph, whole))
+    trained, _ = sparsity.keep_zeros(model, kernels_of.masks(graph, whole))
     np.testing.assert_allclose(trained(x).numpy(), expected, atol=1e-6)
 
 
-def test_a_callback_that_brings_weights_back_is_found_out(keras_module) -> None:
+def test_a_callback_that_restores_dropped_weights_is_reported(keras_module) -> None:
     model = tiny(keras_module)
     whole = model.get_layer("hidden").get_weights()
     back = keras_module.callbacks.LambdaCallback(on_train_end=lambda logs: layer().set_weights(whole))
@@ -214,12 +214,12 @@ def test_a_callback_that_brings_weights_back_is_found_out(keras_module) -> None:
         finetune(model, points(), plan=plan_for(model), callbacks=[back], **QUICK)
 
 
-@pytest.mark.parametrize("held", [("hidden", "head"), ("head",)], ids=["held", "free"])
-def test_losses_that_a_layer_adds_count_as_before(keras_module, held) -> None:
-    """tfmot's wrapper computes the layer's call without what Keras does around it."""
+@pytest.mark.parametrize("masked_layers", [("hidden", "head"), ("head",)], ids=["masked", "free"])
+def test_losses_that_a_layer_adds_count_as_before(keras_module, masked_layers) -> None:
+    """tfmot's wrapper calls the layer without Keras's own bookkeeping."""
     l2 = keras_module.regularizers.L2(0.1)
     model = tiny(keras_module, kernel_regularizer=l2, activity_regularizer=l2)
-    plan = plan_for(model, only=held)
+    plan = plan_for(model, only=masked_layers)
     pruned = plan.masked(model)
     pruned.compile("sgd", "sparse_categorical_crossentropy")
     expected = pruned.evaluate(*points(), batch_size=64, verbose=0)
@@ -317,15 +317,15 @@ def test_the_loss_follows_from_the_form(keras_module, units, activation, labels,
     y = {"numbers": numbers, "whole floats": numbers.astype(float), "one-hot": np.eye(3)[numbers], "bits": numbers % 2}
     y["numbers to guess"] = np.random.default_rng(0).normal(size=(4, 3))
 
-    def made():
+    def loss_for_labels():
         graph = keras_reader.read(model)[0]
         return compile_settings.default(model, graph, y[labels], steps=1, epochs=1, learning_rate=None)["loss"]
 
     if loss is None:
-        with pytest.raises(ValueError, match="No loss can be told .* compile the model with its own loss"):
-            made()
+        with pytest.raises(ValueError, match="No loss fits .* compile the model with its own loss"):
+            loss_for_labels()
     else:
-        assert (type(made()).__name__, made().get_config().get("from_logits")) == (loss, logits)
+        assert (type(loss_for_labels()).__name__, loss_for_labels().get_config().get("from_logits")) == (loss, logits)
 
 
 def test_data_sets_are_read_anew_in_every_epoch(keras_module) -> None:
@@ -360,7 +360,7 @@ def test_data_sets_are_read_anew_in_every_epoch(keras_module) -> None:
     plan = plan_for(model)
     trained = finetune(model, batches, plan=plan, validation_data=stream, **QUICK | {"epochs": 3})
     assert batches.ends >= 2
-    assert kept(trained, plan) == wanted(plan)
+    assert kept(trained, plan) == expected(plan)
 
 
 def test_the_seed_decides_the_order_of_arrays(keras_module) -> None:
@@ -379,11 +379,11 @@ def test_the_seed_decides_the_order_of_arrays(keras_module) -> None:
 
 
 def test_the_callers_tf_keras_stays_what_it_was() -> None:
-    """tfmot would make it tf_keras for good."""
+    """Importing tfmot would turn `tf.keras` into tf_keras."""
     code = """
 import os
 import numpy as np, tensorflow as tf, tf_keras
-from amc_tf.finetune import finetune
+from amc_tf.training.finetune import finetune
 from amc_tf.pruning.plan import Plan
 model = tf_keras.Sequential([tf_keras.layers.Dense(3, "softmax", input_shape=(4,), name="head")])
 plan = Plan({"head": np.arange(12) % 2 == 0}, "weights")
@@ -408,7 +408,7 @@ def test_the_callers_environment_is_put_back(monkeypatch, before) -> None:
     assert os.environ.get("TF_USE_LEGACY_KERAS") == before
 
 
-def test_missing_tfmot_is_said_in_one_sentence(monkeypatch) -> None:
+def test_missing_tfmot_is_reported_in_one_sentence(monkeypatch) -> None:
     import tf_keras
 
     for name in [name for name in sys.modules if name.split(".")[0] == "tensorflow_model_optimization"]:
@@ -486,7 +486,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_said_in_one_sentence(case) -> None:
+def test_bad_input_is_reported_in_one_sentence(case) -> None:
     data, options, error, said = BAD[case]
     x, y = points()
     with pytest.raises(error, match=said) as raised:

@@ -1,35 +1,32 @@
-"""What each kind of layer does to channels: one row a kind, and one rule for all kinds that act alike.
+"""The table kind of layer -> rule.
 
-What stands in no row is frozen with the layer's name (`unknown`): nothing is guessed.
+A kind that is not in the table is frozen, with the layer's name (`unknown`). Nothing is guessed.
 """
-
-from collections.abc import Callable
 
 from amc_tf.graph.dependency import Tracer
 from amc_tf.graph.network import Node
 from amc_tf.graph.rules import weighted, weightless
-from amc_tf.graph.rules.common import ELEMENTWISE_OPERATIONS, unknown
+from amc_tf.graph.rules.common import ELEMENTWISE_OPERATIONS, Rule, unknown
 
 
 def trace(tracer: Tracer, node: Node) -> None:
-    """Lets `node` act on the labels of its inputs."""
+    """Applies the rule of `node` and stores the labels of its outputs."""
     inputs = [tracer.labels[i] for i in node.inputs]
     rule = RULES.get(node.kind, unknown)
     if rule is unknown or not inputs:
-        outputs = unknown(tracer, node, *inputs)
+        labels = unknown(tracer, node, *inputs)
     elif len(inputs) > 1 and rule not in (weightless.merge, weightless.concatenate):
-        outputs = unknown(tracer, node, *inputs, why="it is called with more tensors than one")
+        labels = unknown(tracer, node, *inputs, why="it is called with more tensors than one")
     else:
-        outputs = rule(tracer, node, *inputs)
-    if outputs is None:
-        outputs = tuple((None,) * len(tracer.shape(i)) for i in node.outputs)
-    elif len(node.outputs) == 1:
-        outputs = (outputs,)
-    for tensor, labels in zip(node.outputs, outputs, strict=True):
+        labels = rule(tracer, node, *inputs)
+    if labels is None:
+        tracer.labels |= {tensor: (None,) * len(tracer.shape(tensor)) for tensor in node.outputs}
+    else:
+        (tensor,) = node.outputs
         tracer.labels[tensor] = labels
 
 
-_LAYERS: dict[Callable, str] = {
+_LAYERS: dict[Rule, str] = {
     weighted.convolution: "Conv1D Conv2D Conv3D",
     weighted.transposed_convolution: "Conv1DTranspose Conv2DTranspose Conv3DTranspose",
     weighted.depthwise_convolution: "DepthwiseConv1D DepthwiseConv2D",
@@ -58,7 +55,7 @@ _LAYERS: dict[Callable, str] = {
     weightless.concatenate: "Concatenate",
     weightless.merge: "Add Subtract Multiply Average Maximum Minimum",
 }
-_OPERATIONS: dict[Callable, str] = {
+_OPERATIONS: dict[Rule, str] = {
     weightless.merge: " ".join(sorted(ELEMENTWISE_OPERATIONS)),
     weightless.softmax: "softmax log_softmax",
     weightless.reduction: "mean max min sum prod",
@@ -71,6 +68,6 @@ _OPERATIONS: dict[Callable, str] = {
     weightless.squeeze: "squeeze",
     weightless.getitem: "getitem",
 }
-RULES: dict[str, Callable] = {kind: rule for rule, kinds in _LAYERS.items() for kind in kinds.split()} | {
+RULES: dict[str, Rule] = {kind: rule for rule, kinds in _LAYERS.items() for kind in kinds.split()} | {
     "op:" + name: rule for rule, names in _OPERATIONS.items() for name in names.split()
 }

@@ -1,35 +1,37 @@
-"""Rules for layers and operations without weights, which leave, move or merge channels."""
+"""Rules for layers and operations without weights: they keep, move or merge channels."""
 
+from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
 
 from amc_tf.checks import is_whole
 from amc_tf.graph.dependency import FIXED, Axis, Labels, Tracer
 from amc_tf.graph.network import Node
-from amc_tf.graph.rules.common import channel_axis, check_activation, mixes, unknown, with_axis
+from amc_tf.graph.rules.common import channel_axis, check_activation, mixing_reason, unknown, with_axis
 
-BATCH = -1  # what `_batchless` makes of the batch axis
+BATCH = -1  # the batch axis in the result of `_without_batch`
 
 
-def activation(tracer: Tracer, node: Node, x: Labels):
+def activation(tracer: Tracer, node: Node, x: Labels) -> Labels | None:
     for axis in x:
         check_activation(tracer, node, axis)
     return x
 
 
-def softmax(tracer: Tracer, node: Node, x: Labels):
+def softmax(tracer: Tracer, node: Node, x: Labels) -> Labels | None:
     axis = node.settings.get("axis", -1)
-    for index in _batchless(axis if axis is not None else -1, len(x)):
+    for index in _without_batch(axis if axis is not None else -1, len(x)):
         tracer.freeze(x[index], f"{node.layer!r} (softmax) looks across these channels")
     return x
 
 
-def same(tracer: Tracer, node: Node, x: Labels):
+def same(tracer: Tracer, node: Node, x: Labels) -> Labels | None:
     return x
 
 
-def dropout(tracer: Tracer, node: Node, x: Labels):
+def dropout(tracer: Tracer, node: Node, x: Labels) -> Labels | None:
     noise = node.settings.get("noise_shape") or ()
     for index, (axis, length) in enumerate(zip(x, noise[1:], strict=False), start=1):
         if length not in (None, 1):
@@ -37,22 +39,22 @@ def dropout(tracer: Tracer, node: Node, x: Labels):
     return x
 
 
-def rescaling(tracer: Tracer, node: Node, x: Labels):
+def rescaling(tracer: Tracer, node: Node, x: Labels) -> Labels | None:
     if np.ndim(node.settings["scale"]) or np.ndim(node.settings["offset"]):
         tracer.freeze_all(x, f"{node.layer!r} has its own number for each of these channels")
     return x
 
 
-def spatial(tracer: Tracer, node: Node, x: Labels):
-    """Pooling, padding of rows and columns, up-sampling: each channel alone."""
+def spatial(tracer: Tracer, node: Node, x: Labels) -> Labels | None:
+    """Pooling and resizing: every channel is computed alone."""
     channel = channel_axis(node, x)
-    labels = tracer.freeze_all(x, mixes(node), but=channel)[channel]
+    labels = tracer.freeze_all(x, mixing_reason(node), but=channel)[channel]
     out_shape = tracer.shape(node.outputs[0])
     return with_axis(out_shape, channel if len(out_shape) == len(x) else 0, labels)
 
 
-def padding(tracer: Tracer, node: Node, x: Labels):
-    """Zero padding and cropping; `channels_first` on a channels-last tensor pads channels, as residual shortcuts do."""
+def padding(tracer: Tracer, node: Node, x: Labels) -> Labels | None:
+    """Zero padding and cropping. `channels_first` on a channels-last tensor pads channels: some residual shortcuts."""
     key = "cropping" if "cropping" in node.settings else "padding"
     amounts = node.settings[key]
     first = 1 if node.settings.get("data_format") == "channels_first" else 0
@@ -78,22 +80,22 @@ def padding(tracer: Tracer, node: Node, x: Labels):
 
 
 def _padded(tracer: Tracer, node: Node, axis: np.ndarray, amount: tuple[int, int], path: tuple) -> np.ndarray:
-    """New channels before and after those of `axis`; their numbers stand at `path` of the layer's settings."""
-    sides = [tracer.fresh(node.layer, count, tag) for tag, count in zip(("before", "after"), amount, strict=True)]
-    for side, made in enumerate(sides):
-        tracer.size(node, (*path, side), made)
+    """Creates channels before and after those of `axis`; `path` leads to their numbers in the layer's settings."""
+    sides = [tracer.create(node.layer, count, tag) for tag, count in zip(("before", "after"), amount, strict=True)]
+    for side, channel_ids in enumerate(sides):
+        tracer.size(node, (*path, side), channel_ids)
     return np.concatenate([sides[0], axis, sides[1]])
 
 
-def flatten(tracer: Tracer, node: Node, x: Labels):
+def flatten(tracer: Tracer, node: Node, x: Labels) -> Labels | None:
     shape = tracer.shape(node.inputs[0])
     if node.settings.get("data_format") == "channels_first" and len(shape) > 1:
         x, shape = (*x[1:], x[0]), (*shape[1:], shape[0])
     return tracer.reshape(x, shape, tracer.shape(node.outputs[0]), f"{node.layer!r} tears these channels apart")
 
 
-def reshape(tracer: Tracer, node: Node, x: Labels):
-    key, skip = ("target_shape", 0) if node.kind == "Reshape" else (_first(node, "newshape", "shape"), 1)
+def reshape(tracer: Tracer, node: Node, x: Labels) -> Labels | None:
+    key, skip = ("target_shape", 0) if node.kind == "Reshape" else (_first_setting(node, "newshape", "shape"), 1)
     target = node.settings.get(key)
     if not isinstance(target, (tuple, list)) or not all(is_whole(n) for n in target[skip:]):
         return unknown(tracer, node, x, why="its target shape is computed at run time")
@@ -101,27 +103,27 @@ def reshape(tracer: Tracer, node: Node, x: Labels):
     if prod(old) != prod(new):
         return unknown(tracer, node, x, why="it mixes the batch into the other axes")
     labels = tracer.reshape(x, old, new, f"{node.layer!r} tears these channels apart")
-    for axis, atoms in enumerate(labels):
-        tracer.size(node, (key, axis + skip), atoms)
+    for axis, channel_ids in enumerate(labels):
+        tracer.size(node, (key, axis + skip), channel_ids)
     return labels
 
 
-def permute(tracer: Tracer, node: Node, x: Labels):
+def permute(tracer: Tracer, node: Node, x: Labels) -> Labels | None:
     if node.kind == "Permute":
         return tuple(x[axis - 1] for axis in node.settings["dims"])
-    order = node.settings.get(_first(node, "axes", "perm")) or tuple(reversed(range(len(x) + 1)))
+    order = node.settings.get(_first_setting(node, "axes", "perm")) or tuple(reversed(range(len(x) + 1)))
     if order[0] != 0:
         return unknown(tracer, node, x, why="it moves the batch axis")
     return tuple(x[axis - 1] for axis in order[1:])
 
 
-def repeat_vector(tracer: Tracer, node: Node, x: Labels):
+def repeat_vector(tracer: Tracer, node: Node, x: Labels) -> Labels | None:
     return (None, *x)
 
 
-def concatenate(tracer: Tracer, node: Node, *inputs: Labels):
+def concatenate(tracer: Tracer, node: Node, *inputs: Labels) -> Labels | None:
     rank = len(inputs[0])
-    (axis,) = _batchless(node.settings.get("axis", -1), rank)
+    (axis,) = _without_batch(node.settings.get("axis", -1), rank)
     if axis == BATCH or node.constants:
         return unknown(tracer, node, *inputs, why="it joins batches or constants")
     out: list[Axis] = []
@@ -140,8 +142,8 @@ def concatenate(tracer: Tracer, node: Node, *inputs: Labels):
     return tuple(out)
 
 
-def merge(tracer: Tracer, node: Node, *inputs: Labels):
-    """Element by element over several tensors, broadcasting as NumPy does (Keras layers: after the batch axis)."""
+def merge(tracer: Tracer, node: Node, *inputs: Labels) -> Labels | None:
+    """Element-wise functions of several tensors, with NumPy's broadcasting (Keras layers: after the batch axis)."""
     out_shape = tracer.shape(node.outputs[0])
     out: list[Axis] = [None] * len(out_shape)
     lengths = [0] * len(out_shape)
@@ -165,9 +167,9 @@ def merge(tracer: Tracer, node: Node, *inputs: Labels):
 # ------------------------------------------------------------------------------------------------------- operations
 
 
-def reduction(tracer: Tracer, node: Node, x: Labels):
+def reduction(tracer: Tracer, node: Node, x: Labels) -> Labels | None:
     axis = node.settings.get("axis")
-    axes = [BATCH] if axis is None else _batchless(axis, len(x))
+    axes = [BATCH] if axis is None else _without_batch(axis, len(x))
     if BATCH in axes:
         return unknown(tracer, node, x, why="it reduces across the batch")
     for index in axes:
@@ -177,8 +179,8 @@ def reduction(tracer: Tracer, node: Node, x: Labels):
     return tuple(labels for index, labels in enumerate(x) if index not in axes)
 
 
-def pad(tracer: Tracer, node: Node, x: Labels):
-    key = _first(node, "pad_width", "paddings")
+def pad(tracer: Tracer, node: Node, x: Labels) -> Labels | None:
+    key = _first_setting(node, "pad_width", "paddings")
     amounts = node.settings.get(key)
     pairs = amounts if isinstance(amounts, (tuple, list)) and np.shape(amounts) == (len(x) + 1, 2) else None
     if pairs is None or any(pairs[0]):
@@ -195,32 +197,32 @@ def pad(tracer: Tracer, node: Node, x: Labels):
     return tuple(labels)
 
 
-def expand_dims(tracer: Tracer, node: Node, x: Labels):
-    (index,) = _batchless(node.settings["axis"], len(x) + 1)
+def expand_dims(tracer: Tracer, node: Node, x: Labels) -> Labels | None:
+    (index,) = _without_batch(node.settings["axis"], len(x) + 1)
     if index == BATCH:
         return unknown(tracer, node, x, why="it moves the batch axis")
     return (*x[:index], None, *x[index:])
 
 
-def squeeze(tracer: Tracer, node: Node, x: Labels):
+def squeeze(tracer: Tracer, node: Node, x: Labels) -> Labels | None:
     axis = node.settings.get("axis")
-    gone = [BATCH] if axis is None or axis == [] else _batchless(axis, len(x))
-    if BATCH in gone:
+    removed = [BATCH] if axis is None or axis == [] else _without_batch(axis, len(x))
+    if BATCH in removed:
         return unknown(tracer, node, x, why="it drops axes by their size, or the batch")
-    for index in gone:
+    for index in removed:
         tracer.freeze(x[index], f"{node.layer!r} relies on this being one channel")
-    return tuple(labels for index, labels in enumerate(x) if index not in gone)
+    return tuple(labels for index, labels in enumerate(x) if index not in removed)
 
 
-def getitem(tracer: Tracer, node: Node, x: Labels):
+def getitem(tracer: Tracer, node: Node, x: Labels) -> Labels | None:
     key = node.settings.get("key", node.settings.get("slice_spec"))
-    parts = [_slice(part) for part in (key if isinstance(key, tuple) else (key,))]
+    parts = [_as_slice(part) for part in (key if isinstance(key, tuple) else (key,))]
     if parts.count(Ellipsis) == 1:
         at = parts.index(Ellipsis)
         parts[at : at + 1] = [slice(None)] * (len(x) + 1 - (len(parts) - 1))
     parts += [slice(None)] * (len(x) + 1 - len(parts))
-    followed = all(isinstance(part, slice) or is_whole(part) for part in parts)
-    if len(parts) != len(x) + 1 or not followed or parts[0] != slice(None):
+    simple = all(isinstance(part, slice) or is_whole(part) for part in parts)
+    if len(parts) != len(x) + 1 or not simple or parts[0] != slice(None):
         return unknown(tracer, node, x, why="it takes a part of the tensor that cannot be followed")
     out = []
     for labels, part in zip(x, parts[1:], strict=True):
@@ -232,23 +234,26 @@ def getitem(tracer: Tracer, node: Node, x: Labels):
     return tuple(out)
 
 
-def _batchless(axis, rank: int) -> list[int]:
-    """Axes of a whole tensor as axes of its labels, which lack the batch axis: that one is BATCH."""
+def _without_batch(axis: int | Sequence[int], rank: int) -> list[int]:
+    """Converts axes of a tensor to axes of its labels. Labels have no batch axis; BATCH stands for it."""
     axes = axis if isinstance(axis, (tuple, list)) else (axis,)
     return [a % (rank + 1) - 1 for a in axes]
 
 
-def _first(node: Node, *names: str) -> str:
+def _first_setting(node: Node, *names: str) -> str:
+    """The first of these names that is a setting of the node; the Kerases use different names."""
     return next((name for name in names if name in node.settings), names[0])
 
 
-def _slice(part):
-    if isinstance(part, dict):  # the form in which tf_keras keeps a slice
+def _as_slice(part: Any) -> Any:
+    """A slice for a dict, the form in which tf_keras stores slices; any other value as it is."""
+    if isinstance(part, dict):
         return slice(part.get("start"), part.get("stop"), part.get("step"))
     return part
 
 
 def _join(tracer: Tracer, node: Node, first: Axis, second: Axis) -> Axis:
+    """Joins two axes; channels that meet a position without channels are frozen."""
     if first is None and second is None:
         return None
     return tracer.join(first, second, f"{node.layer!r} combines it with a tensor that cannot shrink")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from amc_tf.graph import keras_reader
+from amc_tf.graph import keras_builder, keras_reader
 from amc_tf.pruning.plan import Plan
 from amc_tf.pruning.pruner import Pruner
 from amc_tf.tflite.conversion.keras_to_tflite import arguments, from_function
@@ -146,7 +146,7 @@ def to_tflite(model: Any, layers: Collection[str], batch: int) -> bytes:
     def normalized(path: str) -> Callable:
         return partial(_normalized, lambda *found: measured.append((path, *found)))
 
-    copy = keras_reader.overridden(model, {path: normalized(path) for path in layers})
+    copy = keras_builder.override_calls(model, {path: normalized(path) for path in layers})
     structure = keras_reader.input_structure(copy)
 
     @tf.function(autograph=False)
