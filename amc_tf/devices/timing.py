@@ -1,4 +1,4 @@
-"""Timing: how long one inference of a .tflite takes on a device, and how far that can be trusted."""
+"""Timing: how long one inference of a .tflite takes on a device, with its spread. RunLength: how long to measure."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -23,6 +23,27 @@ class Operator:
     name: str
     us: float
     calls: int = 1
+
+
+@dataclass(frozen=True)
+class RunLength:
+    """How long one benchmark process runs.
+
+    Attributes:
+        min_runs, min_seconds: The measurement ends when both are reached.
+        warmup_runs, warmup_seconds: The warm-up before it ends when both are reached. The defaults are those of the
+            official benchmark_model.
+    """
+
+    min_runs: int
+    min_seconds: float
+    warmup_runs: int = 1
+    warmup_seconds: float = 0.5
+
+    @staticmethod
+    def brief(min_runs: int, min_seconds: float) -> "RunLength":
+        """For one of many small models: two warm-up runs, and a quarter of the measurement's seconds."""
+        return RunLength(min_runs, min_seconds, 2, min_seconds / 4)
 
 
 @dataclass(frozen=True)

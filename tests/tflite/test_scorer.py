@@ -19,6 +19,7 @@ import psutil
 import pytest
 
 from amc_tf.errors import AmcError, ConversionError
+from amc_tf.system import json_lines
 from amc_tf.tflite.conversion.keras_to_tflite import convert
 from amc_tf.tflite.flatbuffer import pack, unpack
 from amc_tf.tflite.runtime import shared_dataset as held_module
@@ -335,13 +336,13 @@ def test_a_worker_has_all_its_time_for_each_request_and_none_runs_out_between_th
     examples = np.random.default_rng(2).random((60, 64, 64, 8), np.float32)
     with Scorer(1, timeout=1.5) as scorer, scorer.hold([examples]) as held:
         scorer.run(slow, held, 0, 1)
-        (worker,) = scorer._crew._processes
+        (worker,) = scorer._pool._alive
         begun = time.monotonic()
         while time.monotonic() < begun + 2.0:
             scorer.run(slow, held)
         time.sleep(3.0)
         scorer.run(slow, held)
-        assert scorer._crew._processes == {worker}
+        assert scorer._pool._alive == {worker}
 
 
 def test_without_an_end_to_its_patience_a_scorer_runs(tflite, held, x):
@@ -461,7 +462,7 @@ import resource, sys
 import numpy as np
 sys.path.insert(0, {str(ROOT)!r})
 from amc_tf.errors import RunDirError
-from amc_tf.tflite.score import Scorer
+from amc_tf.tflite.runtime.scorer import Scorer
 with Scorer(1) as scorer:
     held = scorer.hold([np.zeros((1, 8, 8, 3), "float32")])
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
@@ -556,19 +557,18 @@ def test_what_is_urgent_does_not_wait_for_what_is_not(tflite, slow, x):
 
 
 def test_a_worker_that_cannot_be_started_fails_its_run_and_no_later_one(tflite, x, monkeypatch):
-    start = worker_pool.Worker._start
     with Scorer(1) as scorer, scorer.hold([x]) as held:
         expected = scorer.run(tflite, held)
-        (worker,) = scorer._crew._processes
-        os.kill(worker.process.pid, signal.SIGKILL)
+        (worker,) = scorer._pool._alive
+        os.kill(worker.pid, signal.SIGKILL)
 
-        def fail(*_):
+        def fail(*_, **__):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(worker_pool.Worker, "_start", fail)
-        with pytest.raises(AmcError, match="No worker could be started"):
-            scorer.run(tflite, held)
-        monkeypatch.setattr(worker_pool.Worker, "_start", start)
+        with monkeypatch.context() as patched:
+            patched.setattr(json_lines.subprocess, "Popen", fail)
+            with pytest.raises(AmcError, match="No worker could be started"):
+                scorer.run(tflite, held)
         np.testing.assert_array_equal(scorer.run(tflite, held)[0], expected[0])
 
 

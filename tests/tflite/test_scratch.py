@@ -29,12 +29,12 @@ OLD = time.time() - 3600
 OWNER = """
 import os, sys, time
 import numpy as np
-from amc_tf.tflite.score import Scorer
+from amc_tf.tflite.runtime.scorer import Scorer
 scorer = Scorer(2)
 held = scorer.hold([np.zeros((20, 16, 16, 4), "float32")])
 loaded = scorer.load(sys.argv[1], held)
 loaded.run()
-print(os.getpid(), *(worker.process.pid for worker in scorer._crew._processes), flush=True)
+print(os.getpid(), *(worker.pid for worker in scorer._pool._alive), flush=True)
 """
 
 
@@ -211,7 +211,7 @@ for end in (sys.exit, os._exit):
     os.waitpid(child, 0)
 loaded.run()
 scorer.run(sys.argv[1], held)
-print(*(worker.process.pid for worker in scorer._crew._processes), flush=True)
+print(*(worker.pid for worker in scorer._pool._alive), flush=True)
 sys.stdin.readline()
 """
     with owner(tflite, forks) as (process, workers):
@@ -310,7 +310,7 @@ def test_without_room_no_worker_starts(tflite, temporary, monkeypatch):
         def full(*_, **__):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("amc_tf.tflite.runtime.worker_pool.tempfile.TemporaryFile", full)
+        monkeypatch.setattr("amc_tf.system.json_lines.tempfile.TemporaryFile", full)
         with pytest.raises(AmcError, match=r"No worker could be started \(.*No space.*among the temporary files in '"):
             loaded.run()
 

@@ -50,8 +50,8 @@ class Scorer:
         if not timeout > 0:
             raise ValueError(f"timeout is {timeout!r}; a number of seconds above 0 is expected.")
         self.workers = int(workers)
-        self._crew = WorkerPool(self.workers, timeout)
-        self._finalizer = weakref.finalize(self, self._crew.end, os.getpid())
+        self._pool = WorkerPool(self.workers, timeout)
+        self._finalizer = weakref.finalize(self, self._pool.end, os.getpid())
 
     def hold(self, inputs: Sequence[np.ndarray]) -> SharedDataset:
         """Puts examples where all workers read them without copies.
@@ -115,18 +115,18 @@ class Loaded:
         self.batch = batch_of(ends, held)
         self.examples = held.examples
         self._scorer = scorer  # whose workers would end with it
-        self._crew = crew = scorer._crew
+        self._pool = pool = scorer._pool
         self._files = (held.file, File(lambda file: file.write(data), f"a .tflite of {len(data)} bytes"))
         self._size = len(data)
         self._request = {
-            "number": crew.open(),
+            "number": pool.open(),
             "files": [str(file.path) for file in self._files],
             "examples": held.places,
             "inputs": [(tensor.index, tensor.dtype.str, tensor.scale, tensor.zero) for tensor in ends.inputs],
             "outputs": [(tensor.index, tensor.scale, tensor.zero) for tensor in ends.outputs],
             "batch": self.batch,
         }
-        self._finalizer = weakref.finalize(self, crew.opened.discard, self._request["number"])
+        self._finalizer = weakref.finalize(self, pool.opened.discard, self._request["number"])
 
     def run(self, start: int = 0, stop: int | None = None, urgent: bool = False) -> list[np.ndarray]:
         """Runs the examples [start, stop), step by step of as many as the file takes at once.
@@ -160,7 +160,7 @@ class Loaded:
             jobs.append(Job(run, len(jobs), {**self._request, "start": first, "stop": last}, self._files))
         run.left = len(jobs)
         try:
-            self._crew.add(jobs, urgent)
+            self._pool.add(jobs, urgent)
             run.done.wait()
         finally:
             run.over = True  # after Ctrl-C nobody wants what still lies in the queue
@@ -183,7 +183,7 @@ class Loaded:
     def _parts(self, start: int, stop: int) -> list[tuple[int, int]]:
         """[start, stop) cut into jobs, each a multiple of the batch."""
         steps = (stop - start) // self.batch
-        most = max(1, min(math.ceil(steps / (self._crew.workers * _JOBS_A_WORKER)), _MOST_EXAMPLES // self.batch))
+        most = max(1, min(math.ceil(steps / (self._pool.workers * _JOBS_A_WORKER)), _MOST_EXAMPLES // self.batch))
         length = most * self.batch
         return [(first, min(first + length, stop)) for first in range(start, stop, length)]
 
