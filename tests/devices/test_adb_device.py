@@ -394,7 +394,7 @@ def test_an_exception_leaves_nothing_behind(phone, fast) -> None:
 
 SCRIPT = """
 import json, sys
-from amc_tf.devices.adb import AdbDevice
+from amc_tf.devices.android.adb_device import AdbDevice
 given = json.loads(sys.argv[1])
 device = AdbDevice(given["serial"], given["binary"], adb=given["adb"], environment=given["env"], fixed_performance=True)
 print("open", flush=True)

@@ -139,8 +139,8 @@ def test_comparing_is_silent():
 import sys
 import numpy as np
 import keras
-from amc_tf.tflite.agreement import verify
-from amc_tf.tflite.convert import convert
+from amc_tf.tflite.conversion.agreement import verify
+from amc_tf.tflite.conversion.keras_to_tflite import convert
 model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4)])
 tflite = convert(model)
 print("ready", file=sys.stderr, flush=True)
