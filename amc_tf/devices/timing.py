@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+_WARMUP_RUNS, _WARMUP_SECONDS = 1, 0.5  # defaults of benchmark_model
+
 
 @dataclass(frozen=True)
 class Operator:
@@ -31,14 +33,18 @@ class RunLength:
 
     Attributes:
         min_runs, min_seconds: The measurement ends when both are reached.
-        warmup_runs, warmup_seconds: The warm-up before it ends when both are reached. The defaults are those of the
-            official benchmark_model.
+        warmup_runs, warmup_seconds: The warm-up before it ends when both are reached.
     """
 
     min_runs: int
     min_seconds: float
-    warmup_runs: int = 1
-    warmup_seconds: float = 0.5
+    warmup_runs: int
+    warmup_seconds: float
+
+    @staticmethod
+    def usual(min_runs: int, min_seconds: float) -> "RunLength":
+        """With the warm-up of the official benchmark_model."""
+        return RunLength(min_runs, min_seconds, _WARMUP_RUNS, _WARMUP_SECONDS)
 
     @staticmethod
     def brief(min_runs: int, min_seconds: float) -> "RunLength":

@@ -88,7 +88,7 @@ class HostDevice:
         Raises:
             DeviceError: the file is missing or the runtime cannot run it, or its process died or hung.
         """
-        length = RunLength(min_runs, min_seconds)
+        length = RunLength.usual(min_runs, min_seconds)
         with self._start() as process:
             return self._measure(process, path, length)
 
