@@ -54,19 +54,19 @@ class RunLength:
 
 @dataclass(frozen=True)
 class Timing:
-    """What one process, or several merged ones, took for one inference of one model; all times in microseconds.
+    """Times of one inference of one model, in one process or in several; all times in microseconds.
 
-    Within a process the spread is small and says little; between processes it is what a user meets again. So median,
-    p90 and MAD are taken over the processes, each represented by the median of its inferences.
+    The spread within a process is small and says little. The spread between processes is the one that users meet. So
+    median, p90 and MAD are taken over the processes, and each process counts with the median of its inferences.
 
     Attributes:
-        processes: Typical time of each process: the median of its inferences; their mean where a benchmark
-            program prints no median, or one below 100 us, which it rounds to whole microseconds.
+        processes: The median inference of each process. It is the mean if a benchmark program prints no median, or one
+            below 100 us, since it rounds medians to whole microseconds.
         min_us: Fastest single inference of all.
         runs: Number of inferences measured in all processes.
         p95_us: 95th percentile of single inferences, median over the processes; None where it is not known.
         init_us: Time to load the model, median over the processes; None where it is not known.
-        memory_mb: What the process had grown by, megabytes, median over the processes; None where it is not known.
+        memory_mb: Growth of the process, megabytes, median over the processes; None where it is not known.
         delegated: (operators that the delegate took, all operators); None where it is not known.
         environment: Plain types: device, runtime, flags, heat and clocks before and after.
     """
@@ -111,7 +111,9 @@ class Timing:
 
     @staticmethod
     def merged(timings: Sequence["Timing"]) -> "Timing":
-        """One Timing of all processes of several; the environment is the first one's, with the last one's `after`.
+        """One Timing of all the processes of several.
+
+        Its environment is the first one's, with the `after` of the last one.
 
         Raises:
             ValueError: There is none.

@@ -341,7 +341,6 @@ def test_a_profile_with_the_column_of_old_versions() -> None:
     assert [round(row.us) for row in benchmark_model.operators(old)] == [301, 100]
 
 
-
 def test_the_operators_inside_the_delegate_stand_in_for_it() -> None:
     row = "\t {}\t    0.400\t    {}\t 60.000%\t 60.000%\t   0.000\t        1\t{}\n"
     text = (

@@ -66,7 +66,6 @@ class AdbDevice:
     name: str
     identity: Mapping[str, str]
 
-
     def __init__(
         self,
         serial: str | None = None,

@@ -118,7 +118,7 @@ class ProgramRunner:
         return f"for p in {self._folder.path}/pid*; do [ -f $p ] && kill -9 $(cat $p); rm -f $p; done"
 
     def _line(self, program: str, flags: Sequence[str], limit: float, after: str) -> str:
-        """The shell line for one process on the phone: its exit status and output between marks, then the command `after`."""
+        """The shell line for one process on the phone. Marks enclose its exit status and output; `after` comes last."""
         self._runs += 1
         # Names of this run alone: a shell that outlived a lost link may still remove its own.
         pid, out, err = (f"{name}{self._runs}" for name in ("pid", "out", "err"))
