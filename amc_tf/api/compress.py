@@ -45,7 +45,7 @@ from amc_tf.search.study import Study
 from amc_tf.tflite.conversion import keras_to_tflite
 from amc_tf.tflite.conversion.quantize import FORMATS
 from amc_tf.tflite.runtime.scorer import Scorer
-from amc_tf.tflite.sparse.unsupported_operators import obstacles, processor_obstacle, zeros_missing
+from amc_tf.tflite.sparse.unsupported_operators import find_unsupported, unsupported_processor, zeros_missing
 from amc_tf.training.distillation import TEMPERATURE, WEIGHT
 
 _BOARD = "tensorboard"  # in the run directory
@@ -220,7 +220,7 @@ def compress(
     conversion = time.monotonic() - since
     costs = way.costs(pruning, base_tflite)
     in_the_way = _obstacles(way, base_tflite, model, verbose)
-    if in_the_way == () and device is None and processor_obstacle() is None:
+    if in_the_way == () and device is None and unsupported_processor() is None:
         device = "host"  # where zeros are worth time, it is told how much
     timed, priced = target == "latency" or device is not None, target == "latency"
     if priced:
@@ -377,8 +377,8 @@ def _obstacles(way: Method, tflite: bytes, model: Any, verbose: bool) -> tuple[s
     """What keeps zeros from making the network faster, which is told at once; None for a method that leaves none."""
     if not way.zeros:
         return None
-    found = obstacles(tflite, keras_reader.layers(model))
-    say(told(found, processor_obstacle()), verbose)
+    found = find_unsupported(tflite, keras_reader.layers(model))
+    say(told(found, unsupported_processor()), verbose)
     return found
 
 
