@@ -148,7 +148,7 @@ def analyze(model, which, method, as_json, **arguments) -> None:
     """
     from amc_tf.api.analyze import analyze as run
     from amc_tf.report.sparse_notes import told
-    from amc_tf.tflite.sparse.unsupported_operators import processor_obstacle
+    from amc_tf.tflite.sparse.unsupported_operators import unsupported_processor
 
     analysis = run(_load(model, which), method=method, **arguments)
     if as_json:
@@ -163,7 +163,7 @@ def analyze(model, which, method, as_json, **arguments) -> None:
     console.print(f"{analysis.model}: {analysis.macs:,} MACs, {analysis.params:,} params", highlight=False)
     for target, (least, _) in analysis.budgets().items():
         console.print(f"budget for target={target}: from {least:.3f} to 1 of the base", highlight=False)
-    for sentence in told(analysis.obstacles, processor_obstacle()):
+    for sentence in told(analysis.obstacles, unsupported_processor()):
         console.print(sentence, soft_wrap=True, highlight=False)
     for layer, why in analysis.unknown.items():
         console.print(f"not understood: {layer}: {why}", soft_wrap=True, highlight=False)

@@ -256,7 +256,7 @@ def agreement(model: Any, base: bytes, scorer: Any, x: np.ndarray) -> tuple[int,
     """How many predictions are those of Keras, and how far the two best classes of the others are apart in Keras."""
     from amc_tf.tflite.runtime.scorer import outputs
 
-    with scorer.hold([x]) as held:
+    with scorer.share([x]) as held:
         found = outputs(scorer.run(base, held))[0].argmax(-1)
     expected = model.predict(x, batch_size=32, verbose=0)
     other = np.flatnonzero(found != expected.argmax(-1))

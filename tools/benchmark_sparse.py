@@ -39,11 +39,11 @@ def main(zeros, sizes, alpha, rounds, seconds, runtime, device, seed) -> None:
     from amc_tf.devices.interleave import interleave
     from amc_tf.tflite.conversion.keras_to_tflite import convert
     from amc_tf.tflite.sparse.encoding import encoded
-    from amc_tf.tflite.sparse.unsupported_operators import obstacles, processor_obstacle
+    from amc_tf.tflite.sparse.unsupported_operators import find_unsupported, unsupported_processor
 
     devices = [HostDevice(name) for name in runtime] if device == "host" else [choose(device)[0]]
-    if device == "host" and processor_obstacle():
-        click.echo(f"{processor_obstacle()}\n")
+    if device == "host" and unsupported_processor():
+        click.echo(f"{unsupported_processor()}\n")
     header = "runtime | input | zeros | dense bytes | sparse bytes | dense gzip | sparse gzip | dense ms | sparse ms"
     click.echo(f"| {header} | dense/sparse (95 %) |\n|{'---|' * 10}")
     with tempfile.TemporaryDirectory() as folder:
@@ -56,7 +56,7 @@ def main(zeros, sizes, alpha, rounds, seconds, runtime, device, seed) -> None:
                 paths = [Path(folder) / "dense.tflite", Path(folder) / "sparse.tflite"]
                 for path, contents in zip(paths, (dense, encoded(dense)), strict=True):
                     path.write_bytes(contents)
-                for obstacle in obstacles(dense, [layer.name for layer in model.layers]):
+                for obstacle in find_unsupported(dense, [layer.name for layer in model.layers]):
                     click.echo(f"{size}: {obstacle}", err=True)
                 for found in devices:
                     compared = interleave(found, paths[::-1], rounds=rounds, min_seconds=seconds)

@@ -43,7 +43,7 @@ def main(network, keep, images, calibration) -> None:
     macs = counts.macs(pruning.groups, pruning.units)
     candidates = Candidates(pruning)
     with Scorer() as scorer:
-        held = scorer.hold([x])
+        held = scorer.share([x])
         statistics = [Statistics(pruning, [calibration_x[:count]], scorer) for count in calibration]
 
         def scored(plan, weights) -> str:

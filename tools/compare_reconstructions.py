@@ -70,7 +70,7 @@ def main(network, plans, steps, budget, reward_size, calibration_size, run_dir) 
     sequential = Sequential(pruning, calibration)
     with Scorer() as scorer:
         recalibrate = Statistics(pruning, [calibration], scorer)
-        held = scorer.hold([reward_x[:reward_size]]), scorer.hold([report_x])
+        held = scorer.share([reward_x[:reward_size]]), scorer.share([report_x])
 
         def scored(file: bytes, which: int = 0) -> float:
             labels = (reward_y[:reward_size], report_y)[which]

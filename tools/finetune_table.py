@@ -101,7 +101,7 @@ def table(network: str, rows: dict[str, Any], calibrations: list[Any], reporting
         files[name, "float"] = [convert(model)]
         files[name, "int8"] = [quantized(model, "int8", [calibration]) for calibration in calibrations]
     with Scorer() as scorer:
-        held = scorer.hold((reporting[0],))
+        held = scorer.share((reporting[0],))
         right = {
             key: [score(None, reporting[1], outputs(scorer.run(file, held))) for file in made]
             for key, made in files.items()

@@ -12,7 +12,7 @@ from amc_tf.pruning.channel import ChannelPruner
 from amc_tf.pruning.unit_lines import UnitLine, unit_lines
 from amc_tf.search.budget import extremes
 from amc_tf.tflite.conversion.keras_to_tflite import convert
-from amc_tf.tflite.sparse.unsupported_operators import obstacles
+from amc_tf.tflite.sparse.unsupported_operators import find_unsupported
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def analyze(
         found, base = None, b""
     else:
         base = convert(model)
-        found = obstacles(base, keras_reader.layers(model))
+        found = find_unsupported(base, keras_reader.layers(model))
     costs = PRUNING_METHODS[method].costs(pruner, base)
     known = {target: cost for target, cost in costs.items() if base or target != "size"}
     return Analysis(

@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from amc_tf.commands.exits import NO_DEVICE, NOT_MEASURED, ending
-from amc_tf.devices.android.adb_device import DELEGATES, AdbDevice
+from amc_tf.devices.android.adb_device import AdbDevice
 from amc_tf.devices.android.consent import without_asking
+from amc_tf.devices.android.settings import DELEGATES
 from amc_tf.devices.host.computer import RUNTIMES, HostDevice
 from amc_tf.devices.interleave import Comparison, Ratio, interleave
 from amc_tf.devices.timing import Operator, Timing

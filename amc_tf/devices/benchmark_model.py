@@ -1,22 +1,22 @@
-"""What the two programs called benchmark_model are told and what they answer: pure functions of text.
+"""Flags and output of the two programs called benchmark_model: pure functions of text.
 
-"tflite" is the older one (tflite/tools/benchmark, the Interpreter), "litert" the newer (benchmark_litert_model, the
-CompiledModel). They share the line `count=… first=… …` in whole microseconds, printed once for the warm-up and once for
-the measurement; hardly anything else. Both carry on after an unknown flag and after a delegate that they could not use,
-and print results of runs that failed, so what they print is believed only where nothing in it speaks against it.
+"tflite" is the older program (tflite/tools/benchmark, on the Interpreter), "litert" the newer one
+(benchmark_litert_model, on the CompiledModel). Both print the line `count=… first=… …` in whole microseconds, once for
+the warm-up and once for the measurement. They share hardly anything else. Both go on after an unknown flag and after a
+delegate that they could not use, and both print results of failed runs. So `parse` looks for signs of trouble first.
 """
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from amc_tf.devices.timing import Operator
+from amc_tf.devices.timing import Operator, RunLength
 from amc_tf.errors import DeviceError
 
 TFLITE, LITERT = "tflite", "litert"
 DELEGATES = {TFLITE: ("xnnpack", "gpu", "nnapi", "none"), LITERT: ("xnnpack", "gpu")}
 
-# Each program warns about the flag that only the other one knows, whatever else it is told.
+# Each program warns about the flag that only the other one knows, whatever other flags it gets.
 PROBE = ("--use_npu=false", "--use_xnnpack=true")
 
 _LINE = r"(?m)^(?:INFO: )?"
@@ -53,16 +53,16 @@ _COMPLAINT = re.compile(r"(?m)^(?:ERROR|FATAL): (?!Benchmarking failed)(?:\[[^\]
 
 @dataclass(frozen=True)
 class Measured:
-    """What one process measured; times in microseconds.
+    """What one process measured; times in microseconds. None stands for a figure that the program did not print.
 
     Attributes:
-        runs: inferences.
-        median_us: of them; their mean where the program prints no percentiles, or a median below 100, which it prints
-            in whole microseconds.
-        mean_us, min_us, p95_us: of them; p95_us is None where the program prints none.
-        init_us: time to load the model, None where it is not printed.
-        memory_mb: what the process had grown by, None where it is not printed.
-        delegated: (operators that the delegate took, all of them), None where it is not printed.
+        runs: number of inferences.
+        median_us: median over the inferences. It is their mean if the program prints no percentiles, or a median below
+            100, which is too coarse in whole microseconds.
+        mean_us, min_us, p95_us: mean, minimum and 95th percentile over the inferences.
+        init_us: time to load the model.
+        memory_mb: growth of the process.
+        delegated: (operators that the delegate took, all operators).
     """
 
     runs: int
@@ -76,10 +76,10 @@ class Measured:
 
 
 def program(output: str, status: int) -> str:
-    """Which of the two it is, from what it prints when it is run with PROBE.
+    """TFLITE or LITERT, from the output of a run with the flags PROBE.
 
     Raises:
-        DeviceError: the phone cannot run it, or it is neither.
+        DeviceError: the phone cannot run the program, or it is neither of the two.
     """
     cannot = _cannot_run(output, status)
     if cannot:
@@ -93,20 +93,26 @@ def program(output: str, status: int) -> str:
     )
 
 
+def check_delegate(program: str, delegate: str) -> None:
+    """Raises ValueError if a program has no such delegate."""
+    if delegate not in DELEGATES[program]:
+        raise ValueError(
+            f"delegate is {delegate!r}, but this benchmark_model is the {program} program, which offers "
+            f"{', '.join(DELEGATES[program])}: choose one of these, or give the other program as binary."
+        )
+
+
 def flags(
     program: str,
     graph: str,
     *,
     num_threads: int,
     delegate: str,
-    min_runs: int,
-    min_seconds: float,
+    length: RunLength,
     max_seconds: float,
-    warmup_runs: int = 1,
-    warmup_seconds: float = 0.5,
     profile: bool = False,
 ) -> list[str]:
-    """The command line; everything that bears on time is said, since defaults differ by version.
+    """The command line. It names every setting that affects the time, since the defaults differ by version.
 
     Args:
         program: TFLITE or LITERT.
@@ -114,20 +120,15 @@ def flags(
         num_threads: threads on the CPU.
         delegate: one of DELEGATES[program]. The tflite program runs what "gpu" and "nnapi" leave over on its own
             kernels, so that a number has one meaning.
-        min_runs, min_seconds: the measurement ends when both are reached,
-        max_seconds: or when this has passed.
-        warmup_runs, warmup_seconds: both are reached first.
-        profile: print times of operators as well, which makes everything slower.
+        length: of the warm-up and of the measurement.
+        max_seconds: ends the measurement in any case.
+        profile: print the time of each operator as well, which makes everything slower.
 
     Raises:
         ValueError: the program has no such delegate.
     """
-    if delegate not in DELEGATES[program]:
-        raise ValueError(
-            f"delegate is {delegate!r}, but this benchmark_model is the {program} program, which offers "
-            f"{', '.join(DELEGATES[program])}: choose one of these, or give the other program as binary."
-        )
-    # Not to ask for a GPU or NNAPI goes without saying, and a program built without them does not know the flags.
+    check_delegate(program, delegate)
+    # GPU and NNAPI are off by default, and a program that was built without them does not know their flags.
     chosen = {"use_xnnpack": delegate == "xnnpack"} if program == TFLITE else {"use_cpu": True}
     if delegate in ("gpu", "nnapi"):
         chosen[f"use_{delegate}"] = True
@@ -135,11 +136,11 @@ def flags(
     values = {
         "graph": graph,
         "num_threads": num_threads,
-        "num_runs": min_runs,
-        "min_secs": min_seconds,
+        "num_runs": length.min_runs,
+        "min_secs": length.min_seconds,
         "max_secs": max_seconds,
-        "warmup_runs": warmup_runs,
-        "warmup_min_secs": warmup_seconds,
+        "warmup_runs": length.warmup_runs,
+        "warmup_min_secs": length.warmup_seconds,
         **chosen,
         **profiling,
     }
@@ -147,15 +148,15 @@ def flags(
 
 
 def parse(output: str, status: int, delegate: str) -> Measured:
-    """What was measured.
+    """Reads the measurement from the output of a run.
 
     Args:
         output: all that the program printed, stdout before stderr.
         status: its exit status.
-        delegate: the one that was asked for.
+        delegate: the one that its flags named.
 
     Raises:
-        DeviceError: it failed, measured something else than it was asked to, or its output is not whole.
+        DeviceError: the program failed, did not follow its flags, or its output is not whole.
     """
     trouble = _trouble(output, status, delegate)
     if trouble:
@@ -181,10 +182,11 @@ def parse(output: str, status: int, delegate: str) -> Measured:
 def operators(output: str) -> tuple[Operator, ...]:
     """The operators in execution order with their mean times, from the tables of a profiled run.
 
-    Where the delegate has a table of its own, its operators stand in for the one that it is in the main table.
+    In the main table a delegate is one operator. If the delegate prints a table of its own, its operators replace that
+    one.
 
     Raises:
-        DeviceError: there is no such table.
+        DeviceError: the output has no such table.
     """
     _, _, regular = output.rpartition("Profiling Info for Regular Benchmark Runs:")
     main, _, inner = (regular or output).partition("Delegate internal:")
@@ -200,11 +202,11 @@ def operators(output: str) -> tuple[Operator, ...]:
 
 
 def _statistics(runs: int, text: str) -> dict[str, float | None]:
-    """The fields of Measured that a line of counts holds, in any of its forms."""
+    """The fields of Measured in a line of counts, in any of the forms of that line."""
     several, same = _STATISTICS.match(text), _SAME.match(text)
-    found = several or same
-    percentiles = _PERCENTILES.fullmatch(text, found.end()) if found else None
-    if not found or not (percentiles or found.end() == len(text.rstrip())):
+    match = several or same
+    percentiles = _PERCENTILES.fullmatch(text, match.end()) if match else None
+    if not match or not (percentiles or match.end() == len(text.rstrip())):
         raise DeviceError(
             f"benchmark_model printed count={runs}{text!r} for its measurement, which is cut short or of an unknown "
             f"form: measure again, with an official program."
@@ -225,7 +227,7 @@ def _statistics(runs: int, text: str) -> dict[str, float | None]:
 
 
 def _trouble(output: str, status: int, delegate: str) -> str | None:
-    """The sentence for what went wrong, if anything did; the most telling first."""
+    """The sentence for what went wrong, None if nothing did. The most specific sign is looked for first."""
     cannot = _cannot_run(output, status)
     if cannot:
         return cannot
@@ -261,7 +263,7 @@ def _trouble(output: str, status: int, delegate: str) -> str | None:
 
 
 def _cannot_run(output: str, status: int) -> str | None:
-    """Why the phone could not even start the program."""
+    """Why the phone could not start the program at all, None if it did."""
     if status == 126 or any(words in output for words in ("not executable:", "Exec format error")):
         return f"The phone cannot execute this binary ({_tail(output)}): give one that is built for its ABI."
     if "CANNOT LINK EXECUTABLE" in output:
@@ -272,7 +274,7 @@ def _cannot_run(output: str, status: int) -> str | None:
 
 
 def _replaced(output: str, delegate: str) -> Iterator[re.Match]:
-    """The first line of each subgraph on what the asked delegate took; older programs applied it a second time."""
+    """For each subgraph, the first line on what the delegate took. Older programs apply a delegate twice."""
     seen = set()
     for line in _REPLACED.finditer(output):
         if ("xnnpack" in line["delegate"].lower()) == (delegate == "xnnpack") and line["graph"] not in seen:
@@ -292,7 +294,7 @@ def _delegated(output: str, delegate: str) -> tuple[int, int] | None:
 
 
 def _rows(text: str) -> Iterator[Operator]:
-    """The rows of the tables in execution order; the same operators come again in tables in other orders."""
+    """The rows of the tables in execution order. Tables in other orders repeat the same operators."""
     columns: list[str] | None = None
     in_order = False
     for line in text.splitlines():
@@ -312,5 +314,5 @@ def _rows(text: str) -> Iterator[Operator]:
 
 
 def _tail(output: str) -> str:
-    """The last line that says something."""
+    """The last line that is not empty."""
     return next((line.strip() for line in reversed(output.splitlines()) if line.strip()), "it printed nothing")

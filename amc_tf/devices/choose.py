@@ -1,25 +1,28 @@
-"""Which device a caller means: the phone on the cable, one by its serial, this computer, or an object of their own."""
+"""choose: the argument `device` -> a connected phone, a phone by its serial, this computer, or the caller's device."""
 
 import os
 import warnings
 from collections.abc import Mapping
-from typing import Any
 
 from amc_tf.devices.android import adb_client
 from amc_tf.devices.android.adb_device import AdbDevice
+from amc_tf.devices.device import Device
 from amc_tf.devices.host.computer import HostDevice
 from amc_tf.errors import DeviceError
 
 
-def choose(device: Any = None) -> tuple[Any, bool]:
-    """The device, and whether it was opened here, so that it has to be closed here.
+def choose(device: str | Device | None = None) -> tuple[Device, bool]:
+    """Opens the device that an argument means.
 
     Args:
-        device: "adb" (the one connected phone), "adb:SERIAL", "host", an object with benchmark(path) -> Timing, or None
-            for the one connected phone, else this computer with a warning.
+        device: "adb" (the one connected phone), "adb:SERIAL", "host" or a Device. None means the one connected phone;
+            if none is connected, this computer, with a warning.
+
+    Returns:
+        The device, and whether it was opened here. If so, the caller of this function closes it.
 
     Raises:
-        ValueError, TypeError: it is none of these.
+        ValueError, TypeError: the argument is none of these.
         DeviceError: the phone cannot be used.
     """
     if device is None:
@@ -32,23 +35,21 @@ def choose(device: Any = None) -> tuple[Any, bool]:
             return AdbDevice(serial or None), True
         raise ValueError(f"device is {device!r}; expected 'adb', 'adb:SERIAL', 'host' or a device object.")
     if isinstance(device, type) or not callable(getattr(device, "benchmark", None)):
-        raise TypeError(
-            f"device is {device!r}; expected 'adb', 'host' or an object with benchmark(path)."
-        )
+        raise TypeError(f"device is {device!r}; expected 'adb', 'host' or an object with benchmark(path).")
     name, identity = getattr(device, "name", None), getattr(device, "identity", None)
     if not isinstance(name, str):
         raise TypeError(f"The device {device!r} has the name {name!r}; text is expected, which logs and results show.")
-    words = [word for pair in identity.items() for word in pair] if isinstance(identity, Mapping) else [None]
-    if not all(isinstance(word, str) for word in words):
+    texts = [text for pair in identity.items() for text in pair] if isinstance(identity, Mapping) else [None]
+    if not all(isinstance(text, str) for text in texts):
         raise TypeError(
             f"The device {device!r} has the identity {identity!r}; a mapping of text to text is expected, which says "
-            f"what its times belong to."
+            f"what its times depend on."
         )
     return device, False
 
 
-def _one_phone_or_host() -> Any:
-    if os.environ.get("ANDROID_SERIAL"):  # names a phone, which need not be connected to yet
+def _one_phone_or_host() -> Device:
+    if os.environ.get("ANDROID_SERIAL"):  # a phone that may not be connected yet
         return AdbDevice()
     try:
         phones = adb_client.devices(adb_client.find_adb())
@@ -56,7 +57,7 @@ def _one_phone_or_host() -> Any:
         phones, why = {}, str(error)
     else:
         why = "No Android device is connected."
-    if phones:  # also one that is not authorised or offline, which AdbDevice says: it was put on the cable for this
+    if phones:  # a phone that is not authorised or offline counts: AdbDevice says what to do about it
         return AdbDevice()
     warnings.warn(
         f"Latency is measured on this computer, which says little about a phone: {why} Connect one and see "

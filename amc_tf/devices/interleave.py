@@ -1,16 +1,17 @@
-"""Interleaved measurement: several models in turn, again and again, so that drift of the device hits them alike.
+"""interleave: measures several models in turns, so that drift of the device affects all of them alike.
 
-Repeating one model and then the other takes a phone that warms up in between for a faster or slower model; turns in
-random order do not (Abedi & Brecht, ICPE 2017, doi 10.1145/3030207.3030229).
+If all measurements of one model came before those of the next, a phone that warms up meanwhile would look like a
+difference between the models. Turns in random order avoid that (Abedi & Brecht, ICPE 2017, doi
+10.1145/3030207.3030229).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from amc_tf.devices.device import Device
 from amc_tf.devices.timing import Timing
 
 _RESAMPLES = 2000
@@ -19,9 +20,11 @@ _LEAST_ROUNDS = 5
 
 @dataclass(frozen=True)
 class Ratio:
-    """Time of one model over that of another: median over rounds, with its 95 % bootstrap interval.
+    """Time of one model divided by the time of another: median over rounds, with its 95 % bootstrap interval.
 
-    Of fewer than five rounds the interval is None: it would promise more than so few can tell.
+    Attributes:
+        value: the median.
+        low, high: the interval; None for fewer than five rounds, which are too few for one.
     """
 
     value: float
@@ -31,11 +34,11 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What several models took, measured in turns.
+    """Times of several models, measured in turns.
 
     Attributes:
-        timings: one a model, in the order in which they were given.
-        ratios: the same of their time over the first one's; the first is 1.
+        timings: one for each model, in the order of the paths.
+        ratios: each model's time divided by the first model's; the first ratio is 1.
     """
 
     timings: tuple[Timing, ...]
@@ -43,7 +46,7 @@ class Comparison:
 
 
 def interleave(
-    device: Any,
+    device: Device,
     paths: Sequence[str | Path],
     *,
     rounds: int = 5,
@@ -51,14 +54,17 @@ def interleave(
     min_seconds: float = 1.0,
     seed: int | None = None,
 ) -> Comparison:
-    """Measures every model once a round, in random order within the round, in every second round the other way round.
+    """Measures every model once a round.
+
+    Each odd round has a random order; the round after it has the reverse order.
 
     Args:
-        device: see devices.
-        paths: .tflite files; the first is what the others are compared with.
-        rounds: processes a model.
+        device: measures.
+        paths: .tflite files; the others are compared with the first.
+        rounds: processes for each model.
         min_runs, min_seconds: of each process.
-        seed: of the order; None for another one each time, since whoever always comes second meets a warmer device.
+        seed: of the orders; None for other ones each time, since the model that always comes second meets a warmer
+            device.
 
     Raises:
         ValueError: there is no path or no round.
@@ -68,17 +74,17 @@ def interleave(
         raise ValueError(f"{len(paths)} models in {rounds} rounds cannot be compared: one of each is the least.")
     rng = np.random.default_rng(seed)
     order = np.arange(len(paths))
-    taken: list[list[Timing]] = [[] for _ in paths]
-    for turn in range(rounds):
-        order = rng.permutation(len(paths)) if turn % 2 == 0 else order[::-1]
+    measured: list[list[Timing]] = [[] for _ in paths]
+    for number in range(rounds):
+        order = rng.permutation(len(paths)) if number % 2 == 0 else order[::-1]
         for index in order:
-            taken[index].append(device.benchmark(paths[index], min_runs=min_runs, min_seconds=min_seconds))
-    timings = tuple(Timing.merged(of_one) for of_one in taken)
+            measured[index].append(device.benchmark(paths[index], min_runs=min_runs, min_seconds=min_seconds))
+    timings = tuple(Timing.merged(rounds_of_one) for rounds_of_one in measured)
     return Comparison(timings, tuple(ratio(timing, timings[0]) for timing in timings))
 
 
 def ratio(timing: Timing, reference: Timing) -> Ratio:
-    """The median over rounds of one model's time over the other's in the same round.
+    """The median over rounds of one model's time divided by the other's in the same round.
 
     Raises:
         ValueError: the two were not measured in the same number of rounds.
@@ -91,6 +97,6 @@ def ratio(timing: Timing, reference: Timing) -> Ratio:
     ratios = np.divide(timing.processes, reference.processes)
     if len(ratios) < _LEAST_ROUNDS:
         return Ratio(float(np.median(ratios)), None, None)
-    drawn = np.random.default_rng(0).integers(len(ratios), size=(_RESAMPLES, len(ratios)))
-    low, high = np.percentile(np.median(ratios[drawn], axis=1), (2.5, 97.5))
+    resamples = np.random.default_rng(0).integers(len(ratios), size=(_RESAMPLES, len(ratios)))
+    low, high = np.percentile(np.median(ratios[resamples], axis=1), (2.5, 97.5))
     return Ratio(float(np.median(ratios)), float(low), float(high))

@@ -1,4 +1,4 @@
-"""Timing: how long one inference of a .tflite takes on a device, and how far that can be trusted."""
+"""Timing: how long one inference of a .tflite takes on a device, with its spread. RunLength: how long to measure."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+
+_WARMUP_RUNS, _WARMUP_SECONDS = 1, 0.5  # defaults of benchmark_model
 
 
 @dataclass(frozen=True)
@@ -26,20 +28,45 @@ class Operator:
 
 
 @dataclass(frozen=True)
-class Timing:
-    """What one process, or several merged ones, took for one inference of one model; all times in microseconds.
-
-    Within a process the spread is small and says little; between processes it is what a user meets again. So median,
-    p90 and MAD are taken over the processes, each represented by the median of its inferences.
+class RunLength:
+    """How long one benchmark process runs.
 
     Attributes:
-        processes: Typical time of each process: the median of its inferences; their mean where a benchmark
-            program prints no median, or one below 100 us, which it rounds to whole microseconds.
+        min_runs, min_seconds: The measurement ends when both are reached.
+        warmup_runs, warmup_seconds: The warm-up before it ends when both are reached.
+    """
+
+    min_runs: int
+    min_seconds: float
+    warmup_runs: int
+    warmup_seconds: float
+
+    @staticmethod
+    def usual(min_runs: int, min_seconds: float) -> "RunLength":
+        """With the warm-up of the official benchmark_model."""
+        return RunLength(min_runs, min_seconds, _WARMUP_RUNS, _WARMUP_SECONDS)
+
+    @staticmethod
+    def brief(min_runs: int, min_seconds: float) -> "RunLength":
+        """For one of many small models: two warm-up runs, and a quarter of the measurement's seconds."""
+        return RunLength(min_runs, min_seconds, 2, min_seconds / 4)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Times of one inference of one model, in one process or in several; all times in microseconds.
+
+    The spread within a process is small and says little. The spread between processes is the one that users meet. So
+    median, p90 and MAD are taken over the processes, and each process counts with the median of its inferences.
+
+    Attributes:
+        processes: The median inference of each process. It is the mean if a benchmark program prints no median, or one
+            below 100 us, since it rounds medians to whole microseconds.
         min_us: Fastest single inference of all.
         runs: Number of inferences measured in all processes.
         p95_us: 95th percentile of single inferences, median over the processes; None where it is not known.
         init_us: Time to load the model, median over the processes; None where it is not known.
-        memory_mb: What the process had grown by, megabytes, median over the processes; None where it is not known.
+        memory_mb: Growth of the process, megabytes, median over the processes; None where it is not known.
         delegated: (operators that the delegate took, all operators); None where it is not known.
         environment: Plain types: device, runtime, flags, heat and clocks before and after.
     """
@@ -84,7 +111,9 @@ class Timing:
 
     @staticmethod
     def merged(timings: Sequence["Timing"]) -> "Timing":
-        """One Timing of all processes of several; the environment is the first one's, with the last one's `after`.
+        """One Timing of all the processes of several.
+
+        Its environment is the first one's, with the `after` of the last one.
 
         Raises:
             ValueError: There is none.

@@ -25,7 +25,7 @@ from amc_tf.search.scoring.evaluator import Evaluator
 from amc_tf.search.trial import Outcome, Trial
 from amc_tf.system.files import write
 from amc_tf.tflite.slicing.shapes import Shapes
-from amc_tf.tflite.sparse.unsupported_operators import processor_obstacle
+from amc_tf.tflite.sparse.unsupported_operators import unsupported_processor
 
 _LOG = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class Latency:
         self.stopwatch = Stopwatch(self.device, self._base, made, stored.get("base_us"))
         self.table = stored.get("table")
         if self.table is None and zeros:
-            if self.device.name == "host" and (why := processor_obstacle()):
+            if self.device.name == "host" and (why := unsupported_processor()):
                 raise DeviceError(f"Zeros make no network faster here: {why}")
             self.table = measure(self._pruning, self.stopwatch.candidates, on_progress)
         elif self.table is None:

@@ -53,7 +53,7 @@ def export(winner: Winner, run: SearchRun, session: MeasurementSession) -> Resul
             session.ms(exported.comparison),
         ),
         uniform=_uniform_figures(winner, run, session),
-        obstacles=_obstacles(problem, winner.model),
+        obstacles=_unsupported(problem, winner.model),
         method=options.method,
         max_drop=options.max_drop,
         target=options.target,
@@ -105,10 +105,10 @@ def _uniform_figures(winner: Winner, run: SearchRun, session: MeasurementSession
     return _figures(problem, widths, accuracy, tflite, ms)
 
 
-def _obstacles(problem: Problem, model: Any) -> tuple[str, ...] | None:
+def _unsupported(problem: Problem, model: Any) -> tuple[str, ...] | None:
     """What keeps zeros from making the network faster. If no operator does, too few zeros may."""
-    if problem.obstacles != ():
-        return problem.obstacles
+    if problem.unsupported != ():
+        return problem.unsupported
     return tuple(filter(None, [zeros_missing(keras_to_tflite.convert(model))]))
 
 

@@ -23,7 +23,7 @@ from amc_tf.result import FLOAT
 from amc_tf.search.budget import Budget, parse_budget
 from amc_tf.search.proposers.sensitivity import Sensitivity
 from amc_tf.tflite.conversion import keras_to_tflite
-from amc_tf.tflite.sparse.unsupported_operators import obstacles, processor_obstacle
+from amc_tf.tflite.sparse.unsupported_operators import find_unsupported, unsupported_processor
 from amc_tf.training.distillation import Distillation
 
 TENSORBOARD = "tensorboard"  # folder in the run directory
@@ -44,7 +44,7 @@ class Problem:
         timed_tflite: the model's .tflite in the format that latencies are of.
         conversion_seconds: time that one conversion of the model took.
         costs: target -> exact cost, widths -> number; none for latency.
-        obstacles: what keeps zeros from making the network faster, a sentence each; None for whole channels.
+        unsupported: operators that keep zeros from making the network faster, a sentence each; None for whole channels.
         device: where latency is measured, see compress(); None if it is not.
         exporter: makes the files.
         finetuning: the training at the end, or None.
@@ -63,7 +63,7 @@ class Problem:
     timed_tflite: bytes
     conversion_seconds: float
     costs: dict[str, Any]
-    obstacles: tuple[str, ...] | None
+    unsupported: tuple[str, ...] | None
     device: Any
     exporter: Exporter
     finetuning: FineTuning | None
@@ -123,7 +123,7 @@ def prepare(model: Any, options: Options) -> Problem:
     since = time.monotonic()
     base_tflite = keras_to_tflite.convert(model)
     conversion_seconds = time.monotonic() - since
-    found = _obstacles(method, base_tflite, model, options.verbose)
+    unsupported = _unsupported(method, base_tflite, model, options.verbose)
     exporter = Exporter(
         method.shipped, options.formats, options.timed_format, calibration.inputs, options.integer_io,
         agreement_inputs(reward_data),
@@ -131,8 +131,8 @@ def prepare(model: Any, options: Options) -> Problem:
     problem = Problem(
         model=model, options=options, method=method, pruner=pruner, calibration=calibration, reward_data=reward_data,
         validation_data=validation_data, base_tflite=base_tflite, timed_tflite=base_tflite,
-        conversion_seconds=conversion_seconds, costs=method.costs(pruner, base_tflite), obstacles=found,
-        device=_device(options, found), exporter=exporter, finetuning=finetuning, sensitivity=table, started=started,
+        conversion_seconds=conversion_seconds, costs=method.costs(pruner, base_tflite), unsupported=unsupported,
+        device=_device(options, unsupported), exporter=exporter, finetuning=finetuning, sensitivity=table, started=started,
     )  # fmt: skip
     _check_reach(problem)
     return replace(problem, timed_tflite=_timed_tflite(problem))
@@ -158,18 +158,18 @@ def _finetuning(model: Any, options: Options, calibration: Split, method: Prunin
     return finetuning
 
 
-def _obstacles(method: PruningMethod, tflite: bytes, model: Any, verbose: bool) -> tuple[str, ...] | None:
+def _unsupported(method: PruningMethod, tflite: bytes, model: Any, verbose: bool) -> tuple[str, ...] | None:
     """What keeps zeros from making the network faster; the user is told at once. None if the method leaves no zeros."""
     if not method.zeros:
         return None
-    found = obstacles(tflite, keras_reader.layers(model))
-    say(told(found, processor_obstacle()), verbose)
+    found = find_unsupported(tflite, keras_reader.layers(model))
+    say(told(found, unsupported_processor()), verbose)
     return found
 
 
-def _device(options: Options, found: tuple[str, ...] | None) -> Any:
+def _device(options: Options, unsupported: tuple[str, ...] | None) -> Any:
     """The caller's device. If zeros can make the network faster on this computer, that is measured here by default."""
-    if found == () and options.device is None and processor_obstacle() is None:
+    if unsupported == () and options.device is None and unsupported_processor() is None:
         return "host"
     return options.device
 
@@ -178,7 +178,7 @@ def _check_reach(problem: Problem) -> None:
     """Raises if the budget cannot be reached. In stages, the first one is the budget of the first search."""
     options = problem.options
     if options.is_latency:
-        problem.method.check_faster(problem.obstacles)
+        problem.method.check_faster(problem.unsupported)
         return
     cost = problem.counted_cost
     first = replace(options, budget=options.shares[0], stages=()) if options.shares else options

@@ -48,12 +48,12 @@ class PruningMethod:
             )
         return costs[target]
 
-    def check_faster(self, obstacles: Sequence[str] | None) -> None:
+    def check_faster(self, unsupported: Sequence[str] | None) -> None:
         """Raises UnsupportedModel if zeros make the network no faster, so that latency cannot be a target."""
-        if self.zeros and obstacles:
+        if self.zeros and unsupported:
             raise UnsupportedModel(
                 f"target is 'latency', but zeros make this network no faster, because XNNPACK has no sparse kernels "
-                f"for it ({obstacles[0].rstrip('.')}); give target='params' or 'size', or method 'channel'."
+                f"for it ({unsupported[0].rstrip('.')}); give target='params' or 'size', or method 'channel'."
             )
 
 

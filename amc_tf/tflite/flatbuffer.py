@@ -1,4 +1,4 @@
-"""A .tflite file as Python objects (the flatbuffer object API of its schema), and back to bytes."""
+"""Reads a .tflite into Python objects (the flatbuffer object API of its schema) and writes them back to bytes."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,10 @@ IDENTIFIER = b"TFL3"  # at byte 4 of every .tflite file
 
 
 def contents(tflite: bytes | str | Path) -> bytes:
-    """The bytes of a .tflite that is given as such or as a path.
+    """The bytes of a .tflite.
+
+    Args:
+        tflite: its bytes, or its path.
 
     Raises:
         ConversionError: there is no such file, or it is no .tflite.
@@ -30,7 +33,7 @@ def contents(tflite: bytes | str | Path) -> bytes:
 
 
 def unpack(tflite: bytes | str | Path) -> Any:
-    """Reads a .tflite into the schema's ModelT; the weights in it are views of the bytes.
+    """Reads a .tflite into the schema's ModelT, whose weights are views of the bytes.
 
     Raises:
         ConversionError: as `contents`.
@@ -41,17 +44,17 @@ def unpack(tflite: bytes | str | Path) -> Any:
 
 
 def pack(model: Any) -> bytes:
-    """Writes a ModelT as a .tflite, its weights aligned to 16 bytes as the schema demands."""
+    """Writes a ModelT as a .tflite, with weights aligned to 16 bytes as the schema demands."""
     import flatbuffers
 
     class Builder(flatbuffers.Builder):
-        """The schema says force_align 16 for buffers; the generated Python code forgets it and aligns to 4."""
+        """Aligns buffers to 16 bytes: the schema says force_align 16, but the generated Python code aligns to 4."""
 
         def StartVector(self, elemSize, numElems, alignment):
             aligned = 16 if elemSize == 1 and numElems >= 16 else alignment
             return super().StartVector(elemSize, numElems, aligned)
 
     weights = sum(buffer.data.size for buffer in model.buffers if buffer.data is not None)
-    builder = Builder(weights + (1 << 20))  # room for all, because the builder grows by copying
+    builder = Builder(weights + (1 << 20))  # room for everything, since the builder grows by copying
     builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
     return bytes(builder.Output())

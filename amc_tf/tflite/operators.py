@@ -1,4 +1,4 @@
-"""What a .tflite computes: its operators and which tensors they read and write."""
+"""Operators of a .tflite and the tensors that they read and write, without the weights."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -12,22 +12,35 @@ from amc_tf.tflite.flatbuffer import unpack
 
 @dataclass(frozen=True)
 class Operator:
-    """One operator; tensors are numbered within its subgraph."""
+    """One operator.
 
-    name: str  # of the schema ("CONV_2D"), or the custom code of a custom operator ("FlexErf")
+    Attributes:
+        name: of the schema ("CONV_2D"), or the custom code of a custom operator ("FlexErf").
+        custom: it is a custom operator.
+        activation: it has a fused activation.
+        inputs, outputs: numbers of tensors within its subgraph; -1 for an absent optional input.
+    """
+
+    name: str
     custom: bool
-    activation: bool  # a fused activation follows it
-    inputs: tuple[int, ...]  # -1 where an optional input is absent
+    activation: bool
+    inputs: tuple[int, ...]
     outputs: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Value:
-    """One tensor."""
+    """One tensor.
+
+    Attributes:
+        name, shape: of the tensor.
+        signature: the shape with -1 for sizes that may change at run time.
+        constant: its values are in the file.
+    """
 
     name: str
     shape: tuple[int, ...]
-    signature: tuple[int, ...]  # the shape with -1 for sizes that may change at run time
+    signature: tuple[int, ...]
     constant: bool
 
 
@@ -45,8 +58,8 @@ class Subgraph:
         return [operator for operator in self.operators if value in operator.inputs]
 
 
-def operators(tflite: bytes | str | Path) -> Counter:
-    """How often each operator occurs, subgraphs of loops included.
+def operators(tflite: bytes | str | Path) -> Counter[str]:
+    """How often each operator occurs, including the subgraphs of loops.
 
     Raises:
         ConversionError: there is no such file, or it is no .tflite.
@@ -73,12 +86,12 @@ def read(tflite: bytes | str | Path) -> tuple[Subgraph, ...]:
 
 
 def names(model: Any) -> list[str]:
-    """What the operators of the first subgraph of a ModelT are called, in the order in which they run."""
+    """Names of the operators in the first subgraph of a ModelT, in execution order."""
     return [_name(model.operatorCodes[operator.opcodeIndex])[0] for operator in model.subgraphs[0].operators]
 
 
 def _name(code: Any) -> tuple[str, bool]:
-    """The name of an operator code, and whether it is a custom one."""
+    """The name of an operator code, and whether it is a custom operator's."""
     name = _names()[max(code.builtinCode, code.deprecatedBuiltinCode)]  # old files fill only the deprecated field
     return (code.customCode.decode(), True) if name == "CUSTOM" else (name, False)
 
@@ -94,7 +107,7 @@ def _operator(code: Any, op: Any) -> Operator:
     )
 
 
-def _value(tensor: Any, buffers: list) -> Value:
+def _value(tensor: Any, buffers: list[Any]) -> Value:
     shape = tuple(map(int, tensor.shape)) if tensor.shape is not None else ()
     return Value(
         name=(tensor.name or b"").decode(),
@@ -106,6 +119,7 @@ def _value(tensor: Any, buffers: list) -> Value:
 
 @cache
 def _names() -> dict[int, str]:
+    """BuiltinOperator of the schema, number -> name."""
     from ai_edge_litert.schema_py_generated import BuiltinOperator
 
     return {number: name for name, number in vars(BuiltinOperator).items() if is_whole(number)}

@@ -1,4 +1,4 @@
-"""Keeps the chatter of TensorFlow's converter and of the interpreter off the terminal."""
+"""silence: hides the log output of TensorFlow's converter and of the interpreter."""
 
 import logging
 import os
@@ -13,10 +13,10 @@ _one_at_a_time = threading.Lock()  # two threads that swap file descriptor 2 wou
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Drops what is written to stderr, logged by TensorFlow or warned, until the block ends; then all is as before.
+    """Within the block, drops stderr, TensorFlow's log and warnings. Afterwards everything is as before.
 
-    The C++ side writes to file descriptor 2 and knows no level that could be changed after TensorFlow was loaded.
-    Other threads' stderr goes the same way meanwhile.
+    TensorFlow's C++ code writes to file descriptor 2, and its level cannot be changed after TensorFlow was loaded. The
+    stderr of other threads is dropped too meanwhile.
     """
     with _one_at_a_time, warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -19,7 +19,8 @@ from rich.console import Console
 
 from amc_tf import cli
 from amc_tf.commands import bench
-from amc_tf.devices.android import adb_device, benchmark_binary
+from amc_tf.devices import benchmark_model
+from amc_tf.devices.android import benchmark_binary
 from amc_tf.devices.android.consent import ACCEPT
 from amc_tf.devices.timing import Operator, Timing
 from tests.devices import models
@@ -239,7 +240,7 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(front, phone, pair, monkeypatch
 
 
 def test_ctrl_c_ends_the_doctor_with_130_and_leaves_nothing(front, phone, monkeypatch) -> None:
-    monkeypatch.setattr(adb_device.benchmark_model, "program", interrupted)  # asked of the output of the program's first run
+    monkeypatch.setattr(benchmark_model, "program", interrupted)  # asked of the output of the program's first run
     done = run(phone, front=front, command="doctor")
     assert (done.exit_code, done.stdout) == (130, "")
     assert "stopped" in done.stderr and begins(done.stderr, front, "doctor")

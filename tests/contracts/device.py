@@ -4,12 +4,16 @@ import json
 
 import pytest
 
+from amc_tf.devices.device import Device
 from amc_tf.devices.timing import Timing
 from amc_tf.errors import DeviceError
 
 
 class DeviceContract:
     """Subclasses give the fixtures `device` and `models`: paths of two small .tflite, the second clearly slower."""
+
+    def test_it_satisfies_the_protocol(self, device):
+        assert isinstance(device, Device)
 
     def test_a_benchmark_is_one_process_of_as_many_runs_as_asked(self, device, models):
         timing = device.benchmark(models[0], min_runs=20, min_seconds=0.05)

@@ -214,7 +214,8 @@ def test_output_and_status(phone, client, line, output, status) -> None:
 
 def test_the_callers_input_is_left_alone(phone, client) -> None:
     code = (
-        "import json, sys; from amc_tf.devices.android.adb_client import Adb; serial, adb, env = json.loads(sys.argv[1]); "
+        "import json, sys; from amc_tf.devices.android.adb_client import Adb; "
+        "serial, adb, env = json.loads(sys.argv[1]); "
         "Adb(serial, adb=adb, environment=env).shell('cat'); print(sys.stdin.read())"
     )
     given = [sys.executable, "-c", code, json.dumps([phone.serial, client, phone.env])]

@@ -83,7 +83,9 @@ def test_what_cannot_be_read_is_a_device_error(tmp_path, monkeypatch) -> None:
 def test_a_given_file_is_used_as_it_is(tmp_path) -> None:
     given = tmp_path / "benchmark_model"
     given.write_bytes(ARM64)
-    assert benchmark_binary.find("arm64-v8a", given) == benchmark_binary.Binary(given, hashlib.sha256(ARM64).hexdigest())
+    assert benchmark_binary.find("arm64-v8a", given) == benchmark_binary.Binary(
+        given, hashlib.sha256(ARM64).hexdigest()
+    )
     assert benchmark_binary.find("riscv64", given).path == given  # an ABI that is not known here is the caller's affair
     given.write_bytes(b"#!/bin/sh\n")
     assert benchmark_binary.find("arm64-v8a", str(given)).path == given
@@ -108,7 +110,9 @@ def test_nobody_is_asked_about_a_given_file(tmp_path, monkeypatch) -> None:
 
 
 def test_the_address_is_pinned() -> None:
-    assert benchmark_binary.ADDRESS.startswith(f"https://storage.googleapis.com/litert/binaries/{benchmark_binary.VERSION}/")
+    assert benchmark_binary.ADDRESS.startswith(
+        f"https://storage.googleapis.com/litert/binaries/{benchmark_binary.VERSION}/"
+    )
 
 
 def test_the_download_is_made_once(server, cache, capfd) -> None:
@@ -181,7 +185,8 @@ def test_ctrl_c_leaves_nothing(server, cache) -> None:
 def test_without_a_network_it_says_what_to_fetch_and_where_to_put_it(server, cache, monkeypatch) -> None:
     monkeypatch.setattr(benchmark_binary, "ADDRESS", "http://127.0.0.1:9/benchmark_model")  # where nobody listens
     with pytest.raises(
-        DeviceError, match=rf"\(.Errno \d+. Connection refused\): fetch {benchmark_binary.ADDRESS} by other means and put it at"
+        DeviceError,
+        match=rf"\(.Errno \d+. Connection refused\): fetch {benchmark_binary.ADDRESS} by other means and put it at",
     ) as raised:
         benchmark_binary.find("arm64-v8a")
     there = Path(str(raised.value).partition("put it at ")[2].partition(",")[0])

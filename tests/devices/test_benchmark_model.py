@@ -4,6 +4,7 @@ import pytest
 
 from amc_tf.devices import benchmark_model
 from amc_tf.devices.benchmark_model import LITERT, PROBE, TFLITE
+from amc_tf.devices.timing import RunLength
 from amc_tf.errors import DeviceError
 
 WARMUP = "count=526 first=2125 curr=969 min=910 max=2125 avg=949.861 std=68 p5=915 median=939 p95=990"
@@ -340,7 +341,6 @@ def test_a_profile_with_the_column_of_old_versions() -> None:
     assert [round(row.us) for row in benchmark_model.operators(old)] == [301, 100]
 
 
-
 def test_the_operators_inside_the_delegate_stand_in_for_it() -> None:
     row = "\t {}\t    0.400\t    {}\t 60.000%\t 60.000%\t   0.000\t        1\t{}\n"
     text = (
@@ -357,8 +357,9 @@ def test_output_without_a_profile_is_refused() -> None:
 
 
 def _flags(program: str, delegate: str, **more) -> list[str]:
+    length = RunLength.usual(50, 1.5)
     return benchmark_model.flags(
-        program, "m.tflite", num_threads=2, delegate=delegate, min_runs=50, min_seconds=1.5, max_seconds=60.0, **more
+        program, "m.tflite", num_threads=2, delegate=delegate, length=length, max_seconds=60.0, **more
     )
 
 

@@ -19,7 +19,7 @@ def phone(tmp_path, monkeypatch):
         for name, value in phone.env.items():
             monkeypatch.setenv(name, value)
         program = benchmark_binary.Binary(phone.binary, benchmark_binary.sha256(phone.binary))
-        monkeypatch.setattr("amc_tf.devices.android.adb_device.binary.find", lambda abi, given: program)
+        monkeypatch.setattr("amc_tf.devices.android.benchmark_binary.find", lambda abi, given: program)
         subprocess.run([find_adb(), "connect", phone.serial], check=True, capture_output=True, timeout=60)
         yield phone
 

@@ -19,7 +19,7 @@ OTHER = ARM64 + b"exchanged"
 OTHER_SUM = hashlib.sha256(OTHER).hexdigest()
 SAYS = """
 import sys
-from amc_tf.devices import binary
+from amc_tf.devices.android import benchmark_binary
 from amc_tf.errors import DeviceError
 try:
     print(benchmark_binary.find("arm64-v8a").sha256)

@@ -15,7 +15,7 @@ from amc_tf.devices.host.computer import HostDevice
 from amc_tf.errors import DeviceError
 from amc_tf.isolated import provide
 from amc_tf.isolated.packages import PACKAGES
-from amc_tf.system import processes
+from amc_tf.system import json_lines
 from tests.devices import models
 
 
@@ -53,7 +53,7 @@ def test_a_runtime_that_is_not_installed_is_named(monkeypatch):
 
 def test_the_process_has_loaded_neither_tensorflow_nor_keras():
     code = (
-        "import sys; from amc_tf.devices import timing_process; import ai_edge_litert.interpreter;"
+        "import sys; from amc_tf.devices.host import timing_process; import ai_edge_litert.interpreter;"
         "print(sorted({'tensorflow', 'keras', 'tf_keras'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
@@ -65,9 +65,9 @@ def test_the_mask_holds_for_the_process_and_not_for_this_one(model):
     before = psutil.Process().cpu_affinity()
     core = min(before)
     device = HostDevice(cpu_mask=f"{1 << core:x}")
-    with computer._Process(device._settings) as process:
+    with device._start() as process:
         process.ask(_request(model), 10)
-        assert psutil.Process(process._process.pid).cpu_affinity() == [core]
+        assert psutil.Process(process.pid).cpu_affinity() == [core]
     assert psutil.Process().cpu_affinity() == before
 
 
@@ -120,13 +120,13 @@ def test_without_the_delegate_the_runtimes_own_kernels_run(tmp_path):
 
 
 def test_a_process_that_dies_is_named_with_its_last_words(model, monkeypatch):
-    monkeypatch.setattr(processes, "sys", _Python(tmp_script(model.parent, "import sys; sys.exit('out of memory')")))
-    with pytest.raises(DeviceError, match=r"conv.tflite died with exit status 1 \(out of memory\)"):
+    monkeypatch.setattr(json_lines, "sys", _Python(tmp_script(model.parent, "import sys; sys.exit('out of memory')")))
+    with pytest.raises(DeviceError, match=r"conv.tflite ended with exit status 1 \(out of memory\)"):
         HostDevice().benchmark(model)
 
 
 def test_a_process_that_hangs_is_killed(model, monkeypatch):
-    monkeypatch.setattr(processes, "sys", _Python(tmp_script(model.parent, "import time; time.sleep(600)")))
+    monkeypatch.setattr(json_lines, "sys", _Python(tmp_script(model.parent, "import time; time.sleep(600)")))
     monkeypatch.setattr(computer, "_START_SECONDS", 0.5)
     started = time.monotonic()
     with pytest.raises(DeviceError, match="took more than"):
@@ -136,9 +136,9 @@ def test_a_process_that_hangs_is_killed(model, monkeypatch):
 
 def test_no_process_outlives_its_measurement(model):
     device = HostDevice()
-    with computer._Process(device._settings) as process:
+    with device._start() as process:
         process.ask(_request(model), 10)
-        pid = process._process.pid
+        pid = process.pid
         assert psutil.pid_exists(pid)
     assert not psutil.pid_exists(pid)
 
@@ -168,7 +168,7 @@ def tmp_script(folder, code):
 
 
 class _Python:
-    """Stands for `sys` in processes.py, with another program as its interpreter."""
+    """Stands for `sys` in json_lines.py, with another program as its interpreter."""
 
     def __init__(self, executable):
         self.executable = str(executable)
@@ -179,9 +179,9 @@ def test_the_older_runtime_has_a_numpy_of_its_own() -> None:
     """The process takes NumPy 1, whatever this environment has."""
     device = HostDevice("tflite")
     assert device.identity["runtime"] == f"tflite-runtime {provide.version('tflite-runtime')}"
-    arguments, environment = computer._command(device._settings)
+    environment = computer._environment(device._folder)
     code = "import numpy, tflite_runtime.interpreter; print(numpy.__version__)"
-    done = subprocess.run([arguments[0], "-c", code], env=environment, cwd="/", capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd="/", capture_output=True, text=True)
     assert done.stdout.startswith("1."), done.stderr
 
 

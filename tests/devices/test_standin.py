@@ -105,9 +105,7 @@ def test_there_is_a_real_client() -> None:
 def test_connects_and_is_listed(client: Client, phone: StandIn) -> None:
     client.connect()
     line = client("devices", "-l").stdout.splitlines()[1]
-    assert re.fullmatch(
-        rf"{phone.serial} +device product:standin model:Stand_In device:standin transport_id:\d+", line
-    )
+    assert re.fullmatch(rf"{phone.serial} +device product:standin model:Stand_In device:standin transport_id:\d+", line)
     assert client.state() == "device"
     assert phone.log == [Event("connect", phone.serial)]
 

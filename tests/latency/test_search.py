@@ -11,10 +11,9 @@ import keras
 import pytest
 
 import amc_tf
-from amc_tf.devices.android import adb_device
+from amc_tf.devices import timing
 from amc_tf.devices.android.adb_client import find_adb
 from amc_tf.devices.android.benchmark_binary import sha256
-from amc_tf.devices.host import computer
 from amc_tf.devices.timing import Timing
 from amc_tf.latency import session, stopwatch
 from amc_tf.pruning.channel import ChannelPruner
@@ -58,8 +57,7 @@ def apart(monkeypatch, own_cache):
     """Tables in a folder of the test, and no wait for TensorFlow Agents."""
     for name in ("_BRIEF", "_THOROUGH"):
         monkeypatch.setattr(stopwatch, name, {"min_runs": 10, "min_seconds": 0.02})
-    monkeypatch.setattr(computer, "_WARMUP_SECONDS", 0.01)
-    monkeypatch.setattr(adb_device, "_WARMUP_SECONDS", 0.01)
+    monkeypatch.setattr(timing, "_WARMUP_SECONDS", 0.01)
     monkeypatch.setattr(sys.modules["amc_tf.pipeline.searching"], "DdpgAgent", AgentAtOnce)
 
 

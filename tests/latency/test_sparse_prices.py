@@ -105,7 +105,7 @@ def test_a_device_without_sparse_kernels_is_told_apart(model):
 def test_a_network_or_processor_without_sparse_kernels_is_refused(model, tmp_path, monkeypatch):
     with pytest.raises(amc_tf.UnsupportedModel, match="stem.*stride 1x1"):
         run(network(strides=1), tmp_path / "run", Phone())
-    monkeypatch.setattr(session, "processor_obstacle", lambda: "it has none.")
+    monkeypatch.setattr(session, "unsupported_processor", lambda: "it has none.")
     device = Phone()
     device.name = "host"
     with pytest.raises(amc_tf.DeviceError, match="no network faster here: it has none"):

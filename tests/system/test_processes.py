@@ -4,7 +4,6 @@ import os
 import runpy
 import subprocess
 import sys
-import tempfile
 
 import pytest
 
@@ -23,18 +22,3 @@ def test_windows_has_a_flag_for_it(monkeypatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0x200, raising=False)
     assert runpy.run_path(processes.__file__)["OWN_GROUP"] == {"creationflags": 0x200}
-
-
-@pytest.mark.parametrize(
-    ("said", "last"),
-    [
-        (b"", "it said nothing"),
-        (b"first\nlast word.\n\n", "last word"),
-        (b"the cause\nINFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n", "the cause"),
-        (b"x" * 10_000 + b"\n\xff broken", "\ufffd broken"),
-    ],
-)
-def test_last_words(said: bytes, last: str) -> None:
-    with tempfile.TemporaryFile() as file:
-        file.write(said)
-        assert processes.last_words(file) == last

@@ -55,9 +55,7 @@ def classifier_file(keras_module) -> bytes:
 
 
 def test_batchnorm_is_folded_and_the_batch_is_one(classifier_file):
-    assert operators(classifier_file) == Counter(
-        CONV_2D=1, DEPTHWISE_CONV_2D=1, MEAN=1, FULLY_CONNECTED=2, SOFTMAX=1
-    )
+    assert operators(classifier_file) == Counter(CONV_2D=1, DEPTHWISE_CONV_2D=1, MEAN=1, FULLY_CONNECTED=2, SOFTMAX=1)
     (network,) = read(classifier_file)
     assert [network.values[number].signature for number in network.inputs] == [(1, 8, 8, 3)]
 

@@ -36,8 +36,8 @@ def scorer():
 
 
 def said(scorer: Scorer, tflite: bytes, *arrays: np.ndarray) -> list[np.ndarray]:
-    with scorer.hold(arrays) as held:
-        return outputs(scorer.run(tflite, held))
+    with scorer.share(arrays) as shared:
+        return outputs(scorer.run(tflite, shared))
 
 
 def types(tflite: bytes) -> list[int]:

@@ -19,10 +19,10 @@ import psutil
 import pytest
 
 from amc_tf.errors import AmcError, ConversionError
+from amc_tf.system import json_lines
 from amc_tf.tflite.conversion.keras_to_tflite import convert
 from amc_tf.tflite.flatbuffer import pack, unpack
-from amc_tf.tflite.runtime import shared_dataset as held_module
-from amc_tf.tflite.runtime import worker_pool
+from amc_tf.tflite.runtime import shared_dataset, worker_pool
 from amc_tf.tflite.runtime.scorer import Scorer, outputs
 from tests.toys import randomized
 
@@ -89,8 +89,8 @@ def scorer() -> Iterator[Scorer]:
 
 
 @pytest.fixture(scope="module")
-def held(scorer, x):
-    return scorer.hold([x])
+def shared(scorer, x):
+    return scorer.share([x])
 
 
 def in_process(tflite: bytes, *arrays: np.ndarray, batch: int = 1) -> list[np.ndarray]:
@@ -152,15 +152,15 @@ def in_thread(call) -> tuple[threading.Thread, list]:
 @pytest.mark.parametrize("workers", [1, 3])
 def test_outputs_are_the_runtimes_own_to_the_bit(tflite, x, workers):
     expected = in_process(tflite, x)
-    with Scorer(workers) as scorer, scorer.hold([x]) as held, scorer.load(tflite, held) as loaded:
+    with Scorer(workers) as scorer, scorer.share([x]) as shared, scorer.load(tflite, shared) as loaded:
         for start, stop in [(0, EXAMPLES), (0, 1), (EXAMPLES - 1, EXAMPLES), (13, 152)]:
             (found,) = loaded.run(start, stop)
             np.testing.assert_array_equal(found, expected[0][start:stop])
-        np.testing.assert_array_equal(scorer.run(tflite, held)[0], expected[0])
+        np.testing.assert_array_equal(scorer.run(tflite, shared)[0], expected[0])
 
 
-def test_predictions_are_those_of_keras(net, tflite, scorer, held, x):
-    (found,) = outputs(scorer.run(tflite, held))
+def test_predictions_are_those_of_keras(net, tflite, scorer, shared, x):
+    (found,) = outputs(scorer.run(tflite, shared))
     predictions = np.argmax(net.predict(x, verbose=0), -1)
     assert len(set(predictions)) > 1
     np.testing.assert_array_equal(np.argmax(found, -1), predictions)
@@ -173,30 +173,30 @@ def test_inputs_and_outputs_are_those_of_the_signature(two_ended, scorer):
     file = unpack(two_ended)
     graph = file.subgraphs[0]
     graph.inputs, graph.outputs = graph.inputs[::-1].copy(), graph.outputs[::-1].copy()
-    with scorer.hold([left, right]) as held:
+    with scorer.share([left, right]) as shared:
         for data in (two_ended, pack(file)):
-            found = scorer.run(data, held)
+            found = scorer.run(data, shared)
             assert [array.shape for array in found] == [(EXAMPLES, 1, 4), (EXAMPLES, 1, 5)]
             for got, wanted in zip(found, expected, strict=True):
                 np.testing.assert_array_equal(got, wanted)
 
 
-def test_several_examples_a_step_and_no_signature(of_four, scorer, held, x):
+def test_several_examples_a_step_and_no_signature(of_four, scorer, shared, x):
     assert not unpack(of_four).signatureDefs
     (expected,) = in_process(of_four, x, batch=4)
-    (found,) = scorer.run(of_four, held)
+    (found,) = scorer.run(of_four, shared)
     np.testing.assert_array_equal(found, expected)
     assert found.shape == (EXAMPLES // 4, 4, 5)
-    np.testing.assert_array_equal(scorer.run(of_four, held, 6, 18)[0], in_process(of_four, x[6:18], batch=4)[0])
+    np.testing.assert_array_equal(scorer.run(of_four, shared, 6, 18)[0], in_process(of_four, x[6:18], batch=4)[0])
     np.testing.assert_array_equal(outputs([found])[0], expected.reshape(EXAMPLES, 5))
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float64", "int64"])
 def test_examples_of_any_type_of_numbers_are_cast(tflite, scorer, x, dtype):
     raw = (x * 255).astype(dtype)
-    with scorer.hold([raw]) as held:
-        assert held.file.path.stat().st_size == raw.nbytes  # not as many as float32
-        np.testing.assert_array_equal(scorer.run(tflite, held)[0], in_process(tflite, raw)[0])
+    with scorer.share([raw]) as shared:
+        assert shared.file.path.stat().st_size == raw.nbytes  # not as many as float32
+        np.testing.assert_array_equal(scorer.run(tflite, shared)[0], in_process(tflite, raw)[0])
 
 
 def test_no_state_goes_from_one_step_to_the_next(scorer):
@@ -208,28 +208,28 @@ def test_no_state_goes_from_one_step_to_the_next(scorer):
     remembering = tf.lite.TFLiteConverter.from_keras_model(net).convert()
     same = np.ones((8, 6, 3), np.float32)
     assert np.ptp(in_process(remembering, same)[0], axis=0).any()
-    with scorer.hold([same]) as held:
-        (found,) = outputs(scorer.run(remembering, held))
+    with scorer.share([same]) as shared:
+        (found,) = outputs(scorer.run(remembering, shared))
     np.testing.assert_allclose(found, net.predict(same, batch_size=1, verbose=0), atol=1e-5)
 
 
 def test_examples_too_many_to_be_written_at_once(tflite, scorer, x, monkeypatch):
-    monkeypatch.setattr(held_module, "_WRITTEN_AT_ONCE", 7 * x[0].nbytes)
-    with scorer.hold([x[::-1]]) as held:
-        np.testing.assert_array_equal(scorer.run(tflite, held)[0], in_process(tflite, x[::-1])[0])
+    monkeypatch.setattr(shared_dataset, "_BYTES_AT_ONCE", 7 * x[0].nbytes)
+    with scorer.share([x[::-1]]) as shared:
+        np.testing.assert_array_equal(scorer.run(tflite, shared)[0], in_process(tflite, x[::-1])[0])
 
 
 def test_no_job_is_so_long_that_its_worker_seems_to_hang(of_four, scorer):
-    with scorer.hold([np.zeros((4000, 8, 8, 3), np.uint8)]) as held, scorer.load(of_four, held) as loaded:
+    with scorer.share([np.zeros((4000, 8, 8, 3), np.uint8)]) as shared, scorer.load(of_four, shared) as loaded:
         parts = loaded._parts(2, 3998)
     assert [stop for _, stop in parts[:-1]] == [start for start, _ in parts[1:]]
     assert (parts[0][0], parts[-1][1]) == (2, 3998)
     assert all(0 < stop - start <= 128 and (stop - start) % 4 == 0 for start, stop in parts)
 
 
-def test_runs_of_several_threads_do_not_mix(tflite, of_four, scorer, held, x):
+def test_runs_of_several_threads_do_not_mix(tflite, of_four, scorer, shared, x):
     expected = {tflite: in_process(tflite, x)[0], of_four: in_process(of_four, x, batch=4)[0]}
-    works = [in_thread(lambda data=data: scorer.run(data, held)[0]) for data in [tflite, of_four] * 3]
+    works = [in_thread(lambda data=data: scorer.run(data, shared)[0]) for data in [tflite, of_four] * 3]
     for (thread, found), data in zip(works, [tflite, of_four] * 3, strict=True):
         thread.join(60)
         np.testing.assert_array_equal(found[0], expected[data])
@@ -243,38 +243,38 @@ def test_workers_keep_a_loaded_file_and_forget_a_closed_one(tflite, x):
         return any(str(path) in place.path for place in worker.memory_maps())
 
     before = children()
-    with Scorer(1) as scorer, scorer.hold([x]) as held:
-        with scorer.load(tflite, held) as loaded:
+    with Scorer(1) as scorer, scorer.share([x]) as shared:
+        with scorer.load(tflite, shared) as loaded:
             path = loaded._files[1].path
             loaded.run(0, 5)
             worker = psutil.Process(*(children() - before))
             assert mapped()
             path.unlink()
-            scorer.run(tflite, held, 0, 5)
+            scorer.run(tflite, shared, 0, 5)
             loaded.run(5, 10)
             assert mapped()
-        scorer.run(tflite, held, 0, 5)
+        scorer.run(tflite, shared, 0, 5)
         assert not mapped()
         assert not worker.open_files()
 
 
 def test_closed_files_are_deleted(tflite, x):
     with Scorer(1) as scorer:
-        with scorer.hold([x]) as held:
-            scorer.run(tflite, held)
-            folder = held.file.path.parent
+        with scorer.share([x]) as shared:
+            scorer.run(tflite, shared)
+            folder = shared.file.path.parent
         before = set(folder.iterdir())
         for _ in range(3):
-            with scorer.hold([x]) as held:
-                scorer.run(tflite, held)
-                file = weakref.ref(held.file)
+            with scorer.share([x]) as shared:
+                scorer.run(tflite, shared)
+                file = weakref.ref(shared.file)
         wait_for(lambda: set(folder.iterdir()) <= before)
         wait_for(lambda: file() is None)  # even the last, while there is no next job
 
 
 @pytest.mark.skipif(not hasattr(psutil.Process, "memory_maps"), reason="this system does not say what is mapped")
-def test_a_worker_has_not_loaded_tensorflow(scorer, tflite, held):
-    scorer.run(tflite, held)
+def test_a_worker_has_not_loaded_tensorflow(scorer, tflite, shared):
+    scorer.run(tflite, shared)
     workers = children()
     assert workers
     for worker in workers:
@@ -286,9 +286,9 @@ def test_a_worker_has_not_loaded_tensorflow(scorer, tflite, held):
 def test_the_work_of_a_killed_worker_is_done_again(slow, caplog):
     examples = np.random.default_rng(2).random((120, 64, 64, 8), np.float32)
     before = children()
-    with Scorer(2) as scorer, scorer.hold([examples]) as held:
-        scorer.run(slow, held, 0, 2)  # the workers are up
-        thread, found = in_thread(lambda: scorer.run(slow, held)[0])
+    with Scorer(2) as scorer, scorer.share([examples]) as shared:
+        scorer.run(slow, shared, 0, 2)  # the workers are up
+        thread, found = in_thread(lambda: scorer.run(slow, shared)[0])
         time.sleep(0.05)
         os.kill(min(children() - before), signal.SIGKILL)
         thread.join(60)
@@ -300,27 +300,27 @@ def test_the_work_of_a_killed_worker_is_done_again(slow, caplog):
 
 def test_a_worker_that_hangs_counts_as_dead(tflite, x, caplog):
     before = children()
-    with Scorer(1, timeout=2.0) as scorer, scorer.hold([x]) as held:
-        scorer.run(tflite, held, 0, 1)
+    with Scorer(1, timeout=2.0) as scorer, scorer.share([x]) as shared:
+        scorer.run(tflite, shared, 0, 1)
         (worker,) = children() - before
         psutil.Process(worker).suspend()
-        np.testing.assert_array_equal(scorer.run(tflite, held)[0], in_process(tflite, x)[0])
+        np.testing.assert_array_equal(scorer.run(tflite, shared)[0], in_process(tflite, x)[0])
         assert not alive(worker)
     assert "did not answer within 2 s and was killed" in caplog.text
 
 
-def test_a_worker_that_does_not_even_read_counts_as_dead(tflite, held, tmp_path, monkeypatch, caplog):
+def test_a_worker_that_does_not_even_read_counts_as_dead(tflite, shared, tmp_path, monkeypatch, caplog):
     """A request may be longer than what a pipe takes from who writes to nobody."""
     idle = tmp_path / "idle.py"
     idle.write_text("import time; time.sleep(600)")
     monkeypatch.setattr(worker_pool, "_PROGRAM", idle)
-    with Scorer(1, timeout=0.5) as scorer, scorer.load(tflite, held) as loaded:
+    with Scorer(1, timeout=0.5) as scorer, scorer.load(tflite, shared) as loaded:
         loaded._request["padding"] = "x" * 1_000_000
         with pytest.raises(ConversionError, match=r"the last of which did not answer within 0\.5 s and was killed"):
             loaded.run(0, 1)
 
 
-def test_a_worker_that_closes_its_output_counts_as_dead(tflite, held, tmp_path, monkeypatch):
+def test_a_worker_that_closes_its_output_counts_as_dead(tflite, shared, tmp_path, monkeypatch):
     mute = tmp_path / "mute.py"
     mute.write_text("import os, sys, time; os.close(int(sys.argv[1])); os.write(2, b'no more'); time.sleep(600)")
     monkeypatch.setattr(worker_pool, "_PROGRAM", mute)
@@ -328,28 +328,28 @@ def test_a_worker_that_closes_its_output_counts_as_dead(tflite, held, tmp_path, 
         Scorer(1, timeout=0.5) as scorer,
         pytest.raises(ConversionError, match=r"the last of which closed its output and was killed \(no more\)"),
     ):
-        scorer.run(tflite, held, 0, 1)
+        scorer.run(tflite, shared, 0, 1)
 
 
 def test_a_worker_has_all_its_time_for_each_request_and_none_runs_out_between_them(slow):
     examples = np.random.default_rng(2).random((60, 64, 64, 8), np.float32)
-    with Scorer(1, timeout=1.5) as scorer, scorer.hold([examples]) as held:
-        scorer.run(slow, held, 0, 1)
-        (worker,) = scorer._crew._processes
+    with Scorer(1, timeout=1.5) as scorer, scorer.share([examples]) as shared:
+        scorer.run(slow, shared, 0, 1)
+        (worker,) = scorer._pool._alive
         begun = time.monotonic()
         while time.monotonic() < begun + 2.0:
-            scorer.run(slow, held)
+            scorer.run(slow, shared)
         time.sleep(3.0)
-        scorer.run(slow, held)
-        assert scorer._crew._processes == {worker}
+        scorer.run(slow, shared)
+        assert scorer._pool._alive == {worker}
 
 
-def test_without_an_end_to_its_patience_a_scorer_runs(tflite, held, x):
+def test_without_an_end_to_its_patience_a_scorer_runs(tflite, shared, x):
     with Scorer(1, timeout=float("inf")) as scorer:
-        np.testing.assert_array_equal(scorer.run(tflite, held, 0, 3)[0], in_process(tflite, x[:3])[0])
+        np.testing.assert_array_equal(scorer.run(tflite, shared, 0, 3)[0], in_process(tflite, x[:3])[0])
 
 
-def test_a_file_that_every_worker_dies_of_is_given_up(tflite, held, x, tmp_path, monkeypatch, caplog):
+def test_a_file_that_every_worker_dies_of_is_given_up(tflite, shared, x, tmp_path, monkeypatch, caplog):
     deadly = tmp_path / "deadly.py"
     deadly.write_text("import os; os.read(0, 1); os.write(2, b'out of luck\\nINFO: Created it.\\n'); os._exit(1)")
     program = worker_pool._PROGRAM
@@ -358,21 +358,21 @@ def test_a_file_that_every_worker_dies_of_is_given_up(tflite, held, x, tmp_path,
         with pytest.raises(
             ConversionError, match=r"cost 3 workers, the last of which ended with exit status 1 \(out of"
         ):
-            scorer.run(tflite, held)
+            scorer.run(tflite, shared)
         assert [record.levelno for record in caplog.records] == [logging.WARNING] * 3
         monkeypatch.setattr(worker_pool, "_PROGRAM", program)
-        np.testing.assert_array_equal(scorer.run(tflite, held)[0], in_process(tflite, x)[0])
+        np.testing.assert_array_equal(scorer.run(tflite, shared)[0], in_process(tflite, x)[0])
 
 
-def test_a_truncated_file_is_damaged_wherever_it_was_cut(tflite, scorer, held):
+def test_a_truncated_file_is_damaged_wherever_it_was_cut(tflite, scorer, shared):
     for length in range(8, len(tflite), 41):
         with pytest.raises(ConversionError, match="damaged, perhaps cut short"):
-            scorer.run(tflite[:length], held)
+            scorer.run(tflite[:length], shared)
     with pytest.raises(ConversionError, match=r"is no \.tflite"):
-        scorer.run(tflite[:5], held)
+        scorer.run(tflite[:5], shared)
 
 
-def test_rubbish_in_a_file_costs_no_more_than_its_run(tflite, scorer, held, x):
+def test_rubbish_in_a_file_costs_no_more_than_its_run(tflite, scorer, shared, x):
     """The runtime may refuse it, compute something else or die; this process and the next run do not care."""
     rng = np.random.default_rng(0)
     for _ in range(6):
@@ -380,33 +380,33 @@ def test_rubbish_in_a_file_costs_no_more_than_its_run(tflite, scorer, held, x):
         for place in rng.integers(8, len(data), 40):
             data[place] = rng.integers(256)
         try:
-            scorer.run(bytes(data), held, 0, 1)
+            scorer.run(bytes(data), shared, 0, 1)
         except ConversionError as error:
             assert "\n" not in str(error)
-    np.testing.assert_array_equal(scorer.run(tflite, held)[0], in_process(tflite, x)[0])
+    np.testing.assert_array_equal(scorer.run(tflite, shared)[0], in_process(tflite, x)[0])
 
 
-def test_an_operator_that_the_runtime_lacks_is_told(tflite, scorer, held):
+def test_an_operator_that_the_runtime_lacks_is_told(tflite, scorer, shared):
     file = unpack(tflite)
     code = file.operatorCodes[0]
     code.builtinCode, code.deprecatedBuiltinCode, code.customCode = 32, 32, "FlexNothing"
     with pytest.raises(ConversionError, match="does not run in ai-edge-litert"):
-        scorer.run(pack(file), held)
+        scorer.run(pack(file), shared)
 
 
 @pytest.mark.parametrize(
     "shapes, dtype, says",
     [
-        ([(8, 8, 3)] * 2, "float32", r"has 1 inputs, but the examples are of 2"),
-        ([(8, 9, 3)], "float32", r"takes examples of shape \(8, 8, 3\), but those held are of shape \(8, 9, 3\)"),
+        ([(8, 8, 3)] * 2, "float32", r"has 1 inputs, but the examples have 2"),
+        ([(8, 9, 3)], "float32", r"takes examples of shape \(8, 8, 3\), but the shared ones have shape \(8, 9, 3\)"),
     ],
 )
 def test_a_file_of_another_model_is_refused(tflite, scorer, shapes, dtype, says):
     with (
-        scorer.hold([np.zeros((4, *shape), dtype) for shape in shapes]) as held,
+        scorer.share([np.zeros((4, *shape), dtype) for shape in shapes]) as shared,
         pytest.raises(ConversionError, match=says),
     ):
-        scorer.run(tflite, held)
+        scorer.run(tflite, shared)
 
 
 def test_integers_may_not_change_their_value(scorer):
@@ -414,15 +414,15 @@ def test_integers_may_not_change_their_value(scorer):
 
     table = convert(randomized(keras.Sequential([keras.Input((3,), dtype="int32"), keras.layers.Embedding(9, 2)])))
     tokens = np.arange(9).reshape(3, 3)
-    with scorer.hold([tokens]) as held:
-        np.testing.assert_array_equal(scorer.run(table, held)[0], in_process(table, tokens)[0])
+    with scorer.share([tokens]) as shared:
+        np.testing.assert_array_equal(scorer.run(table, shared)[0], in_process(table, tokens)[0])
     for wrong, says in [
         (tokens + 2**40, "int64 from 1099511627776 to"),
         (tokens - 2**40, "int64 from -1099511627776 to"),
         (tokens * 0.5, "float64; convert"),
     ]:
-        with scorer.hold([wrong]) as held, pytest.raises(ConversionError, match=f"type int32, which .* {says}"):
-            scorer.run(table, held)
+        with scorer.share([wrong]) as shared, pytest.raises(ConversionError, match=f"type int32, which .* {says}"):
+            scorer.run(table, shared)
 
 
 @pytest.mark.parametrize(
@@ -437,13 +437,13 @@ def test_integers_may_not_change_their_value(scorer):
 )
 def test_what_cannot_be_held_is_refused(scorer, inputs, says):
     with pytest.raises(ValueError, match=says):
-        scorer.hold(inputs)
+        scorer.share(inputs)
 
 
 @pytest.mark.parametrize("start, stop", [(0, 0), (-4, 4), (4, EXAMPLES + 4), (8, 4), (0, 6)])
-def test_parts_that_there_are_not_are_refused(of_four, scorer, held, start, stop):
+def test_parts_that_there_are_not_are_refused(of_four, scorer, shared, start, stop):
     with pytest.raises(ValueError, match="multiple of the file's batch of 4"):
-        scorer.run(of_four, held, start, stop)
+        scorer.run(of_four, shared, start, stop)
 
 
 @pytest.mark.parametrize("arguments", [{"workers": 0}, {"workers": True}, {"workers": 1.5}, {"timeout": 0}])
@@ -463,9 +463,9 @@ sys.path.insert(0, {str(ROOT)!r})
 from amc_tf.errors import RunDirError
 from amc_tf.tflite.runtime.scorer import Scorer
 with Scorer(1) as scorer:
-    held = scorer.hold([np.zeros((1, 8, 8, 3), "float32")])
+    shared = scorer.share([np.zeros((1, 8, 8, 3), "float32")])
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-    for call in (lambda: scorer.hold([np.zeros((10, 1000), "float32")]), lambda: scorer.run({str(path)!r}, held)):
+    for call in (lambda: scorer.share([np.zeros((10, 1000), "float32")]), lambda: scorer.run({str(path)!r}, shared)):
         try:
             call()
         except RunDirError as error:
@@ -481,18 +481,18 @@ with Scorer(1) as scorer:
 
 def test_what_is_closed_says_so(tflite, x):
     scorer = Scorer(1)
-    held = scorer.hold([x])
-    loaded, other = scorer.load(tflite, held), scorer.load(tflite, held)
+    shared = scorer.share([x])
+    loaded, other = scorer.load(tflite, shared), scorer.load(tflite, shared)
     other.close()
     with pytest.raises(ValueError, match=r"\.tflite is closed"):
         other.run()
-    held.close()
+    shared.close()
     np.testing.assert_array_equal(loaded.run(0, 3)[0], in_process(tflite, x[:3])[0])  # it holds them itself
     with pytest.raises(ValueError, match="examples are closed"):
-        scorer.run(tflite, held)
+        scorer.run(tflite, shared)
     scorer.close()
     scorer.close()
-    for call in (lambda: scorer.hold([x]), lambda: scorer.run(tflite, held), loaded.run):
+    for call in (lambda: scorer.share([x]), lambda: scorer.run(tflite, shared), loaded.run):
         with pytest.raises(ValueError, match="scorer is closed"):
             call()
 
@@ -500,8 +500,8 @@ def test_what_is_closed_says_so(tflite, x):
 def test_closing_fails_the_runs_of_other_threads_and_ends_the_workers(slow, caplog):
     before = children()
     scorer = Scorer(2)
-    held = scorer.hold([np.zeros((500, 64, 64, 8), np.uint8)])
-    thread, found = in_thread(lambda: scorer.run(slow, held))
+    shared = scorer.share([np.zeros((500, 64, 64, 8), np.uint8)])
+    thread, found = in_thread(lambda: scorer.run(slow, shared))
     workers = wait_for(lambda: children() - before)
     scorer.close()
     thread.join(GONE_WITHIN)
@@ -513,7 +513,7 @@ def test_closing_fails_the_runs_of_other_threads_and_ends_the_workers(slow, capl
 def test_a_forgotten_scorer_ends_its_workers(tflite, x):
     before, threads = children(), threading.active_count()
     scorer = Scorer(1)
-    scorer.run(tflite, scorer.hold([x]), 0, 1)
+    scorer.run(tflite, scorer.share([x]), 0, 1)
     assert children() - before
     del scorer
     gc.collect()
@@ -526,15 +526,15 @@ def test_ctrl_c_leaves_a_scorer_that_works(slow, caplog, monkeypatch):
     monkeypatch.setattr(worker_pool.Worker, "ask", lambda self, *request: asked.append(request) or ask(self, *request))
     examples = np.random.default_rng(2).integers(0, 256, (1000, 64, 64, 8), np.uint8)
     before = children()
-    with Scorer(1) as scorer, scorer.hold([examples]) as held:
-        scorer.run(slow, held, 0, 1)
+    with Scorer(1) as scorer, scorer.share([examples]) as shared:
+        scorer.run(slow, shared, 0, 1)
         (worker,) = children() - before
         assert os.getpgid(worker) != os.getpgid(0)  # a terminal sends it to the whole group
         timer = threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT))
         timer.start()
         with pytest.raises(KeyboardInterrupt):
-            scorer.run(slow, held)
-        found = scorer.run(slow, held, 0, 3)
+            scorer.run(slow, shared)
+        found = scorer.run(slow, shared, 0, 3)
     np.testing.assert_array_equal(found[0], in_process(slow, examples[:3])[0])
     assert len(asked) < 1 + 8 + 3  # jobs of the three runs: what nobody waits for is left out
     assert not caplog.records  # the worker did not notice
@@ -543,7 +543,7 @@ def test_ctrl_c_leaves_a_scorer_that_works(slow, caplog, monkeypatch):
 def test_what_is_urgent_does_not_wait_for_what_is_not(tflite, slow, x):
     """As BatchNorm statistics, without which the next candidate cannot be made while one is scored."""
     many = np.random.default_rng(0).random((64, 64, 64, 8), np.float32)
-    with Scorer(1) as scorer, scorer.hold([many]) as long, scorer.hold([x[:2]]) as short:
+    with Scorer(1) as scorer, scorer.share([many]) as long, scorer.share([x[:2]]) as short:
         scorer.run(tflite, short)  # the worker is there
         waiting = threading.Thread(target=scorer.run, args=(slow, long))
         waiting.start()
@@ -556,24 +556,23 @@ def test_what_is_urgent_does_not_wait_for_what_is_not(tflite, slow, x):
 
 
 def test_a_worker_that_cannot_be_started_fails_its_run_and_no_later_one(tflite, x, monkeypatch):
-    start = worker_pool.Worker._start
-    with Scorer(1) as scorer, scorer.hold([x]) as held:
-        expected = scorer.run(tflite, held)
-        (worker,) = scorer._crew._processes
-        os.kill(worker.process.pid, signal.SIGKILL)
+    with Scorer(1) as scorer, scorer.share([x]) as shared:
+        expected = scorer.run(tflite, shared)
+        (worker,) = scorer._pool._alive
+        os.kill(worker.pid, signal.SIGKILL)
 
-        def fail(*_):
+        def fail(*_, **__):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(worker_pool.Worker, "_start", fail)
-        with pytest.raises(AmcError, match="No worker could be started"):
-            scorer.run(tflite, held)
-        monkeypatch.setattr(worker_pool.Worker, "_start", start)
-        np.testing.assert_array_equal(scorer.run(tflite, held)[0], expected[0])
+        with monkeypatch.context() as patched:
+            patched.setattr(json_lines.subprocess, "Popen", fail)
+            with pytest.raises(AmcError, match="No worker could be started"):
+                scorer.run(tflite, shared)
+        np.testing.assert_array_equal(scorer.run(tflite, shared)[0], expected[0])
 
 
 def test_what_python_prints_as_it_starts_is_no_reply(tflite, x, tmp_path, monkeypatch):
     (tmp_path / "sitecustomize.py").write_text("print('noise', flush=True)\nprint('and no end', end='', flush=True)\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with Scorer(1) as scorer, scorer.hold([x]) as held:
-        np.testing.assert_array_equal(scorer.run(tflite, held)[0], in_process(tflite, x)[0])
+    with Scorer(1) as scorer, scorer.share([x]) as shared:
+        np.testing.assert_array_equal(scorer.run(tflite, shared)[0], in_process(tflite, x)[0])

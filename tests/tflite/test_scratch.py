@@ -31,10 +31,10 @@ import os, sys, time
 import numpy as np
 from amc_tf.tflite.runtime.scorer import Scorer
 scorer = Scorer(2)
-held = scorer.hold([np.zeros((20, 16, 16, 4), "float32")])
-loaded = scorer.load(sys.argv[1], held)
+shared = scorer.share([np.zeros((20, 16, 16, 4), "float32")])
+loaded = scorer.load(sys.argv[1], shared)
 loaded.run()
-print(os.getpid(), *(worker.process.pid for worker in scorer._crew._processes), flush=True)
+print(os.getpid(), *(worker.pid for worker in scorer._pool._alive), flush=True)
 """
 
 
@@ -116,7 +116,7 @@ def test_whatever_way_the_owner_ends_nothing_is_left(tflite, temporary, end):
 
 def test_one_owner_ends_and_another_goes_on(tflite, temporary):
     with (
-        owner(tflite, "sys.stdin.readline(); loaded.run(); scorer.run(sys.argv[1], held); print('fine')") as first,
+        owner(tflite, "sys.stdin.readline(); loaded.run(); scorer.run(sys.argv[1], shared); print('fine')") as first,
         owner(tflite) as second,
     ):
         assert len(list(temporary.iterdir())) == 2
@@ -183,19 +183,19 @@ def test_the_folder_is_there_as_long_as_somebody_uses_it(tflite, temporary):
     x = np.ones((3, 16, 16, 4), "float32")
     with Scorer(1) as first, Scorer(1) as second:
         assert not list(temporary.iterdir())  # not before there is a use for it
-        held, other = first.hold([0 * x]), second.hold([x])
+        shared, other = first.share([0 * x]), second.share([x])
         expected = second.run(tflite, other)
-        first.run(tflite, held)
+        first.run(tflite, shared)
         (folder,) = temporary.iterdir()
         assert (folder.stat().st_mode & 0o077) == 0  # examples are nobody else's
         first.close()
-        held.close()
+        shared.close()
         np.testing.assert_array_equal(second.run(tflite, other), expected)
         assert list(temporary.iterdir()) == [folder]
         other.close()
     wait_for(lambda: not list(temporary.iterdir()))
-    with Scorer(1) as scorer, scorer.hold([x]) as held:
-        np.testing.assert_array_equal(scorer.run(tflite, held), expected)
+    with Scorer(1) as scorer, scorer.share([x]) as shared:
+        np.testing.assert_array_equal(scorer.run(tflite, shared), expected)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no forks")
@@ -210,8 +210,8 @@ for end in (sys.exit, os._exit):
         end(0)
     os.waitpid(child, 0)
 loaded.run()
-scorer.run(sys.argv[1], held)
-print(*(worker.process.pid for worker in scorer._crew._processes), flush=True)
+scorer.run(sys.argv[1], shared)
+print(*(worker.pid for worker in scorer._pool._alive), flush=True)
 sys.stdin.readline()
 """
     with owner(tflite, forks) as (process, workers):
@@ -270,16 +270,16 @@ def test_a_path_in_any_letters_serves(tflite, temporary, monkeypatch):
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     x = np.random.default_rng(0).random((3, 16, 16, 4), np.float32)
-    with Scorer(1) as scorer, scorer.hold([x]) as held:
-        assert folder in held.file.path.parents
+    with Scorer(1) as scorer, scorer.share([x]) as shared:
+        assert folder in shared.file.path.parents
         # No runtime on Windows knows such a path.
-        assert list(worker_process.source(str(held.file.path))) == ["model_content"]
-        found = scorer.run(tflite, held)
+        assert list(worker_process.source(str(shared.file.path))) == ["model_content"]
+        found = scorer.run(tflite, shared)
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     gc.collect()
-    with Scorer(1) as scorer, scorer.hold([x]) as held:
-        assert list(worker_process.source(str(held.file.path))) == ["model_path"]
-        np.testing.assert_array_equal(scorer.run(tflite, held), found)
+    with Scorer(1) as scorer, scorer.share([x]) as shared:
+        assert list(worker_process.source(str(shared.file.path))) == ["model_path"]
+        np.testing.assert_array_equal(scorer.run(tflite, shared), found)
 
 
 def test_without_a_folder_for_temporary_files_there_is_a_way_out(tmp_path, monkeypatch):
@@ -305,12 +305,12 @@ def test_a_file_system_without_locks_is_told_and_left_clean(temporary, monkeypat
 
 def test_without_room_no_worker_starts(tflite, temporary, monkeypatch):
     x = np.zeros((3, 16, 16, 4), "float32")
-    with Scorer(1) as scorer, scorer.hold([x]) as held, scorer.load(tflite, held) as loaded:
+    with Scorer(1) as scorer, scorer.share([x]) as shared, scorer.load(tflite, shared) as loaded:
 
         def full(*_, **__):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("amc_tf.tflite.runtime.worker_pool.tempfile.TemporaryFile", full)
+        monkeypatch.setattr("amc_tf.system.json_lines.tempfile.TemporaryFile", full)
         with pytest.raises(AmcError, match=r"No worker could be started \(.*No space.*among the temporary files in '"):
             loaded.run()
 
@@ -321,10 +321,10 @@ def test_a_worker_clears_only_what_a_dead_owner_left(tmp_path, monkeypatch, name
     folder = tmp_path / name
     folder.mkdir()
     (folder / "lock").touch()
-    held = scratch.Lock(folder / "lock")
+    lock = scratch.Lock(folder / "lock")
     worker_process.clear(folder / "lock")
     assert (folder / "lock").exists()
-    held.release()
+    lock.release()
     worker_process.clear(folder / "lock")
     assert folder.exists() == (name == "precious")
     worker_process.clear(folder / "missing")

@@ -8,7 +8,7 @@ import models
 from amc_tf.errors import ConversionError
 from amc_tf.tflite.conversion.keras_to_tflite import convert
 from amc_tf.tflite.sparse import unsupported_operators as module
-from amc_tf.tflite.sparse.unsupported_operators import enough_zeros, obstacles, processor_obstacle, safe
+from amc_tf.tflite.sparse.unsupported_operators import enough_zeros, find_unsupported, safe, unsupported_processor
 from tests.toys import randomized
 
 
@@ -114,14 +114,14 @@ def made(case, keras):
 @pytest.mark.parametrize("case", FITTING.values(), ids=FITTING)
 def test_nothing_is_in_the_way(case, keras):
     tflite, names = made(case, keras)
-    assert obstacles(tflite, names) == ()
+    assert find_unsupported(tflite, names) == ()
     assert safe(tflite)
 
 
 @pytest.mark.parametrize(("case", "said"), HARMLESS.values(), ids=HARMLESS)
 def test_a_network_that_does_not_begin_so_only_gains_nothing(case, said, keras):
     tflite, names = made(case, keras)
-    (sentence,) = obstacles(tflite, names)
+    (sentence,) = find_unsupported(tflite, names)
     assert re.search(said, sentence), sentence
     assert safe(tflite)
 
@@ -129,7 +129,7 @@ def test_a_network_that_does_not_begin_so_only_gains_nothing(case, said, keras):
 @pytest.mark.parametrize(("case", "said"), HARMFUL.values(), ids=HARMFUL)
 def test_a_network_that_is_interrupted_is_not_safe(case, said, keras):
     tflite, names = made(case, keras)
-    found = obstacles(tflite, names)
+    found = find_unsupported(tflite, names)
     assert any(re.search(said, sentence) for sentence in found), found
     assert not safe(tflite)
 
@@ -139,18 +139,20 @@ def test_without_names_the_layer_is_still_found():
 
     case = {"middle": tf_keras.layers.Conv2D(16, 3, use_bias=False, name="inner")}
     tflite = convert(network(tf_keras.layers, tf_keras, **case))
-    assert obstacles(tflite) == ("inner: a convolution behind the first must be 1x1, it is 3x3.",)
-    assert obstacles(tflite, ["inner", "model/inner", "in"]) == obstacles(tflite, ["model/inner"])
+    assert find_unsupported(tflite) == ("inner: a convolution behind the first must be 1x1, it is 3x3.",)
+    assert find_unsupported(tflite, ["inner", "model/inner", "in"]) == find_unsupported(tflite, ["model/inner"])
 
 
 def test_the_network_made_for_it_fits(keras):
     tflite = convert(models.build("mobilenet_v1_sparse", keras, input_shape=(64, 64, 3), alpha=0.25, classes=4))
-    assert obstacles(tflite) == ()
+    assert find_unsupported(tflite) == ()
 
 
 def test_a_network_without_convolutions(keras):
     tflite = convert(randomized(keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])))
-    assert obstacles(tflite) == ("The network has no convolution, and XNNPACK's sparse kernels are for those of 1x1.",)
+    assert find_unsupported(tflite) == (
+        "The network has no convolution, and XNNPACK's sparse kernels are for those of 1x1.",
+    )
     assert safe(tflite)
 
 
@@ -163,14 +165,14 @@ def test_two_thirds_of_all_weights_and_more_must_be_zero():
 
 def test_a_processor_with_avx(monkeypatch):
     monkeypatch.setattr(module.platform, "machine", lambda: "aarch64")
-    assert processor_obstacle() is None
+    assert unsupported_processor() is None
     monkeypatch.setattr(module.platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(module.Path, "read_text", lambda _: "flags : sse4_2 avx fma avx2")
-    assert "x86 processors with AVX" in processor_obstacle()
+    assert "x86 processors with AVX" in unsupported_processor()
     monkeypatch.setattr(module.Path, "read_text", lambda _: "flags : sse4_2 popcnt")
-    assert processor_obstacle() is None
+    assert unsupported_processor() is None
 
 
 def test_a_file_that_is_none():
     with pytest.raises(ConversionError, match=r"is no \.tflite"):
-        obstacles(b"nothing")
+        find_unsupported(b"nothing")

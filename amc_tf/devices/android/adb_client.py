@@ -1,8 +1,8 @@
-"""One phone through the real adb program: every call ends within a limit, every failure in a sentence of its own.
+"""Adb: one phone through the adb program. Every call has a time limit; every failure has a sentence of its own.
 
-The exit status of adb is not to be relied on: an old phone's shell has none, `adb connect` answers 0 whatever happens,
-and adb 29 answers 0 when the cable is pulled. So every remote command ends with a line that carries its own status,
-and output without that line is not output.
+The exit status of adb is unreliable: old phones pass none on, `adb connect` always exits with 0, and adb 29 exits with
+0 when the cable is pulled. So every remote command ends with a line that carries its own status, and output without
+that line counts as cut short.
 """
 
 import importlib.util
@@ -21,13 +21,13 @@ from amc_tf.system.processes import OWN_GROUP
 
 _SENTINEL = re.compile(r"(?:\A|\n)__RC__=(\d+)\s*\Z")
 _OVER_TCP = re.compile(r".+:\d{1,5}")
-_PASSING = ("offline", "connecting", "authorizing", "host")  # states that a phone leaves by itself
+_PASSING = ("offline", "connecting", "authorizing", "host")  # states that may pass by themselves
 _POLL_SECONDS = 0.2
 _SLOWEST_PUSH = 500_000  # bytes a second, over a bad Wi-Fi
 
 
 class LinkLost(DeviceError):
-    """The phone dropped off, or what it sent was cut short; once it is back the same may be tried again."""
+    """The phone dropped off, or its output was cut short. Once it is back, the same call may be tried again."""
 
 
 class StorageFull(DeviceError):
@@ -40,47 +40,47 @@ class TimedOut(DeviceError):
 
 @dataclass(frozen=True)
 class Reply:
-    """What a command on the phone printed (stdout and stderr as they came) and its exit status."""
+    """Output of a command on the phone (stdout and stderr as they came) and its exit status."""
 
     output: str
     status: int
 
 
 def find_adb(adb: str | Path | None = None, environment: Mapping[str, str] | None = None) -> str:
-    """The adb program: as given, else ADB, else on the PATH, else the one inside the package adbutils.
+    """The adb program: the argument, else the variable ADB, else on the PATH, else the one in the package adbutils.
 
     Raises:
-        DeviceError: there is none, or what was named is none.
+        DeviceError: there is none, or the argument or ADB names none.
     """
     environment = os.environ if environment is None else environment
-    for named, whence in ((adb, "the argument adb"), (environment.get("ADB"), "the variable ADB")):
+    for named, source in ((adb, "the argument adb"), (environment.get("ADB"), "the variable ADB")):
         if named:
-            found = shutil.which(str(named), path=environment.get("PATH", os.defpath))
-            if found is None:
-                raise DeviceError(f"{whence} names {str(named)!r}, which is no program; give the path of adb itself.")
-            return found
-    found = shutil.which("adb", path=environment.get("PATH", os.defpath)) or _packaged_adb()
-    if found is None:
+            program = shutil.which(str(named), path=environment.get("PATH", os.defpath))
+            if program is None:
+                raise DeviceError(f"{source} names {str(named)!r}, which is no program; give the path of adb itself.")
+            return program
+    program = shutil.which("adb", path=environment.get("PATH", os.defpath)) or _packaged_adb()
+    if program is None:
         raise DeviceError(
             "There is no adb on this computer: install Android's platform-tools (Debian: `apt-get install adb`) or "
             "`pip install adbutils`, which brings one, or name it in the variable ADB."
         )
-    return found
+    return program
 
 
 def _packaged_adb() -> str | None:
-    """The program inside adbutils' wheel; found without importing the package, which drags in Pillow and requests."""
+    """The program inside adbutils' wheel. The package is not imported, since that imports Pillow and requests."""
     spec = importlib.util.find_spec("adbutils")
     folders = spec.submodule_search_locations if spec else ()
-    # By its name in a folder: the ending .exe is added to that alone on Windows before Python 3.12.
+    # A name and a folder, not a path: before Python 3.12 `which` adds .exe on Windows to a name alone.
     return next(filter(None, (shutil.which("adb", path=str(Path(folder, "binaries"))) for folder in folders)), None)
 
 
 def devices(adb: str, environment: Mapping[str, str] | None = None, *, timeout: float = 15.0) -> dict[str, str]:
-    """Serial -> state of all that the adb server knows; the server is started first where none runs.
+    """Serial -> state of every phone that the adb server knows. Starts the server if none runs.
 
     Raises:
-        DeviceError: the server cannot be started or asked.
+        DeviceError: the server cannot be started or does not answer.
     """
     _run(adb, ["start-server"], environment, timeout)
     listed = _run(adb, ["devices"], environment, timeout).stdout
@@ -92,7 +92,7 @@ class Adb:
     """One phone.
 
     Args:
-        serial: which; None: ANDROID_SERIAL, else the only one there is. A "HOST:PORT" is connected to where it is not.
+        serial: of the phone; None: ANDROID_SERIAL, else the only phone. A "HOST:PORT" is connected to if necessary.
         adb: the program, see `find_adb`.
         environment: of the program; None: this process's own.
         patience: seconds that a phone may take to become ready.
@@ -117,10 +117,10 @@ class Adb:
         self.wait(patience)
 
     def wait(self, seconds: float) -> None:
-        """Returns as soon as the phone is ready; "HOST:PORT" is connected to again where that is needed.
+        """Returns as soon as the phone is ready. Connects to a "HOST:PORT" again if necessary.
 
         Raises:
-            DeviceError: it is not within so many seconds, or waiting is of no use; says why.
+            DeviceError: the phone is not ready within `seconds`, or will not be without help; says why.
         """
         until = time.monotonic() + seconds
         while True:
@@ -138,32 +138,38 @@ class Adb:
             time.sleep(_POLL_SECONDS)
 
     def shell(self, command: str | Sequence[str], *, timeout: float = 20.0) -> Reply:
-        """Runs one command, a line for the phone's shell or a list of words that are quoted for it.
+        """Runs one command.
+
+        Args:
+            command: a line for the phone's shell, or a list of words, which are quoted for it.
+            timeout: seconds.
 
         Raises:
-            LinkLost: the phone went away meanwhile.
-            TimedOut: the command took longer than `timeout` seconds; it may still be running on the phone.
+            LinkLost: the phone dropped off meanwhile.
+            TimedOut: the command took longer than `timeout`; it may still run on the phone.
             DeviceError: the phone cannot be reached.
         """
         line = command if isinstance(command, str) else shlex.join(command)
-        # Echoed twice, so that the sentinel starts a line after output that does not end one.
+        # The first echo ends the output's last line, so that the sentinel has a line of its own.
         wrapped = f'( {line}\n) 2>&1; rc=$?; echo; echo "__RC__=$rc"'
         done = self._call(["shell", wrapped], timeout)
-        found = _SENTINEL.search(done.stdout)
-        if found is None:
-            raise _why(self.serial, done.stderr, "running a command")
-        return Reply(done.stdout[: found.start()].removesuffix("\n"), int(found.group(1)))
+        sentinel = _SENTINEL.search(done.stdout)
+        if sentinel is None:
+            raise _explain(self.serial, done.stderr, "running a command")
+        return Reply(done.stdout[: sentinel.start()].removesuffix("\n"), int(sentinel.group(1)))
 
     def push(self, local: str | Path, remote: str, *, timeout: float = 30.0) -> None:
         """Copies one file to the phone, always and as a whole.
 
         Args:
-            timeout: seconds beside what the size of the file is worth.
+            local: path on this computer.
+            remote: path on the phone.
+            timeout: seconds, beside those that the size of the file takes over a bad Wi-Fi.
 
         Raises:
-            LinkLost: the phone went away meanwhile.
-            StorageFull: there is no space for it.
-            TimedOut: it took unreasonably long.
+            LinkLost: the phone dropped off meanwhile.
+            StorageFull: the phone has no space for the file.
+            TimedOut: the copy took too long.
             DeviceError: the file cannot be read, or the phone refused it.
         """
         try:
@@ -172,15 +178,15 @@ class Adb:
             raise DeviceError(f"{str(local)!r} cannot be read ({error.strerror}); give a file that can.") from error
         done = self._call(["push", str(local), remote], timeout + size / _SLOWEST_PUSH)
         if done.returncode:
-            # Old clients complain on stdout; all of them sum up as if all were well.
+            # Old clients print errors to stdout. All clients print a summary that mentions no error.
             said = [line for line in (done.stderr + done.stdout).splitlines() if " skipped. " not in line]
-            raise _why(self.serial, "\n".join(said), f"copying {Path(local).name}")
+            raise _explain(self.serial, "\n".join(said), f"copying {Path(local).name}")
 
     def _connect(self, anew: bool) -> str | None:
-        """Connects to a HOST:PORT; what stands in the way, None where nothing does (adb's exit status is always 0).
+        """Connects to a HOST:PORT. Returns adb's complaint, None if there is none (adb always exits with 0).
 
         Args:
-            anew: forget the old connection first; a server of 2020 takes half a minute to find that it can be mended.
+            anew: forget the old connection first; a server of 2020 takes half a minute to mend one.
         """
         if anew:
             _run(self.program, ["disconnect", self.serial], self._environment, 15.0, check=False)
@@ -197,7 +203,22 @@ class Adb:
             ) from None
 
 
-def _run(adb, arguments, environment, timeout, check=True) -> "subprocess.CompletedProcess[str]":
+def _run(
+    adb: str, arguments: Sequence[str], environment: Mapping[str, str] | None, timeout: float, check: bool = True
+) -> "subprocess.CompletedProcess[str]":
+    """Runs adb once.
+
+    Args:
+        adb: the program.
+        arguments: its arguments.
+        environment: its variables; None: this process's own.
+        timeout: seconds.
+        check: whether an exit status other than 0 is an error.
+
+    Raises:
+        TimedOut: adb did not end in time.
+        DeviceError: adb cannot be run, or failed.
+    """
     try:
         done = subprocess.run(
             [adb, *arguments],
@@ -206,7 +227,7 @@ def _run(adb, arguments, environment, timeout, check=True) -> "subprocess.Comple
             env=None if environment is None else dict(environment),
             timeout=timeout,
             **OWN_GROUP,  # Ctrl-C is for the caller, who still needs adb to clean up
-            encoding="utf-8",  # and "\r\n", which old phones send, becomes "\n"
+            encoding="utf-8",  # this also turns the "\r\n" of old phones into "\n"
             errors="replace",
         )
     except subprocess.TimeoutExpired:
@@ -227,7 +248,7 @@ def _run(adb, arguments, environment, timeout, check=True) -> "subprocess.Comple
 
 
 def _only(known: Mapping[str, str]) -> str:
-    """The serial to use where none was asked for."""
+    """The serial to use if the caller names none."""
     ready = [serial for serial, state in known.items() if state == "device"]
     if len(ready) == 1:
         return ready[0]
@@ -236,7 +257,7 @@ def _only(known: Mapping[str, str]) -> str:
             f"{len(ready)} phones are connected ({', '.join(ready)}): say which by serial, or by ANDROID_SERIAL."
         )
     if len(known) == 1:
-        return next(iter(known))  # not ready: what is wrong with it is said later
+        return next(iter(known))  # not ready; `wait` says why
     if known:
         listed = ", ".join(f"{serial} is {state}" for serial, state in known.items())
         raise DeviceError(f"No connected phone is ready ({listed}): unlock one and allow USB debugging on its screen.")
@@ -247,7 +268,7 @@ def _only(known: Mapping[str, str]) -> str:
 
 
 def _not_ready(serial: str, state: str | None, trouble: str | None, known: Mapping[str, str]) -> DeviceError:
-    """Why a phone that is not in state `device` cannot be used; LinkLost where it may yet become ready."""
+    """Why a phone that is not in state `device` cannot be used; a LinkLost if it may yet become ready."""
     if state == "unauthorized" or (trouble and "authenticate" in trouble):
         return _unauthorized(serial)
     if trouble:
@@ -283,8 +304,8 @@ def _offline(serial: str, state: str) -> LinkLost:
     return LinkLost(f"{serial} is {state}: wake it up, plug it in again, or run `adb reconnect offline`.")
 
 
-def _why(serial: str, said: str, doing: str) -> DeviceError:
-    """What adb's words mean. The prefix differs by version ("error: ", "adb: "), so parts of lines are looked for."""
+def _explain(serial: str, said: str, doing: str) -> DeviceError:
+    """The error for a message of adb. Its prefix differs by version ("error: ", "adb: "), so parts of lines count."""
     if "unauthorized" in said:
         return _unauthorized(serial)
     if "No space left on device" in said:
@@ -308,7 +329,7 @@ def _why(serial: str, said: str, doing: str) -> DeviceError:
 
 
 def _server_trouble(said: str) -> DeviceError | None:
-    """What is wrong with the adb server itself, if that is it."""
+    """The error for a message about the adb server itself, None for any other message."""
     if "failed to check server version" in said:
         return _port_taken(said)
     if any(words in said for words in ("failed to start daemon", "cannot connect to daemon", "smartsocket listener")):
@@ -327,4 +348,5 @@ def _port_taken(said: str) -> DeviceError:
 
 
 def _last(said: str) -> str:
+    """The last line that is not empty; "" if there is none."""
     return next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "")

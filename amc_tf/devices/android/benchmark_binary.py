@@ -1,4 +1,4 @@
-"""Where the benchmark_model for a phone comes from: the caller's file, else one official version, fetched once."""
+"""find: the benchmark_model for a phone: the caller's file, else one official version, which is downloaded once."""
 
 import hashlib
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from amc_tf.devices.android import consent, download
 from amc_tf.errors import DeviceError
 from amc_tf.system.cache import folder as cache_folder
 
-# The one official program whose address names its version; TensorFlow Lite's own are nightlies without one.
+# The only official program whose address names its version; TensorFlow Lite publishes nightlies alone.
 VERSION = "2.2.0"
 ADDRESS = f"https://storage.googleapis.com/litert/binaries/{VERSION}/android_arm64/benchmark_model"
 _NIGHTLY = (
@@ -22,7 +22,7 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Binary:
-    """A benchmark_model on this computer; its sha256 says which one, since it does not print its version."""
+    """A benchmark_model on this computer. Its sha256 identifies it, since it does not print its version."""
 
     path: Path
     sha256: str
@@ -31,17 +31,17 @@ class Binary:
 def find(abi: str, given: str | Path | None = None) -> Binary:
     """The benchmark_model for phones of this ABI.
 
-    No checksums are published beside the official program. So whoever runs this is shown that of the first download and
-    asked (see consent.py); what does not agree with it later is refused. It lies in this user's cache.
+    Nobody publishes a checksum of the official program. So the user confirms the sha256 of the first download (see
+    consent.py), and any other one is refused later. The program stays in this user's cache.
 
     Args:
         abi: Android's name of it, such as "arm64-v8a".
-        given: a file that is used as it is; nobody is asked about it.
+        given: the caller's file, which needs no confirmation.
 
     Raises:
-        ValueError: what was given is no file.
-        DeviceError: it was built for other phones, cannot be fetched (says what to fetch and where to put it), was not
-            confirmed, or is another one than was confirmed.
+        ValueError: `given` is no file.
+        DeviceError: the program was built for other phones, cannot be fetched (says what to fetch and where to put it),
+            was not confirmed, or is another one than was confirmed.
     """
     if given is not None:
         path = Path(given).expanduser().absolute()
@@ -60,16 +60,16 @@ def find(abi: str, given: str | Path | None = None) -> Binary:
     if not path.is_file():
         _fetch(path, abi)
     _check_machine(path, abi)
-    found = Binary(path, sha256(path))
-    consent.require(path, found.sha256, ADDRESS)
-    return found
+    binary = Binary(path, sha256(path))
+    consent.require(path, binary.sha256, ADDRESS)
+    return binary
 
 
 def sha256(path: str | Path) -> str:
-    """Of a file, in hex.
+    """The sha256 of a file, in hex.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     digest = hashlib.sha256()
     with open(path, "rb") as file:
@@ -79,7 +79,7 @@ def sha256(path: str | Path) -> str:
 
 
 def _fetch(path: Path, abi: str) -> None:
-    """Downloads the official program; keeps none that is for other phones or another one than was confirmed."""
+    """Downloads the official program. Keeps none for other phones, and none but a confirmed one if there is one."""
 
     def check(partial: Path) -> None:
         if _machine(partial) != _MACHINES[abi]:
@@ -96,7 +96,7 @@ def _fetch(path: Path, abi: str) -> None:
 
 
 def _machine(path: Path) -> int | None:
-    """The processor that an ELF file is built for; None for what is no ELF file."""
+    """The processor (e_machine) of an ELF file; None for any other file."""
     try:
         with path.open("rb") as file:
             header = file.read(20)
@@ -106,7 +106,7 @@ def _machine(path: Path) -> int | None:
 
 
 def _check_machine(path: Path, abi: str) -> None:
-    """Refuses an ELF file for another processor; what is no ELF file is left for the phone to judge."""
+    """Refuses an ELF file for another processor. Any other file is left for the phone to judge."""
     machine = _machine(path)
     if machine is not None and machine != _MACHINES.get(abi, machine):
         built = next((name for name, number in _MACHINES.items() if number == machine), f"machine {machine}")
@@ -114,7 +114,7 @@ def _check_machine(path: Path, abi: str) -> None:
 
 
 def _other(abi: str) -> str:
-    """What to do for an ABI without a pinned program."""
+    """The advice in messages for an ABI without a pinned program."""
     if abi == "armeabi-v7a":
         return f"fetch the nightly one from {_NIGHTLY} and give its path as binary."
     return (

@@ -1,7 +1,7 @@
-"""Leave to run a fetched program on phones: given once by whoever sits here, and from then on for that file alone.
+"""Permission to run a fetched program on phones: the user gives it once, for one sha256.
 
-Nobody publishes a checksum of the program, so none can be compared. Its sha256 is shown instead, and what was confirmed
-is kept in a file beside the program.
+Nobody publishes a checksum of the program, so there is nothing to compare with. The user sees its sha256 instead, and a
+file beside the program keeps the sha256 that the user confirmed.
 """
 
 import contextlib
@@ -11,12 +11,13 @@ import warnings
 from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
+from typing import IO
 
 from amc_tf.errors import DeviceError, RunDirError
 from amc_tf.system import files
 
-ACCEPT = "AMC_TF_ACCEPT_BINARY"  # names the sha256 that may run, for who cannot be asked
-# How the sha256 of the official program for arm64-v8a, version 2.2.0, is said to begin. Nobody vouches for that.
+ACCEPT = "AMC_TF_ACCEPT_BINARY"  # environment variable with the sha256 that may run, where there is no terminal
+# Beginning of the reported sha256 of the official program for arm64-v8a, version 2.2.0. Nobody vouches for it.
 SEEN = "f3729eaf"
 
 _unasked: ContextVar[bool] = ContextVar("unasked", default=False)
@@ -24,9 +25,9 @@ _unasked: ContextVar[bool] = ContextVar("unasked", default=False)
 
 @contextlib.contextmanager
 def without_asking(yes: bool = True) -> Iterator[None]:
-    """Within it a program that was not confirmed yet is shown and counts as confirmed, as by --yes.
+    """Within the block a program counts as confirmed once it was shown, as by --yes.
 
-    What differs from a confirmed program is refused all the same.
+    A program that differs from a confirmed one is refused all the same.
 
     Args:
         yes: False changes nothing.
@@ -39,7 +40,7 @@ def without_asking(yes: bool = True) -> Iterator[None]:
 
 
 def lock(path: Path) -> Path:
-    """The file beside a program that holds the sha256 that was confirmed."""
+    """The file beside a program with the confirmed sha256."""
     return path.with_name(path.name + ".confirmed")
 
 
@@ -47,13 +48,12 @@ def check(path: Path, sha256: str, source: str) -> bool:
     """Whether the program was confirmed earlier.
 
     Args:
-        path: where it lies, or is to lie.
-        sha256: of it, in hex.
+        path: of the program, which need not exist yet.
+        sha256: of the program, in hex.
         source: its address.
 
     Raises:
-        DeviceError: another one was confirmed, by the file beside it or by AMC_TF_ACCEPT_BINARY; or that file cannot be
-            read.
+        DeviceError: the file beside it or AMC_TF_ACCEPT_BINARY confirms another program; or that file cannot be read.
     """
     confirmed = _locked(path)
     if confirmed not in (None, sha256):
@@ -72,15 +72,15 @@ def check(path: Path, sha256: str, source: str) -> bool:
 
 
 def require(path: Path, sha256: str, source: str) -> None:
-    """Returns only if the program may run, and sees that no other one may in its place later.
+    """Returns only if the program may run, and keeps its sha256, so that no other program may run in its place later.
 
     Args:
-        path: where it lies.
-        sha256: of it, in hex.
-        source: its address, to be shown.
+        path: of the program.
+        sha256: of the program, in hex.
+        source: its address, shown to the user.
 
     Raises:
-        DeviceError: it is another one than was confirmed, nobody confirmed it, or that cannot be kept.
+        DeviceError: another program was confirmed, nobody confirmed this one, or the sha256 cannot be written.
     """
     if check(path, sha256, source):
         return
@@ -91,7 +91,7 @@ def require(path: Path, sha256: str, source: str) -> None:
             "care that it is what you want.",
             stacklevel=2,
         )
-    if not _named():  # else it is this very program, as was checked
+    if not _named():  # else it names this program: `check` compared them
         _ask(path, sha256, source, size)
     try:
         files.write(f"{sha256}\n".encode(), lock(path))
@@ -103,11 +103,12 @@ def require(path: Path, sha256: str, source: str) -> None:
 
 
 def _named() -> str:
+    """The sha256 in the environment, "" if there is none."""
     return os.environ.get(ACCEPT, "").strip()
 
 
 def _locked(path: Path) -> str | None:
-    """The sha256 that was confirmed, None where none was."""
+    """The confirmed sha256, None if there is none."""
     try:
         return lock(path).read_text(encoding="utf-8", errors="replace").strip()
     except FileNotFoundError:
@@ -146,6 +147,7 @@ def _ask(path: Path, sha256: str, source: str, size: int) -> None:
 
 
 def _show(path: Path, sha256: str, source: str, size: int) -> None:
+    """Prints the facts of a program to stderr."""
     print(
         "A program from the network is to run on the phone. No checksum of it is published.\n"
         f"  address  {source}\n  file     {path}\n  size     {size:,} bytes\n  sha256   {sha256}",
@@ -154,5 +156,5 @@ def _show(path: Path, sha256: str, source: str, size: int) -> None:
     )
 
 
-def _is_terminal(stream) -> bool:
+def _is_terminal(stream: IO[str] | None) -> bool:
     return stream is not None and not stream.closed and stream.isatty()

@@ -1,4 +1,4 @@
-"""One file from a pinned address, there whole or not at all."""
+"""fetch: downloads one file from a pinned HTTPS address. The file appears only when it is whole and checked."""
 
 import contextlib
 import logging
@@ -7,21 +7,21 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-SCHEMES = ("https",)  # what an address, and where it leads to, may begin with
+SCHEMES = ("https",)  # of an address and of every redirect
 _CHUNK = 1 << 20
 
 
 def fetch(address: str, path: Path, check: Callable[[Path], None], *, timeout: float = 30.0) -> None:
-    """Downloads a file, under another name until it is whole and checked.
+    """Downloads a file. It has another name until it is whole and checked.
 
     Args:
         address: an HTTPS one.
-        path: where the file is to lie; its folder is made.
-        check: what it raises on the whole file is raised, and nothing is left.
+        path: of the file; its folder is made.
+        check: called with the whole file; if it raises, nothing is left.
         timeout: seconds that the network may be silent.
 
     Raises:
-        OSError, ValueError: the address is none or no HTTPS one, it cannot be fetched, or the folder not be written.
+        OSError, ValueError: the address is no HTTPS one, it cannot be fetched, or the folder cannot be written.
     """
     import pooch  # takes a third of a second to import, with requests
 
@@ -37,15 +37,15 @@ def fetch(address: str, path: Path, check: Callable[[Path], None], *, timeout: f
 
 
 def reason(error: BaseException) -> str:
-    """What lies below an error of the network; those of requests and urllib3 wrap it several times."""
-    while inner := error.__cause__ or next((each for each in error.args if isinstance(each, Exception)), None):
+    """The text of the innermost error; requests and urllib3 wrap an error of the network several times."""
+    while inner := error.__cause__ or next((part for part in error.args if isinstance(part, Exception)), None):
         error = inner
     return str(error) or type(error).__name__
 
 
 def _look(response: Any, **_: Any) -> None:
-    """Sees every answer, those that lead elsewhere too, before it is followed or read."""
-    response.raw.enforce_content_length = True  # urllib3 1 takes a cut answer for a whole one
+    """Checks every response, redirects too, before it is followed or read."""
+    response.raw.enforce_content_length = True  # else urllib3 1 takes a cut response for a whole one
     if response.is_redirect:
         target = urljoin(response.url, response.headers["location"])
         _refuse_others(target, f"{response.url} leads to {target}, which is")
@@ -58,7 +58,7 @@ def _refuse_others(address: str, begins: str) -> None:
 
 @contextlib.contextmanager
 def _silent(logger: logging.Logger) -> Iterator[None]:
-    """Without pooch's advice on hashes, which is for programmers."""
+    """Hides pooch's advice on hashes, which is for programmers."""
     before = logger.level
     logger.setLevel(logging.WARNING)
     try:

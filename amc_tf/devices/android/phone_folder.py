@@ -1,7 +1,7 @@
-"""A folder of our own on the phone. Its files are named by their content, and compared there before they are used.
+"""PhoneFolder: a folder on the phone whose files are named by their content and compared before their use.
 
-Two candidates of a search often have the same size, so neither size nor name says what lies on the phone; the sha256
-that the phone itself computes does.
+Two candidates of a search often have the same size, so neither name nor size identifies a file. The sha256 does, as the
+phone itself computes it.
 """
 
 import secrets
@@ -16,29 +16,30 @@ _PARENT = "/data/local/tmp"  # the one place where Android lets the shell user w
 
 
 class PhoneFolder:
-    """Made on first use; `remove` it.
+    """A folder that the first file creates. Run the command `remove` in the end.
 
     Args:
         adb: the phone.
-        timeout: seconds that it may take to answer.
-        room: bytes that may lie in it at once; the files that were not used for longest go first.
+        timeout: seconds that the phone may take to answer.
+        room: bytes that the folder may hold; above, the files least recently used go first.
     """
 
     def __init__(self, adb: Adb, *, timeout: float, room: int = 256 << 20):
         self.path = f"{_PARENT}/amc_tf-{secrets.token_hex(6)}"
         self._adb, self._timeout, self._room = adb, timeout, room
-        self._sizes: dict[str, int] = {}  # name -> bytes, of what was pushed, the longest unused first
+        self._sizes: dict[str, int] = {}  # name -> bytes of the files pushed, the least recently used first
         self._verified: set[str] = set()
         self._kept: set[str] = set()
 
     def put(self, local: str | Path, *, program: bool = False) -> str:
-        """Sees that a file lies in the folder, whole and unchanged; gives its name there.
+        """Copies a file to the folder, unless it is there, whole and unchanged; returns its name there.
 
         Args:
-            program: it is to be executed, and to stay.
+            local: path on this computer.
+            program: the file is executable and is never removed to make room.
 
         Raises:
-            DeviceError: it cannot be read or copied, or does not arrive as it is.
+            DeviceError: the file cannot be read or copied, or does not arrive as it is.
         """
         try:
             digest, size = sha256(local), Path(local).stat().st_size
@@ -50,7 +51,7 @@ class PhoneFolder:
         if name in self._verified:
             self._sizes[name] = self._sizes.pop(name)  # now the one used last
             return name
-        for _ in range(2):  # what was there before the link was lost may have suffered
+        for _ in range(2):  # a lost link may have damaged what was there
             if name not in self._sizes:
                 self._push(local, name, size, program)
             if self._digest(name) == digest:
@@ -63,11 +64,11 @@ class PhoneFolder:
         )
 
     def distrust(self) -> None:
-        """Has every file compared again before its next use."""
+        """Forgets all comparisons: every file is compared again before its next use."""
         self._verified.clear()
 
     def remove(self) -> str:
-        """The command that removes it."""
+        """The command that removes the folder."""
         return f"rm -rf {self.path}"
 
     def _push(self, local: str | Path, name: str, size: int, program: bool) -> None:
@@ -89,11 +90,11 @@ class PhoneFolder:
                     f"{self._adb.serial} does not let {remote} be executed ({' '.join(reply.output.split())[-200:]}): "
                     f"use a phone whose /data/local/tmp allows that."
                 )
-        self._sizes[name] = size  # only now: what was interrupted is done again
+        self._sizes[name] = size  # only now: an interrupted push is done again
 
     def _drop(self, room: int) -> bool:
-        """Removes files until the rest takes no more than so many bytes; whether there was one to remove."""
-        gone = []
+        """Removes files until the rest takes no more than `room` bytes; returns whether any was removed."""
+        gone: list[str] = []
         total = sum(self._sizes.values())
         for name, size in self._sizes.items():
             if total <= room:
@@ -109,6 +110,6 @@ class PhoneFolder:
         return bool(gone)
 
     def _digest(self, name: str) -> str | None:
-        """Of a file there, as the phone computes it; None where there is none."""
+        """The sha256 of a file in the folder, computed by the phone; None if there is no such file."""
         reply = self._adb.shell(f"sha256sum {self.path}/{shlex.quote(name)}", timeout=self._timeout + 30)
         return reply.output.split()[0] if reply.status == 0 and reply.output.split() else None

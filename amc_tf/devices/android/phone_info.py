@@ -1,4 +1,4 @@
-"""What a phone says about itself, as one shell line asks it: its processor, and the heat and clocks of the moment."""
+"""Facts about a phone, from two shell lines: its model and processor, and its heat, power and clocks at one moment."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from amc_tf.errors import DeviceError
 
 _SECTION = "@@"
 
-# A single line each, so that one round trip of adb does: the phone is disturbed as little as can be.
+# A single line each: one round trip of adb disturbs the phone least.
 ASK_STATE = (
     f"echo {_SECTION}thermal; dumpsys thermalservice; "
     f"echo {_SECTION}battery; dumpsys battery; "
@@ -32,20 +32,20 @@ ASK_PHONE = (
 
 @dataclass(frozen=True)
 class State:
-    """Heat, power and clocks at one moment. None is what this phone does not say.
+    """Heat, power and clocks at one moment. None stands for a value that this phone does not report.
 
     Attributes:
         thermal_status: 0 none, 1 light, 2 moderate, 3 severe, 4 critical, 5 emergency, 6 shutdown (AThermalStatus of
-            the NDK). None before Android 10, and where no HAL stands behind the service, which then says 0 for ever.
-        overridden: somebody set the status by hand, so it says nothing.
-        celsius: hottest of the processor's and the skin's temperatures.
-        battery_celsius: of the battery.
-        battery_percent: charge; None where there is no battery.
+            the NDK). None before Android 10, and if the service has no HAL, since it reports 0 for ever then.
+        overridden: somebody set the status by hand, so it means nothing.
+        celsius: the highest temperature of processor and skin.
+        battery_celsius: temperature of the battery.
+        battery_percent: charge; None if there is no battery.
         charging: external power is connected.
         low_power: the battery saver is on.
-        caps: policy -> highest clock that it may now use, kHz.
+        caps: policy -> highest clock that it may use now, kHz.
         capped: a policy may not use its processor's highest clock.
-        load: processes that wanted to run in the last minute.
+        load: average number of runnable processes in the last minute.
     """
 
     thermal_status: int | None = None
@@ -66,7 +66,13 @@ class State:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Cores that share a clock: their numbers, the highest clock in kHz, and the kernel's measure of their speed."""
+    """Cores that share a clock.
+
+    Attributes:
+        cores: their numbers.
+        max_khz: the highest clock.
+        capacity: the kernel's measure of their speed.
+    """
 
     cores: tuple[int, ...]
     max_khz: int
@@ -75,14 +81,14 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Phone:
-    """What does not change while a phone is on.
+    """Facts that do not change as long as a phone is on.
 
     Attributes:
-        model, soc, fingerprint, abi: of the phone and of what runs on it; "" where it does not say.
-        sdk: Android's API level, 0 where it does not say.
-        clusters: of its processor; empty where the shell may not read them.
-        tools: which of timeout, taskset and sha256sum it has.
-        free_mb: space in /data/local/tmp, None where it does not say.
+        model, soc, fingerprint, abi: of the phone and its system; "" if the phone does not report them.
+        sdk: Android's API level, 0 if unknown.
+        clusters: of its processor; empty if the shell may not read them.
+        tools: those of timeout, taskset and sha256sum that it has.
+        free_mb: space in /data/local/tmp, None if unknown.
     """
 
     model: str
@@ -96,7 +102,7 @@ class Phone:
 
 
 def parse_state(text: str) -> State:
-    """The answer to ASK_STATE."""
+    """Reads the output of ASK_STATE."""
     sections = _sections(text)
     thermal, battery = sections.get("thermal", ""), sections.get("battery", "")
     status = re.search(r"Thermal Status: (\d+)", thermal)
@@ -123,9 +129,9 @@ def parse_state(text: str) -> State:
 
 
 def parse_phone(text: str) -> Phone:
-    """The answer to ASK_PHONE."""
+    """Reads the output of ASK_PHONE."""
     sections = _sections(text)
-    said = dict(line.split("=", 1) for line in sections.get("properties", "").splitlines() if "=" in line)
+    properties = dict(line.split("=", 1) for line in sections.get("properties", "").splitlines() if "=" in line)
     capacities = {}
     for words in map(str.split, sections.get("capacities", "").splitlines()):
         if _numbers(words, 2):
@@ -136,12 +142,12 @@ def parse_phone(text: str) -> Phone:
             cores = tuple(map(int, words[1:]))
             clusters.append(Cluster(cores, int(words[0]), capacities.get(cores[0])))
     space = re.findall(r"\s(\d+)\s+\d+%\s", sections.get("space", ""))
-    sdk = said.get("ro.build.version.sdk", "").strip()
+    sdk = properties.get("ro.build.version.sdk", "").strip()
     return Phone(
-        model=said.get("ro.product.model", "").strip(),
-        soc=said.get("ro.soc.model", "").strip() or said.get("ro.board.platform", "").strip(),
-        fingerprint=said.get("ro.build.fingerprint", "").strip(),
-        abi=said.get("ro.product.cpu.abi", "").strip(),
+        model=properties.get("ro.product.model", "").strip(),
+        soc=properties.get("ro.soc.model", "").strip() or properties.get("ro.board.platform", "").strip(),
+        fingerprint=properties.get("ro.build.fingerprint", "").strip(),
+        abi=properties.get("ro.product.cpu.abi", "").strip(),
         sdk=int(sdk) if sdk.isdecimal() else 0,
         clusters=tuple(clusters),
         tools=frozenset(sections.get("tools", "").split()),
@@ -152,8 +158,8 @@ def parse_phone(text: str) -> Phone:
 def big_cores(clusters: Sequence[Cluster]) -> tuple[int, ...]:
     """The fast cores, by the rule of LiteRT's mini benchmark (big_little_affinity.cc).
 
-    Exactly two cores with the highest clock are the big ones; else all that have not the lowest one. Where all clocks
-    are equal, the kernel's capacities are compared in their place; where these are too, all cores are big.
+    If exactly two cores have the highest clock, these are big. Else all cores above the lowest clock are big. If all
+    clocks are equal, the kernel's capacities take their place. If these are equal too, all cores are big.
     """
     speeds = {core: cluster.max_khz for cluster in clusters for core in cluster.cores}
     capacities = {core: cluster.capacity for cluster in clusters for core in cluster.cores}
@@ -166,11 +172,14 @@ def big_cores(clusters: Sequence[Cluster]) -> tuple[int, ...]:
 
 
 def cores(cpu_mask: str, clusters: Sequence[Cluster]) -> tuple[int, ...]:
-    """The cores that "big", "all" or a hex mask means on this phone; empty where "all" is not known.
+    """The cores that "big", "all" or a hex mask means on this phone.
+
+    Returns:
+        Their numbers; empty for "all" on a phone that does not show its clusters.
 
     Raises:
-        ValueError: the mask is none, or has cores that the phone has not.
-        DeviceError: "big" is asked of a phone that does not show its clusters.
+        ValueError: the mask is no mask, or names cores that the phone does not have.
+        DeviceError: "big" on a phone that does not show its clusters.
     """
     known = sorted(core for cluster in clusters for core in cluster.cores)
     if cpu_mask == "all":
@@ -213,12 +222,13 @@ def _numbers(words: Sequence[str], count: int) -> bool:
 
 
 def _hottest(thermal: str) -> float | None:
-    """Of the current readings where there are some, else of the cached ones; types 0 and 3 are processor and skin."""
+    """The highest of the current readings, or of the cached ones if there are none; None if there are neither."""
     current = thermal.partition("Current temperatures from HAL:")[2] or thermal
     return max(_readings(current), default=max(_readings(thermal), default=None))
 
 
 def _readings(thermal: str) -> Iterator[float]:
+    """Temperatures of processor (type 0) and skin (type 3)."""
     for value, kind in re.findall(r"Temperature\{mValue=(-?[\d.]+), mType=(-?\d+)", thermal):
         if kind in ("0", "3"):
             yield float(value)

@@ -1,4 +1,4 @@
-"""Whether a phone is in a state to be measured: cool, its clocks free, its battery neither low nor saved."""
+"""HeatGate: waits until a phone is fit for a measurement: cool, with free clocks and a battery that needs no saving."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -8,16 +8,16 @@ from amc_tf.errors import DeviceError
 
 
 class Throttled(DeviceError):
-    """The phone was too hot, or its clocks were held down, for as long as could be waited."""
+    """The phone was too hot, or held its clocks down, for longer than `cool_down`."""
 
 
 class HeatGate:
-    """Lets a measurement begin only while the phone is cool.
+    """Lets a measurement begin only if the phone is cool.
 
     Args:
         name: of the phone.
-        ask: asks for its state.
-        max_celsius: warmest that the battery may be.
+        ask: returns the phone's state.
+        max_celsius: highest temperature of the battery.
         cool_down: seconds to wait for that.
         min_battery: least charge, percent.
     """
@@ -25,14 +25,14 @@ class HeatGate:
     def __init__(self, name: str, ask: Callable[[], State], max_celsius: float, cool_down: float, min_battery: int):
         self._name, self._ask = name, ask
         self._max_celsius, self._cool_down, self._min_battery = max_celsius, cool_down, min_battery
-        self._caps: dict[str, int] = {}  # highest clocks that the phone allowed so far, kHz
+        self._caps: dict[str, int] = {}  # policy -> highest clock that the phone allowed so far, kHz
 
     def wait(self) -> State:
         """Returns the phone's state as soon as it is cool.
 
         Raises:
-            Throttled: it does not cool down in time.
-            DeviceError: what is wrong will not mend by waiting.
+            Throttled: the phone does not cool down in time.
+            DeviceError: something else is wrong, which waiting does not mend.
         """
         until = time.monotonic() + self._cool_down
         while True:
@@ -40,7 +40,7 @@ class HeatGate:
             self._refuse(state)
             heat = throttled(state, self._caps) or self._warm(state)
             if heat is None:
-                self._caps.update(state.caps or {})  # none of them is lower than before
+                self._caps.update(state.caps or {})  # none of the caps is lower than before
                 return state
             if time.monotonic() >= until:
                 waited = f" even after {self._cool_down:.0f} s" if self._cool_down else ""
@@ -71,9 +71,14 @@ class HeatGate:
 
 
 def throttled(state: State, caps: Mapping[str, int]) -> str | None:
-    """How the phone holds itself down, or None: its own word for it, or clocks below the caps that it had before.
+    """How the phone throttles, None if it does not.
 
-    A cap below the processor's own highest clock is no sign by itself: many makers set one for good.
+    The signs are its own thermal status, and caps of the clocks below earlier ones. A cap below the processor's highest
+    clock is no sign by itself, since many makers set one for good.
+
+    Args:
+        state: of the phone now.
+        caps: policy -> highest clock allowed earlier, kHz.
     """
     if state.thermal_status:
         return f"its thermal status is {state.thermal_status}"

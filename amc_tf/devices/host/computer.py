@@ -1,33 +1,31 @@
-"""This computer as a device: the runtime in a clean process, timed as the official program times it on a phone."""
+"""HostDevice: this computer as a device. Each model runs in a fresh process with nothing but the runtime.
 
-import contextlib
+The measurement follows the official benchmark_model: warm-up first, then the wall time of each inference.
+"""
+
 import json
 import os
 import platform
-import queue
-import subprocess
-import tempfile
-import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import psutil
 
 from amc_tf.checks import is_whole
-from amc_tf.devices.timing import Operator, Timing
+from amc_tf.devices.timing import Operator, RunLength, Timing
 from amc_tf.errors import DeviceError, SetupError
 from amc_tf.isolated.provide import provide
 from amc_tf.isolated.provide import version as isolated_version
 from amc_tf.system import cores
-from amc_tf.system.processes import NEUTRAL_FOLDER, OWN_GROUP, command, last_words, skip_noise
+from amc_tf.system.json_lines import JsonProcess, ProcessLost
 
 RUNTIMES = {"litert": "ai-edge-litert", "tflite": "tflite-runtime"}
 DELEGATES = ("xnnpack", "none")
 _PROGRAM = Path(__file__).with_name("timing_process.py")
-_WARMUP_RUNS, _WARMUP_SECONDS = 1, 0.5  # benchmark_model's own; many small models want less
-_START_SECONDS = 60.0  # what loading a runtime and a model may take beside the measurement
+_START_SECONDS = 60.0  # limit of loading a runtime and a model, beside the measurement
 
 
 class HostDevice:
@@ -38,14 +36,19 @@ class HostDevice:
         num_threads: threads of the runtime.
         cpu_mask: "all" or a hex mask of the cores to use, as for taskset; macOS knows "all" alone.
         delegate: "xnnpack" or "none" (the runtime's own kernels).
-        timeout: seconds after which a process counts as hung, beside what the measurement itself is to take.
+        timeout: seconds after which a process counts as hung, beside the seconds of the measurement itself.
+
+    Attributes:
+        name: "host".
+        identity: what a latency depends on besides the model.
 
     Raises:
         ValueError: an argument is out of range.
         DeviceError: the runtime is not installed, or is "tflite" and cannot be installed beside this environment.
     """
 
-    name = "host"
+    name: str = "host"
+    identity: Mapping[str, str]
 
     def __init__(
         self,
@@ -62,13 +65,12 @@ class HostDevice:
             raise ValueError(f"num_threads is {num_threads!r}; a whole number of 1 or more is expected.")
         if delegate not in DELEGATES:
             raise ValueError(f"delegate is {delegate!r}; on this computer it is one of {', '.join(DELEGATES)}.")
-        self._cpus = _cpus(cpu_mask)
-        if self._cpus is not None and num_threads > len(self._cpus):
-            raise ValueError(f"num_threads is {num_threads}, but cpu_mask {cpu_mask!r} has {len(self._cpus)} cores.")
-        folder, version = _found(runtime)
+        cpus = _cpus(cpu_mask)
+        if cpus is not None and num_threads > len(cpus):
+            raise ValueError(f"num_threads is {num_threads}, but cpu_mask {cpu_mask!r} has {len(cpus)} cores.")
+        self._folder, version = _find_runtime(runtime)
         self._settings = {
-            "runtime": runtime, "folder": folder, "threads": int(num_threads), "xnnpack": delegate == "xnnpack",
-            "cpus": self._cpus,
+            "runtime": runtime, "threads": int(num_threads), "xnnpack": delegate == "xnnpack", "cpus": cpus,
         }  # fmt: skip
         self._timeout = timeout
         self.identity = {
@@ -86,8 +88,9 @@ class HostDevice:
         Raises:
             DeviceError: the file is missing or the runtime cannot run it, or its process died or hung.
         """
-        with _Process(self._settings) as process:
-            return self._timed(process, path, min_runs, min_seconds, _WARMUP_RUNS, _WARMUP_SECONDS)
+        length = RunLength.usual(min_runs, min_seconds)
+        with self._start() as process:
+            return self._measure(process, path, length)
 
     def benchmark_many(
         self, paths: Sequence[str | Path], *, min_runs: int = 10, min_seconds: float = 0.1
@@ -97,15 +100,12 @@ class HostDevice:
         Raises:
             DeviceError: as `benchmark`.
         """
-        with _Process(self._settings) as process:
-            return [self._timed(process, path, min_runs, min_seconds, 2, min_seconds / 4) for path in paths]
+        length = RunLength.brief(min_runs, min_seconds)
+        with self._start() as process:
+            return [self._measure(process, path, length) for path in paths]
 
     def profile(self, path: str | Path) -> tuple[Operator, ...]:
-        """Not to be had here.
-
-        Raises:
-            DeviceError: always.
-        """
+        """Raises DeviceError: the runtimes have no profiler in Python."""
         raise DeviceError(
             f"{self.identity['runtime']} has no profiler in Python, so operators cannot be timed on this computer: "
             f"profile on a phone."
@@ -117,19 +117,23 @@ class HostDevice:
     def __enter__(self) -> "HostDevice":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _timed(self, process, path, min_runs, min_seconds, warmup_runs, warmup_seconds) -> Timing:
+    def _start(self) -> JsonProcess:
+        """Starts a process that measures."""
+        environment = _environment(self._folder)
+        try:
+            return JsonProcess(_PROGRAM, json.dumps(self._settings), environment=environment, name="amc_tf-host")
+        except OSError as error:
+            raise DeviceError(f"No process to measure in could be started ({error}): free some memory.") from error
+
+    def _measure(self, process: JsonProcess, path: str | Path, length: RunLength) -> Timing:
         path = Path(path).absolute()
         if not path.is_file():
             raise DeviceError(f"There is no file {str(path)!r} to measure; give the path of a .tflite.")
         before = _state()
-        request = {
-            "path": str(path), "min_runs": min_runs, "min_seconds": min_seconds,
-            "warmup_runs": warmup_runs, "warmup_seconds": warmup_seconds,
-        }  # fmt: skip
-        reply = process.ask(request, self._timeout + min_seconds + warmup_seconds)
+        reply = self._ask(process, path, length)
         if "error" in reply:
             raise DeviceError(
                 f"{self.identity['runtime']} cannot run {path.name} ({reply['error']}); check the file with "
@@ -145,71 +149,33 @@ class HostDevice:
             environment={**self.identity, "before": before, "after": _state()},
         )
 
+    def _ask(self, process: JsonProcess, path: Path, length: RunLength) -> dict[str, Any]:
+        """The process's reply on one model.
 
-class _Process:
-    """A process of timing_process.py; a reader thread keeps its replies, so that waiting for one can have a limit."""
-
-    def __init__(self, settings: dict[str, Any]):
-        # A pipe that nobody reads would stop the process when it is full.
-        self._words = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
-        arguments, environment = _command(settings)
+        Raises:
+            DeviceError: there is none in time.
+        """
+        seconds = self._timeout + length.min_seconds + length.warmup_seconds + _START_SECONDS
         try:
-            self._process = subprocess.Popen(
-                arguments,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._words,
-                env=environment,
-                cwd=NEUTRAL_FOLDER,
-                **OWN_GROUP,
-            )
-        except OSError as error:
-            self._words.close()
-            raise DeviceError(f"No process to measure in could be started ({error}): free some memory.") from error
-        self._replies: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        threading.Thread(target=_read, args=(self._process.stdout, self._replies), daemon=True).start()
-
-    def __enter__(self) -> "_Process":
-        return self
-
-    def __exit__(self, *_) -> None:
-        with contextlib.suppress(OSError):
-            self._process.stdin.close()
-        self._process.kill()  # nothing in it is worth a wait
-        self._process.wait()
-        self._words.close()
-
-    def ask(self, request: dict, seconds: float) -> dict:
-        """The reply to one request."""
-        with contextlib.suppress(OSError):  # a dead process shows in its missing reply
-            self._process.stdin.write(json.dumps(request).encode() + b"\n")
-            self._process.stdin.flush()
-        name = Path(request["path"]).name
-        try:
-            line = self._replies.get(timeout=seconds + _START_SECONDS)
-        except queue.Empty:
-            raise DeviceError(
-                f"Measuring {name} took more than {seconds + _START_SECONDS:.0f} s, so its process was killed; give "
-                f"the device a larger timeout if the model is that slow."
-            ) from None
-        if not line:
-            raise DeviceError(
-                f"The process that measured {name} died with exit status {self._process.wait()} "
-                f"({last_words(self._words)})."
-            )
-        return json.loads(line)
+            return process.ask({"path": str(path), **asdict(length)}, seconds)
+        except ProcessLost as lost:
+            if lost.late:
+                raise DeviceError(
+                    f"Measuring {path.name} took more than {seconds:.0f} s, so its process was killed; give the device "
+                    f"a larger timeout if the model is that slow."
+                ) from None
+            raise DeviceError(f"The process that measured {path.name} {lost}.") from None
 
 
-def _found(runtime: str) -> tuple[str | None, str]:
-    """The folder that a runtime lies in, None for this environment; and its version.
+def _find_runtime(runtime: str) -> tuple[Path | None, str]:
+    """The folder of a runtime, None if it is in this environment; and its version.
 
     Raises:
-        DeviceError: it is not there, and cannot be installed.
+        DeviceError: the runtime is not installed and cannot be.
     """
     try:
         if runtime == "tflite":
-            folder = provide(RUNTIMES[runtime])
-            return (None if folder is None else str(folder)), isolated_version(RUNTIMES[runtime])
+            return provide(RUNTIMES[runtime]), isolated_version(RUNTIMES[runtime])
         return None, metadata.version(RUNTIMES[runtime])
     except SetupError as error:
         raise DeviceError(str(error)) from error
@@ -220,25 +186,25 @@ def _found(runtime: str) -> tuple[str | None, str]:
         ) from None
 
 
-def _command(settings: dict[str, Any]) -> tuple[list[str], dict[str, str]]:
-    """Arguments and environment of a process that measures."""
+def _environment(folder: Path | None) -> dict[str, str]:
+    """Environment variables of a process that measures.
+
+    Args:
+        folder: goes before the environment's own packages on the path, since its NumPy is another one.
+    """
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    if settings["folder"] is not None:  # before the environment's own NumPy, which is another one
+    if folder is not None:
         others = environment.get("PYTHONPATH")
-        environment["PYTHONPATH"] = os.pathsep.join([settings["folder"], *([others] if others else [])])
-    return command(_PROGRAM, json.dumps(settings)), environment
-
-
-def _read(pipe: IO[bytes], replies: "queue.SimpleQueue[bytes]") -> None:
-    with pipe:
-        skip_noise(pipe)
-        for line in pipe:
-            replies.put(line)
-    replies.put(b"")
+        environment["PYTHONPATH"] = os.pathsep.join([str(folder), *([others] if others else [])])
+    return environment
 
 
 def _cpus(mask: str) -> list[int] | None:
-    """The cores of a hex mask, None for all."""
+    """The cores of a hex mask, None for "all".
+
+    Raises:
+        ValueError: the mask is no mask, or names cores that this process may not use.
+    """
     if mask == "all":
         return None
     try:
@@ -258,12 +224,12 @@ def _cpus(mask: str) -> list[int] | None:
 
 
 def _state() -> dict[str, Any]:
-    """What else may have had a hand in a measurement."""
+    """State of this computer that may affect a measurement."""
     return {"load": round(psutil.getloadavg()[0], 2)}
 
 
 def _processor() -> str:
-    """What the processor calls itself; a latency measured on another one means nothing here."""
+    """Name of the processor and number of its cores. A latency on another processor means nothing here."""
     try:
         words = (line.partition(":") for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines())
         name = next((value.strip() for key, _, value in words if key.strip() == "model name"), "")

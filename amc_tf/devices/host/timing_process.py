@@ -1,11 +1,12 @@
-"""Times .tflite files in a process that has loaded nothing but one runtime: requests in, replies out, JSON lines.
+"""Program that times .tflite files with one runtime. It imports neither TensorFlow nor amc_tf.
 
-It follows the protocol of the official benchmark_model: random inputs, a warm-up, then at least so many inferences and
-at least so many seconds, wall time of the inference alone.
+The measurement follows the official benchmark_model: random inputs, a warm-up, then inferences until both a number of
+runs and a number of seconds are reached. Only the wall time of the inference counts.
 
     python timing_process.py REPLIES '{"runtime": "litert", "threads": 1, "xnnpack": true, "cpus": null}'
 
-REPLIES is the file descriptor that replies are written to.
+REPLIES is the file descriptor of the replies. A request on stdin is a line of JSON with the fields of RunLength
+(devices/timing.py) and `path`; a reply is a line of JSON (system/json_lines.py).
 """
 
 import importlib
@@ -13,6 +14,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,11 @@ import numpy as np
 import psutil
 
 MODULES = {"litert": "ai_edge_litert.interpreter", "tflite": "tflite_runtime.interpreter"}
-_MAX_SECONDS = 150.0  # of the warm-up and of the measurement, as benchmark_model's max_secs
+_MAX_SECONDS = 150.0  # limit of the warm-up and of the measurement each, as benchmark_model's max_secs
 
 
 def main() -> None:
-    """Answers requests until there are no more."""
+    """Replies to requests until stdin ends."""
     settings = json.loads(sys.argv[2])
     replies = os.fdopen(int(sys.argv[1]), "w")
     if settings["cpus"] is not None:
@@ -39,7 +41,11 @@ def main() -> None:
 
 
 def measure(runtime: Any, request: dict, settings: dict) -> dict:
-    """Loads and times one model; times in microseconds."""
+    """Loads and times one model.
+
+    Returns:
+        runs, their median, min and p95 in microseconds, init in microseconds, memory_mb in megabytes.
+    """
     before = _resident_mb()
     started = time.perf_counter()
     interpreter = _interpreter(runtime, request["path"], settings)
@@ -61,6 +67,7 @@ def measure(runtime: Any, request: dict, settings: dict) -> dict:
 
 
 def _interpreter(runtime: Any, path: str, settings: dict) -> Any:
+    """The runtime's Interpreter for a model."""
     arguments = {**source(path), "num_threads": settings["threads"]}
     if not settings["xnnpack"]:
         resolvers = runtime.OpResolverType
@@ -69,12 +76,15 @@ def _interpreter(runtime: Any, path: str, settings: dict) -> Any:
 
 
 def source(path: str) -> dict[str, Any]:
-    """Where a runtime finds a model: on Windows it knows the path's letters only if they are of ASCII."""
+    """The runtime's argument for a model. On Windows the runtime opens only paths of ASCII letters.
+
+    worker_process.py has this function too, since neither program may import amc_tf.
+    """
     return {"model_path": path} if path.isascii() else {"model_content": Path(path).read_bytes()}
 
 
-def _repeat(invoke, min_runs: int, min_seconds: float) -> np.ndarray:
-    """Time of each inference in microseconds."""
+def _repeat(invoke: Callable[[], None], min_runs: int, min_seconds: float) -> np.ndarray:
+    """Runs a model until both are reached; returns the time of each inference in microseconds."""
     times: list[int] = []
     begun = time.perf_counter_ns()
     while True:
@@ -87,6 +97,7 @@ def _repeat(invoke, min_runs: int, min_seconds: float) -> np.ndarray:
 
 
 def _example(rng: np.random.Generator, shape: np.ndarray, dtype: type) -> np.ndarray:
+    """A random input."""
     if np.issubdtype(dtype, np.floating):
         return rng.uniform(-1, 1, shape).astype(dtype)
     return rng.integers(0, 2, shape).astype(dtype)  # an index into any table

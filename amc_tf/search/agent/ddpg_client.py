@@ -1,26 +1,20 @@
 """The client of the DDPG agent: it starts ddpg_process.py and asks it, so that TF-Agents stays out of this process."""
 
-import contextlib
 import json
 import math
 import os
-import queue
-import subprocess
 import sys
-import tempfile
-import threading
-import time
 import weakref
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from amc_tf.checks import is_whole
 from amc_tf.errors import AgentError
 from amc_tf.isolated.provide import provide
-from amc_tf.system.processes import NEUTRAL_FOLDER, OWN_GROUP, command, last_words, skip_noise
+from amc_tf.system.json_lines import JsonProcess, ProcessLost
 
 _PACKAGE_PARENT = str(Path(__file__).resolve().parents[3])
 _PROGRAM = Path(__file__).with_name("ddpg_process.py")
@@ -77,22 +71,8 @@ class DdpgAgent:
             "seed": self.seed,
             "paper": bool(paper),
         }
-        self._number = 0  # of the last request
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the agent
-        try:
-            self._process = _start(settings, self._stderr)
-        except BaseException:
-            self._stderr.close()
-            raise
-        self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._replies: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        # A thread holds the pipes, so that Ctrl-C in the caller's thread never leaves half a request in one.
-        ends = (self._process.stdin, self._process.stdout, self._requests, self._replies)
-        carrier = threading.Thread(target=_carry, args=ends, name="amc_tf-agent", daemon=True)
-        carrier.start()
-        self._finalizer = weakref.finalize(
-            self, _end, os.getpid(), self._process, self._requests, carrier, self._stderr
-        )
+        self._process = _start(settings)
+        self._finalizer = weakref.finalize(self, self._process.end)
 
     @property
     def last_episode(self) -> int:
@@ -182,31 +162,19 @@ class DdpgAgent:
         """Sends one request and waits for its reply."""
         if not self._finalizer.alive:
             raise AgentError(f"The agent is closed and cannot {call}: build a new one and load what was saved.")
-        self._number += 1
-        self._requests.put(json.dumps({"id": self._number, "call": call, **arguments}).encode() + b"\n")
-        deadline = time.monotonic() + self._time_limit_s
-        reply: dict[str, Any] = {"id": None}
-        while reply["id"] != self._number:  # another id answers a call that Ctrl-C cut short
-            try:
-                line = self._replies.get(timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
-                raise self._lost(f"did not answer within {self._time_limit_s:g} s when asked to {call}") from None
-            if not line:
-                raise self._lost(f"ended with code {self._process.wait()} when asked to {call}")
-            reply = json.loads(line)
+        try:
+            reply = self._process.ask({"call": call, **arguments}, self._time_limit_s)
+        except ProcessLost as lost:
+            self.close()
+            raise AgentError(
+                f"The agent's process {lost.how} when asked to {call} ({lost.last_words}): build a new agent and load "
+                f"what was saved."
+            ) from None
         if "refused" in reply:
             raise ValueError(reply["refused"])
         if "failed" in reply:
             raise AgentError(reply["failed"])
         return reply["value"]
-
-    def _lost(self, what: str) -> AgentError:
-        """Closes the agent; returns the error that tells the process's last words."""
-        self._process.kill()  # which no longer writes where this reads
-        self._process.wait()
-        said = last_words(self._stderr)
-        self.close()
-        return AgentError(f"The agent's process {what} ({said}): build a new agent and load what was saved.")
 
 
 def _whole(name: str, value: int, least: int) -> int:
@@ -218,7 +186,7 @@ def _whole(name: str, value: int, least: int) -> int:
     return int(value)
 
 
-def _start(settings: dict[str, Any], stderr: IO[bytes]) -> subprocess.Popen:
+def _start(settings: dict[str, Any]) -> JsonProcess:
     """Starts ddpg_process.py with the modules that this process finds, and TF-Agents."""
     isolated = provide("tf-agents")
     # This process's own path, as multiprocessing hands it on; `python -c` puts its working directory before it, where
@@ -236,55 +204,10 @@ def _start(settings: dict[str, Any], stderr: IO[bytes]) -> subprocess.Popen:
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "OMP_NUM_THREADS": "1",  # the cores are for scoring candidates
     }
+    arguments = json.dumps({"parent": os.getpid(), "settings": settings})
     try:
-        return subprocess.Popen(
-            command(_PROGRAM, json.dumps({"parent": os.getpid(), "settings": settings})),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            cwd=NEUTRAL_FOLDER,
-            env=environment,
-            **OWN_GROUP,  # Ctrl-C at the terminal is for the caller, who may still want to save
-        )
+        return JsonProcess(_PROGRAM, arguments, environment=environment, name="amc_tf-agent")
     except OSError as error:
         raise AgentError(
             f"The agent's process could not be started with {sys.executable!r} ({error}): check that Python."
         ) from error
-
-
-def _carry(
-    stdin: IO[bytes],
-    pipe: IO[bytes],
-    requests: "queue.SimpleQueue[bytes | None]",
-    replies: "queue.SimpleQueue[bytes]",
-) -> None:
-    """Carries requests to the process and replies back, one for one; an empty reply says that the process has ended."""
-    with pipe, contextlib.suppress(OSError), stdin:  # what a dead process did not read cannot be flushed
-        skip_noise(pipe)
-        for line in iter(requests.get, None):
-            try:
-                stdin.write(line)
-                stdin.flush()
-                reply = pipe.readline()
-            except OSError:
-                reply = b""
-            replies.put(reply)
-            if not reply:
-                break
-
-
-def _end(
-    owner: int,
-    process: subprocess.Popen,
-    requests: "queue.SimpleQueue[bytes | None]",
-    carrier: threading.Thread,
-    stderr: IO[bytes],
-) -> None:
-    """Ends the agent's process, which has nothing to tidy up: what it saves is on disk completely or not at all."""
-    if os.getpid() != owner:
-        return  # a fork of the caller ends: the agent is not its own
-    process.kill()
-    process.wait()
-    requests.put(None)
-    carrier.join(1.0)  # it has read the end of the pipe, unless a process forked elsewhere still holds that
-    stderr.close()

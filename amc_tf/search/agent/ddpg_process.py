@@ -348,7 +348,7 @@ class Learner:
 
 
 def main(replies: int, parent: int, settings: dict) -> None:
-    """Answers requests {"id", "call", ...arguments}: {"id", "value"}, or "refused" or "failed" with a sentence.
+    """Answers requests {"call", ...arguments}: {"value"}, or "refused" or "failed" with a sentence.
 
     Args:
         replies: the file descriptor that answers are written to.
@@ -369,7 +369,7 @@ def main(replies: int, parent: int, settings: dict) -> None:
         "last_episode": lambda: learner.last_episode,
     }
     for request in map(json.loads, sys.stdin.buffer):
-        reply = {"id": request.pop("id")}
+        reply = {}
         try:
             reply["value"] = calls[request.pop("call")](**request)
         except ValueError as error:

@@ -52,7 +52,7 @@ class EvalSet:
         Raises:
             ValueError: the labels do not fit the outputs, or the original network's predictions hold NaN.
         """
-        held = scorer.hold(split.inputs)
+        held = scorer.share(split.inputs)
         found = outputs(scorer.run(base, held))
         yes_above = threshold(found[0]) if yes_above is None else yes_above
         labels = as_labels(found[0], yes_above) if split.labels is None else split.labels
@@ -72,7 +72,7 @@ class EvalSet:
 
     def on(self, scorer: Scorer) -> "EvalSet":
         """The same examples with another scorer, where this one's is closed."""
-        return replace(self, scorer=scorer, held=scorer.hold(self.split.inputs))
+        return replace(self, scorer=scorer, held=scorer.share(self.split.inputs))
 
     def accuracy(self, tflite: bytes) -> float:
         """Of a .tflite made from the original network.

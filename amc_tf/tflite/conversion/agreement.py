@@ -1,4 +1,4 @@
-"""Whether a .tflite computes what its Keras model computes, on real inputs."""
+"""verify: compares the outputs of a .tflite with those of its Keras model on given inputs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +12,17 @@ from amc_tf.tflite.conversion.keras_to_tflite import SIGNATURE, input_names, out
 from amc_tf.tflite.flatbuffer import contents
 from amc_tf.tflite.silence import silence
 
-_EXAMPLES_AT_ONCE = 32  # in Keras; the .tflite takes one
+_KERAS_BATCH = 32  # examples; the .tflite takes one at a time
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far one output of the .tflite is from the Keras model's.
+    """Difference between one output of the .tflite and the Keras model's.
 
     Attributes:
         output: name of the output in the .tflite.
-        largest: largest absolute difference over all examples; NaN where either side has a NaN.
-        scale: 1 where Keras's values all lie in [0, 1], as probabilities do; else their largest magnitude.
+        largest: largest absolute difference over all examples; NaN if either side has a NaN.
+        scale: 1 if all of Keras's values lie in [0, 1], as probabilities do; else their largest magnitude.
     """
 
     output: str
@@ -42,25 +42,26 @@ def max_difference(model: Any, tflite: bytes | str | Path, x: Any) -> float:
         The largest over all outputs and examples; NaN if any output holds a NaN.
 
     Raises:
-        ValueError: there are no examples, or not as many inputs as the model has.
-        ConversionError: the .tflite cannot be run or has other inputs and outputs than the model.
+        ValueError: there are no examples, or their inputs are not those of the model.
+        ConversionError: the .tflite cannot be run, or its inputs and outputs are not those of the model.
     """
     return float(np.max([difference.largest for difference in differences(model, tflite, x)]))
 
 
 def verify(model: Any, tflite: bytes | str | Path, x: Any, tolerance: float = 1e-3) -> float:
-    """`max_difference`, after it has been found small enough.
+    """Returns `max_difference`, or raises an error if it is too large.
 
     Args:
         model, tflite, x: as for `max_difference`.
-        tolerance: allowed absolute difference of outputs in [0, 1]; of others, the share of their largest magnitude.
+        tolerance: allowed absolute difference of outputs in [0, 1]. For other outputs it is multiplied by their largest
+            magnitude.
 
     Raises:
         ValueError: as `max_difference`.
         ConversionError: as `max_difference`; or an output differs by more, or holds a NaN.
     """
-    found = differences(model, tflite, x)
-    for difference in found:
+    results = differences(model, tflite, x)
+    for difference in results:
         allowed = tolerance * difference.scale
         if np.isnan(difference.largest):
             raise ConversionError(
@@ -72,49 +73,50 @@ def verify(model: Any, tflite: bytes | str | Path, x: Any, tolerance: float = 1e
                 f"The output {difference.output!r} of the .tflite differs from the Keras model {model.name!r} by "
                 f"{difference.largest:.3g}, but at most {allowed:.3g} is allowed; do not ship this file."
             )
-    return max(difference.largest for difference in found)
+    return max(difference.largest for difference in results)
 
 
 def differences(model: Any, tflite: bytes | str | Path, x: Any) -> list[Difference]:
-    """One Difference for each output of the model, in its order; arguments and errors as of `max_difference`."""
+    """One Difference for each output of the model, in its order. Arguments and errors are those of `max_difference`."""
     arrays = _arrays(model, x)
-    expected = _keras_outputs(model, arrays)
-    actual = _tflite_outputs(model, tflite, arrays)
-    found = []
-    for name, wanted, got in zip(output_names(model), expected, actual, strict=True):
-        if wanted.shape != got.shape:
+    results = []
+    outputs = zip(
+        output_names(model), _keras_outputs(model, arrays), _tflite_outputs(model, tflite, arrays), strict=True
+    )
+    for name, expected, actual in outputs:
+        if expected.shape != actual.shape:
             raise ConversionError(
-                f"The output {name!r} of the .tflite has shape {got.shape}, but the Keras model's has {wanted.shape}; "
-                f"convert this very model."
+                f"The output {name!r} of the .tflite has shape {actual.shape}, but the Keras model's has "
+                f"{expected.shape}; convert this very model."
             )
-        with np.errstate(invalid="ignore"):  # infinity minus infinity; the NaN that it makes is what is wanted
-            largest = float(np.max(np.abs(wanted.astype(np.float64) - got)))
-        probabilities = bool(np.all((wanted >= 0) & (wanted <= 1)))
-        found.append(Difference(name, largest, 1.0 if probabilities else float(np.max(np.abs(wanted)))))
-    return found
+        with np.errstate(invalid="ignore"):  # infinity minus infinity is NaN, as it should be
+            largest = float(np.max(np.abs(expected.astype(np.float64) - actual)))
+        probabilities = bool(np.all((expected >= 0) & (expected <= 1)))
+        results.append(Difference(name, largest, 1.0 if probabilities else float(np.max(np.abs(expected)))))
+    return results
 
 
 def _keras_outputs(model: Any, arrays: list[np.ndarray]) -> list[np.ndarray]:
-    """Each output as (examples, ...)."""
+    """The Keras model's outputs, each (examples, ...)."""
     import tensorflow as tf
 
     batches = []
-    for start in range(0, len(arrays[0]), _EXAMPLES_AT_ONCE):
-        values = [tf.constant(array[start : start + _EXAMPLES_AT_ONCE]) for array in arrays]
+    for start in range(0, len(arrays[0]), _KERAS_BATCH):
+        values = [tf.constant(array[start : start + _KERAS_BATCH]) for array in arrays]
         outputs = model(tf.nest.pack_sequence_as(keras_reader.input_structure(model), values), training=False)
         batches.append([value.numpy() for value in tf.nest.flatten(outputs)])
     return [np.concatenate(parts) for parts in zip(*batches, strict=True)]
 
 
 def _tflite_outputs(model: Any, tflite: bytes | str | Path, arrays: list[np.ndarray]) -> list[np.ndarray]:
-    """The same of the .tflite, its outputs in the order of the model's."""
+    """The outputs of the .tflite, each (examples, ...), in the order of the model's outputs."""
     from ai_edge_litert.interpreter import Interpreter
 
     inputs = dict(zip(input_names(model), arrays, strict=True))
     outputs = output_names(model)
     data = contents(tflite)
     try:
-        with silence():  # only the start is noisy
+        with silence():  # only the start writes to stderr
             interpreter = Interpreter(model_content=data)
             interpreter.allocate_tensors()
             signature = interpreter.get_signature_list().get(SIGNATURE, {"inputs": [], "outputs": []})
@@ -134,9 +136,9 @@ def _tflite_outputs(model: Any, tflite: bytes | str | Path, arrays: list[np.ndar
 
 
 def _arrays(model: Any, x: Any) -> list[np.ndarray]:
-    """The inputs in the order of `input_names`, in the types that the model takes.
+    """The inputs in the order of `input_names`, in the types of the model's inputs.
 
-    A dict may have the keys of the dict that the model was built with, or the names of the model's inputs.
+    The keys of a dict are those of the dict that the model was built with, or the names of the model's inputs.
     """
     import tensorflow as tf
 

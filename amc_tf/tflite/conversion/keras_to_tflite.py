@@ -1,4 +1,4 @@
-"""Keras -> .tflite by TensorFlow's converter, and what the operators of a .tflite must not be."""
+"""convert: Keras -> .tflite with batch 1. check: refuses a .tflite whose operators are not fit to ship."""
 
 import itertools
 import math
@@ -17,32 +17,32 @@ from amc_tf.tflite.silence import silence
 
 SIGNATURE = "serving_default"  # the name that TensorFlow's own exports give it
 _VARIABLES = {"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE"}
-_FOLDS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"}  # BatchNorm vanishes into these
+_FOLDS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"}  # BatchNorm is folded into these
 
 
 def convert(model: Any, quantization: Quantization | None = None) -> bytes:
     """Converts a Keras model to a .tflite with the batch fixed to 1, in float32 by default, and checks its operators.
 
-    The file has one signature whose inputs are named as the model's inputs and whose outputs as the layers that make
-    them; the order of both is the model's.
+    The file has one signature. Its inputs have the names of the model's inputs, its outputs those of the layers that
+    compute them. The order of both is the model's.
 
     Args:
         model: built functional or Sequential keras.Model (Keras 3) or tf_keras.Model; it is not changed.
-        quantization: how the file is to hold its numbers; None for float32.
+        quantization: how the file holds its numbers; None for float32.
 
     Returns:
         The contents of the .tflite.
 
     Raises:
         TypeError: not a Keras model.
-        UnsupportedModel: a subclassed or unbuilt model, or one whose inputs leave a size open.
-        ConversionError: the converter cannot express the model, or made something that is not fit to ship.
+        UnsupportedModel: the model is subclassed or not built, or its inputs leave a size open.
+        ConversionError: the converter cannot express the model, or the file is not fit to ship.
     """
     keras_reader.check(model)
     import tensorflow as tf
 
-    # A concrete function of batch 1 is frozen to constants first. from_keras_model keeps the batch open and takes two
-    # to three times as long; with the model given as second argument, variables of Keras 3 stay in the file.
+    # A concrete function of batch 1 is frozen to constants first. from_keras_model leaves the batch open and takes two
+    # to three times as long. from_concrete_functions([...], model) leaves variables of Keras 3 in the file.
     structure = keras_reader.input_structure(model)
 
     @tf.function(autograph=False)
@@ -55,8 +55,8 @@ def convert(model: Any, quantization: Quantization | None = None) -> bytes:
     return tflite
 
 
-def arguments(model: Any, batch: int) -> list:
-    """The TensorSpecs of a model's inputs with the batch fixed, in the order in which the .tflite has them."""
+def arguments(model: Any, batch: int) -> list[Any]:
+    """The TensorSpecs of a model's inputs with the batch fixed, in the order of the .tflite's inputs."""
     import tensorflow as tf
 
     return [
@@ -65,8 +65,8 @@ def arguments(model: Any, batch: int) -> list:
     ]
 
 
-def from_function(function: Any, specs: list, name: str, quantization: Quantization | None = None) -> bytes:
-    """What the converter makes of a tf.function: a .tflite without signature, unchecked.
+def from_function(function: Any, specs: list[Any], name: str, quantization: Quantization | None = None) -> bytes:
+    """Converts a tf.function to a .tflite without signature, unchecked.
 
     Args:
         function: tf.function.
@@ -75,7 +75,7 @@ def from_function(function: Any, specs: list, name: str, quantization: Quantizat
         quantization: see convert.
 
     Raises:
-        ConversionError: the function cannot be traced, or not be converted.
+        ConversionError: the function cannot be traced or converted.
     """
     with silence():
         try:
@@ -90,7 +90,7 @@ def from_function(function: Any, specs: list, name: str, quantization: Quantizat
             return tflite_of(concrete, quantization)
         except ConversionError:
             raise
-        except Exception as error:  # the converter raises many kinds; its text is pages of its own stack
+        except Exception as error:  # the converter raises many kinds, with pages of its own stack as text
             raise ConversionError(
                 f"The model {name!r} cannot be expressed in TFLite's own operators ({_complaint(str(error))}); "
                 f"replace the layers that need others."
@@ -100,56 +100,56 @@ def from_function(function: Any, specs: list, name: str, quantization: Quantizat
 def check(tflite: bytes | str | Path) -> None:
     """Refuses a .tflite with operators that need more than the plain runtime, or that the converter should have folded.
 
-    Refused are custom operators (those of the Flex delegate included), variables, a scale by channel directly behind a
+    These are custom operators (including those of the Flex delegate), variables, a scale per channel directly behind a
     convolution or dense layer (an unfolded BatchNormalization), and inputs of open size.
 
     Raises:
-        ConversionError: one sentence that lists them all.
+        ConversionError: one sentence that lists all problems.
     """
     subgraphs = read(tflite)
-    found = Counter(problem for subgraph in subgraphs for problem in _problems(subgraph))
-    found.update(_open_inputs(subgraphs[0]))
-    if found:
-        listed = "; ".join(f"{problem}, {times} times" if times > 1 else problem for problem, times in found.items())
+    problems = Counter(problem for subgraph in subgraphs for problem in _problems(subgraph))
+    problems.update(_open_inputs(subgraphs[0]))
+    if problems:
+        listed = "; ".join(f"{problem}, {times} times" if times > 1 else problem for problem, times in problems.items())
         raise ConversionError(f"The .tflite is not fit to ship: {listed}; make it with amc_tf's convert().")
 
 
 def input_names(model: Any) -> list[str]:
-    """The names of a model's inputs in the order in which the .tflite has them."""
+    """The names of a model's inputs, in the order of the .tflite's inputs."""
     import tensorflow as tf
 
-    # Keras 3 numbers the tensors of nameless inputs through the whole process; such a name would differ in every file.
+    # Keras 3 numbers nameless inputs through the whole process, so their names would differ in every file.
     names = [tensor.name for tensor in tf.nest.flatten(keras_reader.input_structure(model))]
-    # A model that was built anew from such a one has the number of the layer instead.
+    # A model that was rebuilt from one with such names has the number of the layer instead.
     numbered = re.compile(r"keras_tensor.*|input_layer(_\d+)?")
     return _unique([f"input_{k}" if numbered.fullmatch(name) else name for k, name in enumerate(names)])
 
 
 def output_names(model: Any) -> list[str]:
-    """The names of a model's outputs, which are those of the layers that make them, in the model's order."""
+    """The names of a model's outputs, in the model's order: those of the layers that compute them."""
     names = getattr(model, "output_names", None)  # a Sequential of Keras 3 has none
     return _unique(names or [model.layers[-1].name] * len(model.outputs))
 
 
 def _unique(names: list[str]) -> list[str]:
     """["dense", "dense"] -> ["dense", "dense_1"]."""
-    taken: list[str] = []
+    unique: list[str] = []
     for name in names:
         candidates = (f"{name}_{k}" if k else name for k in itertools.count())
-        taken.append(next(candidate for candidate in candidates if candidate not in taken))
-    return taken
+        unique.append(next(candidate for candidate in candidates if candidate not in unique))
+    return unique
 
 
 def _sign(tflite: bytes, inputs: list[str], outputs: list[str]) -> bytes:
-    """Adds the signature, which the converter leaves out for a function without a saved model around it."""
+    """Adds the signature. The converter omits it for a function without a saved model around it."""
     from ai_edge_litert import schema_py_generated as schema
 
     file = unpack(tflite)
     graph = file.subgraphs[0]
-    found = [graph.tensors[tensor].name.decode() for tensor in graph.inputs]
-    if found != [f"input_{number}" for number in range(len(inputs))] or len(graph.outputs) != len(outputs):
+    names = [graph.tensors[tensor].name.decode() for tensor in graph.inputs]
+    if names != [f"input_{number}" for number in range(len(inputs))] or len(graph.outputs) != len(outputs):
         raise ConversionError(
-            f"The converter made a file with inputs {found} and {len(graph.outputs)} outputs of a model with inputs "
+            f"The converter made a file with inputs {names} and {len(graph.outputs)} outputs of a model with inputs "
             f"{inputs} and outputs {outputs}; give the model inputs that are all used."
         )
     file.signatureDefs = [
@@ -163,6 +163,7 @@ def _sign(tflite: bytes, inputs: list[str], outputs: list[str]) -> bytes:
 
 
 def _problems(subgraph: Subgraph) -> Iterator[str]:
+    """What is wrong with the operators of a subgraph, a few words for each operator."""
     for operator in subgraph.operators:
         if operator.name.startswith("Flex"):
             yield f"{operator.name} needs the Flex delegate"
@@ -175,18 +176,18 @@ def _problems(subgraph: Subgraph) -> Iterator[str]:
 
 
 def _scales_a_convolution(subgraph: Subgraph, operator: Operator) -> bool:
-    """Whether an operator multiplies, by a constant for each channel, what a convolution makes for it alone.
+    """Whether an operator multiplies the output of a convolution by a constant for each channel.
 
-    Not meant are scales that cannot be folded: behind an activation, or where something else reads the convolution too.
+    Scales that cannot be folded do not count: behind an activation, or if another operator reads the convolution too.
     """
     maker = _maker(subgraph, operator) if operator.name == "MUL" else None
     if maker is None or maker.name not in _FOLDS or maker.activation:
         return False
-    (made,) = maker.outputs
-    channels = subgraph.values[made].shape[-1]
+    (output,) = maker.outputs
+    channels = subgraph.values[output].shape[-1]
     return (
-        made not in subgraph.outputs
-        and len(subgraph.readers(made)) == 1
+        output not in subgraph.outputs
+        and len(subgraph.readers(output)) == 1
         and any(
             scale.constant and scale.shape[-1:] == (channels,) and math.prod(scale.shape) == channels
             for scale in (subgraph.values[value] for value in operator.inputs)
@@ -195,9 +196,9 @@ def _scales_a_convolution(subgraph: Subgraph, operator: Operator) -> bool:
 
 
 def _maker(subgraph: Subgraph, operator: Operator) -> Operator | None:
-    """The operator that makes the first tensor which `operator` reads and which is not constant."""
-    read_by = [value for value in operator.inputs if value >= 0 and not subgraph.values[value].constant]
-    makers = (maker for maker in subgraph.operators if read_by and read_by[0] in maker.outputs)
+    """The operator whose output is the first variable input of an operator; None if there is no such input."""
+    variable = [value for value in operator.inputs if value >= 0 and not subgraph.values[value].constant]
+    makers = (maker for maker in subgraph.operators if variable and variable[0] in maker.outputs)
     return next(makers, None)
 
 
@@ -208,7 +209,7 @@ def _open_inputs(subgraph: Subgraph) -> Iterator[str]:
 
 
 def _complaint(text: str) -> str:
-    """What the converter's message says, without its stack."""
+    """The converter's message without its stack."""
     missing = sorted(set(re.findall(r"'(tf\.\w+)' op is neither a custom op nor a flex op", text)))
     if missing:
         return f"no kernel for {', '.join(missing)}"

@@ -1,4 +1,4 @@
-"""Quantised .tflite files of a Keras model: whole numbers (int8), weights of 16 bits, or weights of 8 bits alone."""
+"""Keras -> quantised .tflite: int8 (weights and activations), float16 weights, or dynamic range (int8 weights)."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,50 +19,50 @@ FORMATS = {
     "fp16": "model_fp16.tflite",
     "dynamic": "model_dynamic.tflite",
 }  # name -> file in the run directory
-LEAST_EXAMPLES = 8  # the ranges of fewer are chance
+LEAST_EXAMPLES = 8  # fewer show the range of an activation by chance only
 
-_ROUGH = 4  # examples for a file whose time alone matters
-_AT_THE_ENDS = {"QUANTIZE", "DEQUANTIZE"}
+_ROUGH_EXAMPLES = 4  # for a file whose time alone matters
+_CASTS = {"QUANTIZE", "DEQUANTIZE"}
 
 
 def quantized(model: Any, format: str, examples: Sequence[np.ndarray] = (), integer_io: bool = False) -> bytes:
     """Converts a Keras model to a quantised .tflite with batch and signature as `convert` gives them.
 
-    "int8" computes in whole numbers alone: weights with a scale for each output channel, activations with one for each
-    tensor, from the range that the examples show; biases are corrected, see `biases`. "fp16" has weights of 16 bits,
-    which a CPU widens when it loads the file. "dynamic" has weights of 8 bits where a kernel has 1024 or more, and
-    floats between the layers, which the runtime rounds as it goes.
+    "int8" computes in integers alone. Weights have a scale for each output channel, activations one for each tensor,
+    from the range that the examples show. Biases are corrected (bias_correction.py). "fp16" has weights of 16 bits; a
+    CPU widens them when it loads the file. "dynamic" has weights of 8 bits in kernels of 1024 weights or more, and
+    float activations, which the runtime rounds before it multiplies.
 
     Args:
         model: built functional or Sequential keras.Model (Keras 3) or tf_keras.Model; it is not changed.
         format: "int8", "fp16" or "dynamic".
         examples: for "int8" one array (examples, ...) for each input, in the order of the .tflite; some hundreds do.
-        integer_io: whether inputs and outputs of an "int8" file are int8 too instead of float32; inputs that are whole
-            numbers in the model stay what they are.
+        integer_io: whether inputs and outputs of an "int8" file are int8 instead of float32. The model's integer inputs
+            keep their type.
 
     Returns:
         The contents of the .tflite.
 
     Raises:
         TypeError: not a Keras model.
-        ValueError: there is no such format, integer_io without "int8", or the examples are not those of the model.
-        UnsupportedModel: a subclassed or unbuilt model, or one whose inputs leave a size open.
-        ConversionError: the converter cannot express the model so: a layer has no kernel of whole numbers, a number is
-            NaN or too large, or there are too few examples.
+        ValueError: there is no such format, integer_io is not for "int8", or the examples do not fit the model.
+        UnsupportedModel: the model is subclassed or not built, or its inputs leave a size open.
+        ConversionError: a layer has no integer kernel, a number is NaN or too large, there are too few examples, or the
+            converter cannot express the model.
     """
     _check_format(format, integer_io)
     keras_reader.check(model)
     _check_weights(model, format)
     if format != "int8":
         return convert(model, _by_weights(format))
-    return bias_correction.corrected(*_of_whole_numbers(model, examples, LEAST_EXAMPLES, integer_io))
+    return bias_correction.corrected(*_convert_int8(model, examples, LEAST_EXAMPLES, integer_io))
 
 
 def check(model: Any, format: str, examples: Sequence[np.ndarray] = (), integer_io: bool = False) -> None:
-    """Raises what `quantized` would of the same arguments, in a fraction of its time.
+    """Raises the errors of `quantized` for the same arguments, in a fraction of its time.
 
     Args:
-        model, format, examples, integer_io: as of `quantized`.
+        model, format, examples, integer_io: as for `quantized`.
     """
     _check_format(format, integer_io)
     keras_reader.check(model)
@@ -73,21 +73,21 @@ def check(model: Any, format: str, examples: Sequence[np.ndarray] = (), integer_
 
 
 def rough(format: str, examples: Sequence[np.ndarray] = (), integer_io: bool = False) -> Callable[[Any], bytes]:
-    """What makes quantised files whose time alone matters, Keras model -> .tflite, for `Shapes` and `LatencyTable`.
+    """A converter, Keras model -> .tflite, of quantised files whose time alone matters (`Shapes`, `LatencyTable`).
 
-    The files hold the operators and shapes of those of `quantized`, and scales of a few examples. Weights of 16 bits
-    take a CPU no other time than floats, so for "fp16" that is what it makes.
+    Its files have the operators and shapes of those of `quantized`, and scales from a few examples. For "fp16" they are
+    float files, since a CPU takes the same time for both.
 
     Args:
-        format, examples, integer_io: as of `quantized`.
+        format, examples, integer_io: as for `quantized`.
     """
     _check_format(format, integer_io)
     if format == "fp16":
         return convert
     if format == "dynamic":
         return lambda model: convert(model, _by_weights(format))
-    few = [array[:_ROUGH] for array in examples]
-    return lambda model: _of_whole_numbers(model, few, 1, integer_io)[0]
+    subset = [array[:_ROUGH_EXAMPLES] for array in examples]
+    return lambda model: _convert_int8(model, subset, 1, integer_io)[0]
 
 
 def _check_format(format: str, integer_io: bool) -> None:
@@ -99,11 +99,11 @@ def _check_format(format: str, integer_io: bool) -> None:
 
 
 def _check_weights(model: Any, format: str) -> None:
-    """Refuses NaN and infinity, and for "fp16" what the converter would silently make the largest number there is."""
+    """Refuses NaN and infinity, and for "fp16" numbers that the converter would silently clip to the largest one."""
     most = np.finfo(np.float16 if format == "fp16" else np.float32).max
     for variable, array in zip(model.weights, model.get_weights(), strict=True):
         if array.dtype.kind == "f" and not (np.abs(array) <= most).all():
-            name = getattr(variable, "path", variable.name)  # of Keras 3; the name of tf_keras's is a path
+            name = getattr(variable, "path", variable.name)  # `path` in Keras 3; in tf_keras the name is the path
             raise ConversionError(
                 f"The model {model.name!r} cannot be quantised to {format!r}, since its weight {name!r} holds NaN, "
                 f"infinity or a number above {most:.3g}; train it again from a checkpoint without."
@@ -114,13 +114,13 @@ def _by_weights(format: str) -> Quantization:
     return Quantization(weights_bits=16 if format == "fp16" else 8)
 
 
-def _of_whole_numbers(
+def _convert_int8(
     model: Any, examples: Sequence[np.ndarray], least: int, integer_io: bool
 ) -> tuple[bytes, bytes, list[np.ndarray]]:
-    """An int8 file, the same network's in floats, and the examples in the types that it takes."""
+    """An int8 file, the same network's float file, and the examples in the types of the model's inputs."""
     arrays = _arrays(model, examples, least)
-    flat = convert(model)
-    if operators(flat)["WHILE"]:  # with which the converter would end this process
+    float_file = convert(model)
+    if operators(float_file)["WHILE"]:  # on a loop the converter would end this process
         raise ConversionError(
             f"The model {model.name!r} has a layer that loops, such as LSTM or GRU, which cannot be quantised to int8; "
             f"take 'dynamic' or 'fp16', or freeze the length with unroll=True."
@@ -128,11 +128,18 @@ def _of_whole_numbers(
 
     tflite = convert(model, Quantization(examples=arrays, integer_io=integer_io))
     _check_integers(model, tflite)
-    return tflite, flat, arrays
+    return tflite, float_file, arrays
 
 
 def _arrays(model: Any, examples: Sequence[np.ndarray], least: int) -> list[np.ndarray]:
-    """The examples in the types that the model takes."""
+    """The examples in the types of the model's inputs.
+
+    Args:
+        least: how many examples there must be.
+
+    Raises:
+        ValueError, ConversionError: see `quantized`.
+    """
     specs = arguments(model, 1)
     if len(examples) != len(specs):
         raise ValueError(
@@ -163,23 +170,22 @@ def _arrays(model: Any, examples: Sequence[np.ndarray], least: int) -> list[np.n
 
 
 def _check_integers(model: Any, tflite: bytes) -> None:
-    """Refuses a file that computes in floats anywhere but where it begins and ends."""
+    """Refuses an int8 file that computes in floats anywhere but at its inputs and outputs."""
     from ai_edge_litert.schema_py_generated import TensorType
 
     file = unpack(tflite)
     graph = file.subgraphs[0]
     ends = {int(tensor) for tensor in (*graph.inputs, *graph.outputs)}
-    found = []
+    floating = []
     for name, operator in zip(names(file), graph.operators, strict=True):
         floats = {int(t) for t in (*operator.inputs, *operator.outputs) if t >= 0}
         floats = {t for t in floats if graph.tensors[t].type == TensorType.FLOAT32}
-        if not floats or (name in _AT_THE_ENDS and floats <= ends):
+        if not floats or (name in _CASTS and floats <= ends):
             continue
-        if name not in _AT_THE_ENDS:  # the others stand around those
-            made = graph.tensors[operator.outputs[0]].name.decode()
-            found.append(f"{name} ({made})")
-    if found:
+        if name not in _CASTS:  # a cast inside the network belongs to such an operator
+            floating.append(f"{name} ({graph.tensors[operator.outputs[0]].name.decode()})")
+    if floating:
         raise ConversionError(
             f"The model {model.name!r} cannot be quantised to int8, since TFLite has no kernel of whole numbers for "
-            f"{', '.join(found)}; replace these layers, or take 'dynamic' or 'fp16'."
+            f"{', '.join(floating)}; replace these layers, or take 'dynamic' or 'fp16'."
         )

@@ -1,7 +1,7 @@
-"""The converter from TensorFlow functions to .tflite: the one file that knows which there is.
+"""TensorFlow function -> .tflite by TensorFlow's own converter. No other file calls a converter.
 
-It is TensorFlow's own, which is in maintenance while work goes on in ai-edge-litert. Its litert-converter (0.5) reads
-MLIR of exported programs and takes no TensorFlow function, so it does not stand in yet.
+TensorFlow's converter is in maintenance, and development goes on in ai-edge-litert. The litert-converter there (0.5)
+reads MLIR of exported programs and takes no TensorFlow functions, so it cannot replace this one yet.
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from amc_tf.errors import ConversionError
 
 @dataclass(frozen=True)
 class Quantization:
-    """How a file holds its numbers, where not in float32.
+    """How a quantised .tflite holds its numbers.
 
     Attributes:
-        weights_bits: 8 or 16, of the weights of a file that computes in floats.
-        examples: one array (examples, ...) for each input, in the types that the function takes: the file computes in
-            int8, by the ranges that these show. None for a file that computes in floats.
-        integer_io: whether inputs and outputs are int8 too where it does.
+        weights_bits: 8 or 16: bits of a weight in a file that computes in floats.
+        examples: one array (examples, ...) for each input, in the types of the function's arguments. The file computes
+            in int8 then, with the ranges that these examples show. None for a file that computes in floats.
+        integer_io: whether inputs and outputs of an int8 file are int8 too.
     """
 
     weights_bits: int = 8
@@ -30,15 +30,15 @@ class Quantization:
 
 
 def tflite_of(concrete: Any, quantization: Quantization | None = None) -> bytes:
-    """What the converter makes of a concrete function.
+    """Converts a concrete function.
 
     Args:
-        concrete: of a tf.function whose variables have fixed values.
+        concrete: a concrete function of a tf.function; the values of its variables become constants.
         quantization: None for float32.
 
     Raises:
         ConversionError: this TensorFlow has no converter.
-        Exception: of many kinds, by the converter itself.
+        Exception: of many kinds, from the converter itself.
     """
     import tensorflow as tf
 

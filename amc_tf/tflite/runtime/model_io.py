@@ -1,4 +1,4 @@
-"""Ends: the inputs and outputs of a .tflite, and whether examples fit them."""
+"""ModelIO: the inputs and outputs of a .tflite, and a check that examples fit them."""
 
 import struct
 from dataclasses import dataclass
@@ -14,7 +14,13 @@ from amc_tf.tflite.runtime.shared_dataset import SharedDataset
 
 @dataclass(frozen=True)
 class Input:
-    """An input of a .tflite; `index` is the number of its tensor, `scale` and `zero` see Output."""
+    """An input of a .tflite.
+
+    Attributes:
+        index: number of its tensor.
+        name, shape, dtype: of its tensor; the shape's first side is the batch.
+        scale, zero: see Output.
+    """
 
     index: int
     name: str
@@ -29,8 +35,8 @@ class Output:
     """An output of a .tflite.
 
     Attributes:
-        index: the number of its tensor.
-        scale, zero: the number q in it stands for scale * (q - zero); scale None where it stands for itself.
+        index: number of its tensor.
+        scale, zero: a quantised number q stands for scale * (q - zero); scale is None if the tensor is not quantised.
     """
 
     index: int
@@ -39,17 +45,20 @@ class Output:
 
 
 @dataclass(frozen=True)
-class Ends:
-    """Where a .tflite begins and ends."""
+class ModelIO:
+    """All inputs and outputs of a .tflite."""
 
     inputs: tuple[Input, ...]
     outputs: tuple[Output, ...]
 
 
-def ends_of(data: bytes) -> Ends:
-    """Inputs and outputs in the order of the signature; in that of the first subgraph where there is none.
+def read_model_io(data: bytes) -> ModelIO:
+    """Reads inputs and outputs in the order of the signature, or of the first subgraph if there is no signature.
 
-    The runtime is no help here: it sorts a signature's names.
+    The runtime does not tell that order: it sorts a signature's names.
+
+    Raises:
+        ConversionError: the .tflite is damaged.
     """
     try:
         file = unpack(data)
@@ -62,18 +71,18 @@ def ends_of(data: bytes) -> Ends:
         else:
             inputs, results = ([entry.tensorIndex for entry in side] for side in (signature.inputs, signature.outputs))
         tensors = [(int(number), graph.tensors[number]) for number in inputs]
-        return Ends(
+        return ModelIO(
             tuple(
                 Input(
                     number,
                     t.name.decode(),
                     tuple(map(int, t.shape if t.shape is not None else ())),
                     _dtype(t.type),
-                    *_stands_for(t),
+                    *_quantization(t),
                 )
                 for number, t in tensors
             ),
-            tuple(Output(int(number), *_stands_for(graph.tensors[number])) for number in results),
+            tuple(Output(int(number), *_quantization(graph.tensors[number])) for number in results),
         )
     except (struct.error, ValueError, IndexError, TypeError, AttributeError, MemoryError) as error:
         raise ConversionError(
@@ -82,16 +91,16 @@ def ends_of(data: bytes) -> Ends:
         ) from error
 
 
-def _stands_for(tensor: Any) -> tuple[float | None, int]:
-    """Scale and zero of a quantised tensor."""
-    told = tensor.quantization
-    if told is None or told.scale is None or len(told.scale) != 1:
+def _quantization(tensor: Any) -> tuple[float | None, int]:
+    """Scale and zero of a tensor; (None, 0) if it is not quantised as a whole."""
+    quantization = tensor.quantization
+    if quantization is None or quantization.scale is None or len(quantization.scale) != 1:
         return None, 0
-    return float(told.scale[0]), int(told.zeroPoint[0])
+    return float(quantization.scale[0]), int(quantization.zeroPoint[0])
 
 
 def _dtype(number: int) -> np.dtype:
-    """NumPy's type for one of the schema's; `V` (void) for what is no number."""
+    """NumPy's type for a TensorType of the schema; `V` (void) for types that are no numbers."""
     from ai_edge_litert import schema_py_generated as schema
 
     names = {getattr(schema.TensorType, name): name.lower() for name in dir(schema.TensorType) if name.isupper()}
@@ -101,39 +110,41 @@ def _dtype(number: int) -> np.dtype:
         return np.dtype("V")
 
 
-def batch_of(ends: Ends, held: SharedDataset) -> int:
-    """How many examples a file takes at once.
+def batch_size(model_io: ModelIO, dataset: SharedDataset) -> int:
+    """How many examples a .tflite takes at once.
 
     Raises:
-        ConversionError: its inputs are not those of the examples.
+        ConversionError: its inputs do not fit the examples.
     """
-    if len(ends.inputs) != len(held.shapes):
+    if len(model_io.inputs) != len(dataset.shapes):
         raise ConversionError(
-            f"The .tflite has {len(ends.inputs)} inputs, but the examples are of {len(held.shapes)}; convert the model "
-            f"that they belong to."
+            f"The .tflite has {len(model_io.inputs)} inputs, but the examples have {len(dataset.shapes)}; convert the "
+            f"model that they belong to."
         )
-    for given, shape, dtype, limits in zip(ends.inputs, held.shapes, held.dtypes, held.ranges, strict=True):
-        if given.shape[:1] != ends.inputs[0].shape[:1] or not given.shape or given.shape[0] < 1:
+    for tensor, shape, dtype, limits in zip(
+        model_io.inputs, dataset.shapes, dataset.dtypes, dataset.ranges, strict=True
+    ):
+        if tensor.shape[:1] != model_io.inputs[0].shape[:1] or not tensor.shape or tensor.shape[0] < 1:
             raise ConversionError(
-                f"The .tflite's inputs have shapes {[tensor.shape for tensor in ends.inputs]}; expected the same batch "
+                f"The .tflite's inputs have shapes {[each.shape for each in model_io.inputs]}; expected the same batch "
                 f"as the first side of each: convert the model with the batch fixed."
             )
-        if given.shape[1:] != shape:
+        if tensor.shape[1:] != shape:
             raise ConversionError(
-                f"The .tflite's input {given.name!r} takes examples of shape {given.shape[1:]}, but those held are of "
-                f"shape {shape}; convert the model that they belong to."
+                f"The .tflite's input {tensor.name!r} takes examples of shape {tensor.shape[1:]}, but the shared ones "
+                f"have shape {shape}; convert the model that they belong to."
             )
-        if given.scale is None and not _holds(given.dtype, dtype, limits):
+        if tensor.scale is None and not _holds(tensor.dtype, dtype, limits):
             raise ConversionError(
-                f"The .tflite's input {given.name!r} is of type {given.dtype}, which cannot hold the examples' "
+                f"The .tflite's input {tensor.name!r} is of type {tensor.dtype}, which cannot hold the examples' "
                 f"{dtype}{f' from {limits[0]} to {limits[1]}' if dtype.kind in 'iu' else ''}; convert the model that "
                 f"they belong to."
             )
-    return ends.inputs[0].shape[0]
+    return model_io.inputs[0].shape[0]
 
 
 def _holds(target: np.dtype, dtype: np.dtype, limits: tuple[int, int]) -> bool:
-    """Whether examples keep their meaning as another type; floats may lose digits, integers may lose nothing."""
+    """Whether another type may hold the values of a dtype within limits. Floats may lose digits, integers nothing."""
     if target.kind == "f":
         return True
     if target.kind in "iu" and dtype.kind in "iu":

@@ -1,8 +1,8 @@
-"""Scratch: the folder of the files that this process's workers read, and how it goes, whatever way the process ends.
+"""Scratch: the temporary folder of the files that this process's workers read. It is removed whatever way that ends.
 
-A process has one among the temporary files as long as anything in it is used, and keeps a file in it locked. An end
-that Python sees removes it. After a kill the workers do, which meet the end of their input (worker_process.py). Where
-they were killed as well, the next process that makes such a folder does: a lock that can be taken has no owner.
+A process has one folder as long as anything in it is used, and keeps a file in it locked. If the process ends by
+itself, it removes the folder. If it is killed, its workers do, at the end of their stdin (worker_process.py). If they
+are killed too, the next process that makes such a folder does: a free lock means that the owner is gone.
 """
 
 import contextlib
@@ -22,15 +22,15 @@ from amc_tf.errors import RunDirError
 from amc_tf.system.locks import Lock, Taken
 
 _PREFIX = "amc_tf-scratch-"
-_YOUNG_SECONDS = 60.0  # a folder that has just been made may not be locked yet
-_PAUSES = (0.1, 0.3, 1.0, 3.0)  # seconds; on Windows a file can be deleted when those who have it open are gone
+_YOUNG_SECONDS = 60.0  # a younger folder may not be locked yet
+_PAUSES = (0.1, 0.3, 1.0, 3.0)  # seconds; Windows deletes a file only after the processes that opened it have ended
 
 _making = threading.Lock()
 _current: "weakref.ref[Scratch] | None" = None
 
 
 class Scratch:
-    """A folder; it is removed with the last that refers to it.
+    """A folder; it is removed when the last reference to this object goes.
 
     Attributes:
         folder: its path.
@@ -53,13 +53,13 @@ class Scratch:
         _sweep(self.folder)
 
     def path(self) -> Path:
-        """Of a new file."""
+        """The path of a new file."""
         self._delete()
         return self.folder / str(next(self._numbers))
 
     def discard(self, path: Path) -> None:
-        """Deletes a file, if need be later: a garbage collection may ask for it in any thread at any time."""
-        if os.getpid() == self.owner:  # else a fork of the caller ends, whose files these are not
+        """Deletes a file, later if necessary. A garbage collection may call this in any thread at any time."""
+        if os.getpid() == self.owner:  # a fork of the owner must not delete the owner's files
             self._discarded.add(path)
             self._delete()
 
@@ -71,20 +71,20 @@ class Scratch:
 
 
 class File:
-    """A file in the scratch folder, which is gone with its last user.
+    """A file in the scratch folder; it is deleted when the last reference to this object goes.
 
     Args:
         write: writes the contents to the open file.
-        what: what they are, for the message where there is no room.
+        subject: the contents in words, for the message if there is no room.
 
     Attributes:
-        path: where it lies; never written to again.
+        path: of the file, which never changes again.
 
     Raises:
-        RunDirError: no room for it in the folder of temporary files.
+        RunDirError: no room for the file in the folder of temporary files.
     """
 
-    def __init__(self, write: Callable[[IO[bytes]], Any], what: str):
+    def __init__(self, write: Callable[[IO[bytes]], Any], subject: str):
         try:
             scratch = ours()
             self.path = scratch.path()
@@ -97,16 +97,16 @@ class File:
                 raise
         except OSError as error:
             raise RunDirError(
-                f"There is no room for {what} among {temporary_files()} ({error.strerror or error}); free space there, "
-                f"or name another folder in TMPDIR."
+                f"There is no room for {subject} among {temporary_files()} ({error.strerror or error}); free space "
+                f"there, or name another folder in TMPDIR."
             ) from error
 
 
 def ours() -> Scratch:
-    """This process's folder; made where there is none.
+    """This process's folder; it is made if there is none.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: the folder cannot be made.
     """
     global _current
     with _making:
@@ -118,11 +118,12 @@ def ours() -> Scratch:
 
 
 def temporary_files() -> str:
-    """What a message calls their folder."""
-    return f"the temporary files in {tempfile.tempdir!r}" if tempfile.tempdir else "temporary files"  # none is found
+    """The words for the folder of temporary files in messages."""
+    return f"the temporary files in {tempfile.tempdir!r}" if tempfile.tempdir else "temporary files"  # it has none
 
 
 def _end(folder: Path, lock: Lock, owner: int) -> None:
+    """Removes a folder, unless this process is a fork of its owner."""
     if os.getpid() != owner:
         return
     lock.release()
@@ -135,12 +136,12 @@ def _end(folder: Path, lock: Lock, owner: int) -> None:
 
 
 def _sweep(own: Path) -> None:
-    """Removes the folders beside this one whose owners were killed, and their workers with them."""
-    user = own.lstat().st_uid  # of others nothing is opened, be it a link to whatever
+    """Removes the folders that killed owners and killed workers left beside this process's own."""
+    user = own.lstat().st_uid  # nothing of other users is opened, since it may be a link to anything
     for folder in own.parent.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError, Taken):
-            found = folder.lstat()
-            old = time.time() - found.st_mtime > _YOUNG_SECONDS
-            if stat.S_ISDIR(found.st_mode) and found.st_uid == user and old and folder != own:
+            status = folder.lstat()
+            old = time.time() - status.st_mtime > _YOUNG_SECONDS
+            if stat.S_ISDIR(status.st_mode) and status.st_uid == user and old and folder != own:
                 Lock(folder / "lock").release()
                 shutil.rmtree(folder, ignore_errors=True)

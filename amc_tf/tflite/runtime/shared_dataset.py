@@ -1,4 +1,4 @@
-"""Held: examples where all workers read them, in one file."""
+"""SharedDataset: examples in one file that all workers map."""
 
 import itertools
 import math
@@ -10,14 +10,24 @@ import numpy as np
 from amc_tf.tflite.runtime.scratch import File
 
 _ALIGNMENT = 64  # of an array in the examples' file, in bytes
-_WRITTEN_AT_ONCE = 1 << 24  # bytes
+_BYTES_AT_ONCE = 1 << 24  # written
 
 
 class SharedDataset:
-    """Examples in a file of the scratch folder; made by `Scorer.hold`.
+    """Examples in a file of the scratch folder; `Scorer.share` makes it.
+
+    Args:
+        inputs: see `Scorer.share`.
 
     Attributes:
-        examples: how many there are.
+        examples: number of examples.
+        shapes: of one example, for each input.
+        dtypes: of each input.
+        ranges: (smallest, largest) value of each integer input, to know whether another integer type holds them.
+        layouts: [dtype, shape, offset in bytes] of each array in the file.
+
+    Raises:
+        ValueError, RunDirError: see `Scorer.share`.
     """
 
     def __init__(self, inputs: Sequence[np.ndarray]):
@@ -34,16 +44,15 @@ class SharedDataset:
         self.examples = len(arrays[0])
         self.shapes = [array.shape[1:] for array in arrays]
         self.dtypes = [array.dtype for array in arrays]
-        # Largest and smallest, to know whether they fit into another type of integer.
         self.ranges = [(int(a.min()), int(a.max())) if a.dtype.kind in "iu" and a.size else (0, 0) for a in arrays]
         ends = itertools.accumulate((math.ceil(a.nbytes / _ALIGNMENT) * _ALIGNMENT for a in arrays), initial=0)
         offsets = list(ends)[:-1]
-        self.places = [[a.dtype.str, a.shape, offset] for a, offset in zip(arrays, offsets, strict=True)]
+        self.layouts = [[a.dtype.str, a.shape, offset] for a, offset in zip(arrays, offsets, strict=True)]
 
         def write(file: IO[bytes]) -> None:
             for array, offset in zip(arrays, offsets, strict=True):
                 file.seek(offset)
-                rows = max(1, _WRITTEN_AT_ONCE * len(array) // max(1, array.nbytes))
+                rows = max(1, _BYTES_AT_ONCE * len(array) // max(1, array.nbytes))
                 for first in range(0, len(array), rows):
                     file.write(array[first : first + rows].tobytes())
 
@@ -51,21 +60,21 @@ class SharedDataset:
 
     @property
     def file(self) -> File:
-        """Where they lie.
+        """The file of the examples.
 
         Raises:
             ValueError: they are closed.
         """
         if self._file is None:
-            raise ValueError("These examples are closed; hold them anew.")
+            raise ValueError("These examples are closed; share them anew.")
         return self._file
 
     def close(self) -> None:
-        """Gives the room back as soon as no worker reads the examples any more."""
+        """Deletes the file as soon as no worker reads it any more."""
         self._file = None
 
     def __enter__(self) -> "SharedDataset":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

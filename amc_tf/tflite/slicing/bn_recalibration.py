@@ -1,4 +1,4 @@
-"""Statistics: BatchNorm statistics of a pruned network, measured by running a .tflite of it that puts them out.
+"""BN recalibration: BatchNorm statistics of a pruned network, measured by running a .tflite that outputs them.
 
 That file is rewritten for each plan like a candidate, and runs at the speed of the pruned network, which TensorFlow and
 a full-width copy do not.
@@ -65,7 +65,7 @@ class Statistics:
         self._make, self._held = None, None
         if norms:
             self._make = make(pruning, partial(to_tflite, layers=set(self._calls), batch=self.batch))
-            self._held = scorer.hold([array[: len(array) // self.batch * self.batch] for array in inputs])
+            self._held = scorer.share([array[: len(array) // self.batch * self.batch] for array in inputs])
         self._epsilons = {node.layer: max(float(node.settings["epsilon"]), _TINY) for node in norms}
         self._own = self._compared()
 

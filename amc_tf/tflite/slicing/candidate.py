@@ -1,4 +1,4 @@
-"""Candidates: a plan and its weights -> the .tflite that the converter would make of them, in milliseconds."""
+"""Candidates: a plan and sliced weights -> the .tflite that the converter would make of them, in milliseconds."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -16,22 +16,22 @@ from amc_tf.tflite.slicing import weight_mapping
 from amc_tf.tflite.slicing.shapes import Probe, Shapes, rewritten
 from amc_tf.tflite.slicing.weight_formulas import Weights
 
-_CONVERTING = threading.Lock()  # one at a time in this process, whose output the converter's silence redirects
+_CONVERTING = threading.Lock()  # one conversion at a time, since `silence` redirects the stderr of the whole process
 
 
 class Candidates:
-    """Makes the candidates of one network by rewriting one .tflite: no conversion, nothing built or traced.
+    """Makes the candidates of one network by rewriting one .tflite. No candidate is built in Keras or converted.
 
     Args:
         pruning: of the network.
-        to_tflite: what would convert a candidate, Keras model -> .tflite.
+        to_tflite: the converter, Keras model -> .tflite.
 
     Attributes:
         shapes: of the file.
 
     Raises:
-        ConversionError: the converter makes files of another structure at other widths, or a constant in the file is
-            made of the network's weights in a way that is not known.
+        ConversionError: files of other widths have another structure, or no known formula computes a constant of the
+            file from the network's weights.
     """
 
     def __init__(self, pruning: Pruner, to_tflite: Callable[[Any], bytes] = convert):
@@ -47,8 +47,8 @@ class Candidates:
         """The .tflite of a plan.
 
         Args:
-            plan: what stays.
-            sliced: layer path -> arrays of the smaller network, see Pruning.sliced.
+            plan: of the network.
+            sliced: layer path -> arrays of the smaller network, see Pruner.sliced.
         """
         return self._make(self._pruning.widths(plan), sliced)
 
@@ -58,16 +58,16 @@ class Candidates:
         return rewritten(self.shapes.model, numbers, constants)
 
     def _check(self, probe: Probe) -> None:
-        """Compares what is made of a probe's weights with what the converter made of them, number by number."""
-        made = flatbuffer.unpack(self._make(probe.widths, probe.weights))
+        """Compares a candidate with the probe conversion of the same widths and weights, number by number."""
+        candidate = flatbuffer.unpack(self._make(probe.widths, probe.weights))
         for tensor, expected in enumerate(probe.file.subgraphs[0].tensors):
-            found = made.subgraphs[0].tensors[tensor]
-            data, wanted = made.buffers[found.buffer].data, probe.file.buffers[expected.buffer].data
+            actual = candidate.subgraphs[0].tensors[tensor]
+            pair = candidate.buffers[actual.buffer].data, probe.file.buffers[expected.buffer].data
             if tensor in self._formulas:
-                same = weight_mapping.near(*(np.frombuffer(bytes(values), np.float32) for values in (data, wanted)))
+                same = weight_mapping.near(*(np.frombuffer(bytes(data), np.float32) for data in pair))
             else:
-                same = np.array_equal(data, wanted)  # both None where it is no constant
-            if not same or not np.array_equal(found.shape, expected.shape):
+                same = np.array_equal(*pair)  # both are None for a tensor that is no constant
+            if not same or not np.array_equal(actual.shape, expected.shape):
                 raise ConversionError(
                     f"The tensor {(expected.name or b'').decode()!r} in the .tflite changes with the widths in a way "
                     f"that is not known"
@@ -75,13 +75,18 @@ class Candidates:
 
 
 class Converted:
-    """The same by the converter, in seconds, for networks whose .tflite cannot be rewritten."""
+    """Makes candidates by the converter, in seconds, for networks with a .tflite that cannot be rewritten.
+
+    Args:
+        pruning: of the network.
+        to_tflite: the converter, Keras model -> .tflite.
+    """
 
     def __init__(self, pruning: Pruner, to_tflite: Callable[[Any], bytes] = convert):
         self._pruning, self._to_tflite = pruning, to_tflite
 
     def __call__(self, plan: Plan, sliced: Weights) -> bytes:
-        """The .tflite of a plan.
+        """The .tflite of a plan; arguments as for Candidates.
 
         Raises:
             ConversionError: the converter cannot make it.

@@ -1,10 +1,10 @@
-"""Shapes: every number in a .tflite that follows the widths, so that any plan's shapes are known without converting.
+"""Shapes: every number in a .tflite that follows the widths, found by probe conversions of a few odd widths.
 
 The converter folds, fuses and renames, so nothing in its file says which channel an axis came from. But every length in
 a network is affine in the widths of its units (`pruning.lengths`). So the whole network and a few of odd widths are
 converted once: a number that differs between their files must follow the one length that takes those very values.
 Their weights are random, since the converter drops what is all zeros or ones, and so that the constants tell what they
-are made of (`tflite.ties`).
+are made of (weight_mapping.py).
 """
 
 import copy

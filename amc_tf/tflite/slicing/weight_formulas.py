@@ -1,4 +1,4 @@
-"""Formulas: how a constant of a .tflite is made of the weights of the network.
+"""Weight formulas: how a constant of a .tflite is computed from the network's weights.
 
 The converter folds BatchNormalization into the layer before it, transposes kernels and merges biases.
 """

@@ -1,6 +1,6 @@
-"""Ties: which formula makes which constant of a .tflite.
+"""Weight mapping: which formula computes which constant of a .tflite, found in probe conversions of random weights.
 
-That is found by comparing numbers: those of a network with random weights (`tflite.shapes.Probe`) can hardly be equal
+That is found by comparing numbers: those of a network with random weights (`shapes.Probe`) can hardly be equal
 by chance, and a second network must agree.
 """
 

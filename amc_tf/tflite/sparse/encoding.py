@@ -1,9 +1,9 @@
-"""Kernels with many zeros stored without them: TFLite's sparse encoding, and how many bytes it takes.
+"""TFLite's sparse encoding: kernels are stored without their zeros; and the bytes that a kernel takes so.
 
-The converter writes the same encoding (Optimize.EXPERIMENTAL_SPARSITY). This takes a finished file, in milliseconds,
-and differs where the converter wastes bytes: it leaves a kernel dense that would grow, and it never keeps weights in
-blocks of four, as the converter does in a dense layer with few weights left. So the bytes of a kernel follow from its
-shape and the number of its weights alone.
+The converter writes the same encoding (Optimize.EXPERIMENTAL_SPARSITY). This module encodes a finished file, in
+milliseconds, and saves bytes that the converter wastes: it leaves a kernel dense if the encoding would be larger, and
+it never stores blocks of four weights, as the converter does in a dense layer with few weights left. So the bytes of a
+kernel follow from its shape and the number of its nonzero weights alone.
 """
 
 import math
@@ -17,55 +17,59 @@ import numpy as np
 from amc_tf.tflite.flatbuffer import pack, unpack
 from amc_tf.tflite.operators import names
 
-# What reads a kernel as its second input and runs behind DENSIFY. Depthwise kernels are too small to gain.
+# Operators with a kernel as second input that run behind DENSIFY. Depthwise kernels are too small to gain.
 _READERS = {"CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"}
 _KERNEL = 1
 _OVERHEAD = 216  # bytes of the operator that unpacks a kernel, of its output and of the tables around the weights
-_WIDTHS = ((1 << 8, np.uint8, "Uint8Vector"), (1 << 16, np.uint16, "Uint16Vector"), (1 << 31, np.int32, "Int32Vector"))
+_INDEX_TYPES = (
+    (1 << 8, np.uint8, "Uint8Vector"),
+    (1 << 16, np.uint16, "Uint16Vector"),
+    (1 << 31, np.int32, "Int32Vector"),
+)
 
 
 def kernel_bytes(shape: Sequence[int], kept: int) -> int:
-    """The bytes that a float32 kernel takes in a file made by `encoded`; never fewer for more weights.
+    """The bytes of a float32 kernel in a file made by `encoded`; never fewer for more nonzero weights.
 
-    Left out is what aligns the parts of the file, some bytes more or less a kernel, and once a file some 140 bytes that
-    all sparse kernels share. Zeros that only the converter makes, where it folds a BatchNormalization that scales a
-    channel by zero, are not known here either.
+    The figure leaves out the alignment of the file's parts (some bytes a kernel) and about 140 bytes a file that all
+    sparse kernels share. It also leaves out zeros that the converter itself makes when it folds a BatchNormalization
+    that scales a channel by zero.
 
     Args:
-        shape: as the .tflite has it: (out, height, width, in) of a convolution, (out, in) of a dense layer.
-        kept: its weights that are not zero.
+        shape: in the .tflite: (out, height, width, in) of a convolution, (out, in) of a dense layer.
+        kept: number of nonzero weights.
 
     Raises:
-        ValueError: it cannot have so many.
+        ValueError: the kernel has fewer weights.
     """
     size = math.prod(shape)
     if not 0 <= kept <= size:
         raise ValueError(f"kept is {kept}; a kernel of shape {tuple(shape)} has 0 to {size} weights that are not zero.")
-    starts, places = _width(kept + 1)[1], _width(shape[-1])[1]
+    starts, indices = _index_type(kept + 1)[1], _index_type(shape[-1])[1]
     rows = size // shape[-1]
-    held = kept * (4 + np.dtype(places).itemsize) + (rows + 1) * np.dtype(starts).itemsize
-    return min(4 * size, held + _OVERHEAD)
+    sparse = kept * (4 + np.dtype(indices).itemsize) + (rows + 1) * np.dtype(starts).itemsize
+    return min(4 * size, sparse + _OVERHEAD)
 
 
 def encoded(tflite: bytes | str | Path) -> bytes:
-    """The same network with every kernel in the sparse encoding that takes fewer bytes so.
+    """The same network with each kernel in the sparse encoding if that takes fewer bytes.
 
-    A DENSIFY operator in front of each reader unpacks it when the file is loaded.
+    A DENSIFY operator before the first reader unpacks the kernel when the file is loaded.
 
     Args:
-        tflite: a file whose kernels are dense, as convert() makes it; contents or path.
+        tflite: a file with dense kernels, as convert() makes it; contents or path.
 
     Returns:
         The contents of the new file. Its outputs are those of the old one to the bit, unless XNNPACK takes its sparse
-        kernels: these add in another order, and spoil some networks (see amc_tf.tflite.sparse.unsupported_operators.safe).
+        kernels. These add in another order, and compute wrong numbers in some networks (see `safe` in
+        unsupported_operators.py).
 
     Raises:
         ConversionError: there is no such file, or it is no .tflite.
     """
     file = unpack(tflite)
     graph = file.subgraphs[0]
-    called = names(file)
-    for tensor in _kernels(file, called):
+    for tensor in _kernels(file):
         values = file.buffers[graph.tensors[tensor].buffer].data.view(np.float32)
         shape = tuple(map(int, graph.tensors[tensor].shape))
         if kernel_bytes(shape, np.count_nonzero(values)) < values.nbytes:
@@ -73,13 +77,13 @@ def encoded(tflite: bytes | str | Path) -> bytes:
     return pack(file)
 
 
-def _kernels(file: Any, called: list[str]) -> list[int]:
-    """The float32 constants that are read as kernels and as nothing else."""
+def _kernels(file: Any) -> list[int]:
+    """Tensors that are float32 constants, read as kernels and as nothing else."""
     from ai_edge_litert import schema_py_generated as schema
 
     graph = file.subgraphs[0]
     reads = Counter(int(tensor) for operator in graph.operators for tensor in operator.inputs)
-    readers = (operator for name, operator in zip(called, graph.operators, strict=True) if name in _READERS)
+    readers = (operator for name, operator in zip(names(file), graph.operators, strict=True) if name in _READERS)
     as_kernel = Counter(int(operator.inputs[_KERNEL]) for operator in readers)
     shared = Counter(tensor.buffer for subgraph in file.subgraphs for tensor in subgraph.tensors)
     return [
@@ -94,7 +98,13 @@ def _kernels(file: Any, called: list[str]) -> list[int]:
 
 
 def _encode(file: Any, tensor: int, rows: np.ndarray) -> None:
-    """Takes the zeros out of a constant and has an operator put them back; rows: (weights / in, in)."""
+    """Removes the zeros from a constant and adds the operator that restores them.
+
+    Args:
+        file: ModelT.
+        tensor: the constant.
+        rows: its values as (weights / in, in).
+    """
     from ai_edge_litert import schema_py_generated as schema
 
     graph = file.subgraphs[0]
@@ -127,7 +137,7 @@ def _encode(file: Any, tensor: int, rows: np.ndarray) -> None:
 
 
 def _densify(file: Any) -> int:
-    """The number of DENSIFY among the file's operator codes, where it is put if it is missing."""
+    """The index of DENSIFY among the file's operator codes; it is added if it is missing."""
     from ai_edge_litert import schema_py_generated as schema
 
     code = schema.BuiltinOperator.DENSIFY
@@ -139,14 +149,14 @@ def _densify(file: Any) -> int:
 
 
 def _vector(field: str, values: np.ndarray, limit: int) -> dict[str, Any]:
-    """A vector of the schema in the narrowest type for numbers below a limit."""
+    """The fields of an index vector of the schema, in the narrowest type for numbers below a limit."""
     from ai_edge_litert import schema_py_generated as schema
 
-    _, kind, name = _width(limit)
-    vector = getattr(schema, f"{name}T")(values=values.astype(kind))
+    _, dtype, name = _index_type(limit)
+    vector = getattr(schema, f"{name}T")(values=values.astype(dtype))
     return {f"{field}Type": getattr(schema.SparseIndexVector, name), field: vector}
 
 
-def _width(limit: int) -> tuple[int, Any, str]:
-    """The narrowest type of index for numbers below a limit."""
-    return next(width for width in _WIDTHS if limit <= width[0])
+def _index_type(limit: int) -> tuple[int, type[np.integer], str]:
+    """The narrowest index type for numbers below a limit: its own limit, NumPy's type, the schema's name."""
+    return next(index_type for index_type in _INDEX_TYPES if limit <= index_type[0])

@@ -1,20 +1,22 @@
-"""What keeps XNNPACK from running a network with its sparse kernels, and whether sparse encoding is safe for it.
+"""Operators that XNNPACK's sparse kernels do not support, and whether sparse encoding is safe for a network.
 
 XNNPACK looks for a part of the network that it can run with the channels first: from one kind of convolution, through
 some kinds of operators, to a mean over the pixels. It takes its sparse kernels there if more than 2/3 of the weights of
 the part's 1x1 convolutions are zero, and if one kernel of the file is sparse-encoded (amc_tf.tflite.sparse.encoding).
 
-What is demanded here was found by running pairs of files, dense and sparse-encoded, of networks that differ from one
-that fits in a single thing: with ai-edge-litert 2.1 and tflite-runtime 2.14 on an emulated 64-bit Arm, ai-edge-litert
-2.3 on an emulated x86 without AVX, and ai-edge-litert 2.3 and TensorFlow 2.19 on x86 with the flag cleared by which
-XNNPACK knows of AVX. What users should know:
+The conditions come from runs of pairs of files, dense and sparse-encoded. The networks differ in a single property from
+one that XNNPACK supports. The runtimes were ai-edge-litert 2.1 and tflite-runtime 2.14 on an emulated 64-bit Arm,
+ai-edge-litert 2.3 on an emulated x86 without AVX, and ai-edge-litert 2.3 and TensorFlow 2.19 on x86 with XNNPACK's flag
+for AVX cleared. Results for users:
 
-* Where the part begins as it must, but is interrupted, most of these start their sparse kernels nevertheless and give
-  WRONG outputs, or cannot load the file. Where nothing begins as it must, all of them run as with a dense file.
+* If the part begins with a supported convolution but is interrupted, most of these runtimes start their sparse kernels
+  nevertheless and give WRONG outputs, or cannot load the file. If no supported convolution begins a part, all of them
+  run as with a dense file.
 * On x86 with AVX, XNNPACK never takes its sparse kernels, and tflite-runtime 2.14 for x86 was built without them.
 * TensorFlow 2.19 counts the weights of the dense layer behind the mean among those of which 2/3 must be zero.
 
-XNNPACK's own list is longer (tensorflow/lite/delegates/xnnpack/README.md); what was not run is not allowed here.
+XNNPACK's own list is longer (tensorflow/lite/delegates/xnnpack/README.md). Operators that were not run are not allowed
+here.
 """
 
 import platform
@@ -28,7 +30,7 @@ import numpy as np
 from amc_tf.tflite.flatbuffer import unpack
 from amc_tf.tflite.operators import names
 
-# Each pixel by itself, with one input.
+# Element-wise with one input.
 _UNARY = {"ELU", "GELU", "HARD_SWISH", "LEAKY_RELU", "LOGISTIC", "RELU", "RELU6", "TANH"}
 _BINARY = {"ADD", "MUL"}
 _INSIDE = {"CONV_2D", "DEPTHWISE_CONV_2D", "PAD", "RESIZE_BILINEAR", "MEAN", *_UNARY, *_BINARY}
@@ -36,47 +38,48 @@ _SAME = 0  # Padding.SAME of the schema
 _HEIGHT, _WIDTH = 1, 2  # axes
 
 
-def obstacles(tflite: bytes | str | Path, layers: Iterable[str] = ()) -> tuple[str, ...]:
-    """What in the structure of a network keeps XNNPACK from its sparse kernels; empty: nothing.
+def find_unsupported(tflite: bytes | str | Path, layers: Iterable[str] = ()) -> tuple[str, ...]:
+    """Why the structure of a network keeps XNNPACK from its sparse kernels.
 
     Args:
         tflite: the network with dense kernels, as convert() makes it; contents or path.
-        layers: names of the Keras layers, by which the obstacles are called; without them, by names out of the file.
+        layers: names of the Keras layers, for the sentences; without them, the names in the file are used.
 
     Returns:
-        One sentence for each operator that is in the way.
+        One sentence for each unsupported operator; empty if XNNPACK supports the network.
 
     Raises:
         ConversionError: there is no such file, or it is no .tflite.
     """
-    return tuple(_Network(tflite, layers).obstacles())
+    return tuple(_Network(tflite, layers).unsupported())
 
 
 def safe(tflite: bytes | str | Path) -> bool:
     """Whether the sparse-encoded file of a network computes the same as the dense one in every runtime.
 
-    It does where there are no obstacles, and where not even the first convolution fits, so that nothing changes.
+    It does if XNNPACK supports the whole network. It also does if no convolution can begin a part for sparse kernels,
+    since nothing changes then.
 
     Raises:
         ConversionError: there is no such file, or it is no .tflite.
     """
     network = _Network(tflite, ())
-    return not any(network.begins()) or not any(network.obstacles())
+    return not any(network.first_convolutions()) or not any(network.unsupported())
 
 
 def enough_zeros(kernels: Iterable[tuple[int, int]]) -> bool:
-    """Whether XNNPACK finds its sparse kernels worth while: more than 2/3 of all weights must be zero.
+    """Whether XNNPACK takes its sparse kernels: more than 2/3 of all weights must be zero.
 
     Args:
-        kernels: (weights, weights that are not zero) of each 1x1 convolution; for TensorFlow 2.19 also of the dense
-            layer behind the mean.
+        kernels: (weights, nonzero weights) of each 1x1 convolution; for TensorFlow 2.19 also of the dense layer behind
+            the mean.
     """
     counts = np.array(list(kernels), dtype=np.int64).reshape(-1, 2).sum(axis=0)
     return bool(3 * (counts[0] - counts[1]) > 2 * counts[0])
 
 
 def zeros_missing(tflite: bytes | str | Path) -> str | None:
-    """What there is to say where a network without obstacles has too few zeros for sparse kernels; None: it has enough.
+    """The sentence for a supported network with too few zeros for sparse kernels; None if it has enough.
 
     Args:
         tflite: the pruned network with dense kernels.
@@ -94,8 +97,8 @@ def zeros_missing(tflite: bytes | str | Path) -> str | None:
     )
 
 
-def processor_obstacle() -> str | None:
-    """Why no network runs with sparse kernels on this computer, None where there is no reason."""
+def unsupported_processor() -> str | None:
+    """Why no network runs with sparse kernels on this computer; None if its processor supports them."""
     if platform.machine().lower() in ("x86_64", "amd64", "i686", "x86") and _has_avx():
         return (
             "XNNPACK does not use its sparse kernels on x86 processors with AVX, such as this computer's: measure on a "
@@ -112,17 +115,17 @@ def _has_avx() -> bool:
 
 
 class _Network:
-    """The first subgraph of a file, as far as the question needs it."""
+    """The first subgraph of a file, and the questions about it."""
 
     def __init__(self, tflite: bytes | str | Path, layers: Iterable[str]):
         self._file = unpack(tflite)
         self._graph = self._file.subgraphs[0]
         self._operators = list(zip(names(self._file), self._graph.operators, strict=True))
-        self._maker = {int(made): pair for pair in self._operators for made in pair[1].outputs}
+        self._maker = {int(output): pair for pair in self._operators for output in pair[1].outputs}
         self._layers = sorted(layers, key=len, reverse=True)  # the longest name that fits is the layer's
 
-    def begins(self) -> Iterator[Any]:
-        """The convolutions where XNNPACK can go over to channels first."""
+    def first_convolutions(self) -> Iterator[Any]:
+        """The convolutions that can begin a part with channels first."""
         return (operator for name, operator in self._operators if name == "CONV_2D" and not self._first(operator))
 
     def pointwise(self) -> Iterator[np.ndarray]:
@@ -131,7 +134,8 @@ class _Network:
             if name == "CONV_2D" and self._shape(operator.inputs[1])[1:3] == (1, 1):
                 yield self._file.buffers[self._graph.tensors[operator.inputs[1]].buffer].data.view(np.float32)
 
-    def obstacles(self) -> Iterator[str]:
+    def unsupported(self) -> Iterator[str]:
+        """One sentence for each unsupported operator."""
         convolutions = [operator for name, operator in self._operators if name == "CONV_2D"]
         if not convolutions:
             yield "The network has no convolution, and XNNPACK's sparse kernels are for those of 1x1."
@@ -147,8 +151,8 @@ class _Network:
         for name, operator in self._operators[self._position(start) + 1 :]:
             if not inside.intersection(map(int, operator.inputs)):
                 continue
-            made = int(operator.outputs[0])
-            if name == "MEAN" and not self._goes_on(made):
+            output = int(operator.outputs[0])
+            if name == "MEAN" and not self._goes_on(output):
                 ended = True
                 yield from self._end(operator)
                 continue
@@ -156,8 +160,8 @@ class _Network:
             if why:
                 yield f"{self._layer(operator)}: {why}."
             pointwise += name == "CONV_2D"
-            if len(self._shape(made)) == 4:
-                inside.add(made)
+            if len(self._shape(output)) == 4:
+                inside.add(output)
         for tensor in sorted(inside.intersection(map(int, self._graph.outputs))):
             operator = self._maker[tensor][1]
             yield f"{self._layer(operator)}: an output of the network must lie behind the mean over all pixels."
@@ -167,7 +171,7 @@ class _Network:
             yield "The network has no 1x1 convolution, and XNNPACK's sparse kernels are for those."
 
     def _first(self, operator: Any) -> str:
-        """What a convolution lacks to be the first; empty: nothing."""
+        """Why a convolution cannot be the first; empty if it can."""
         _, height, width, channels = self._shape(operator.inputs[1])
         options = operator.builtinOptions
         if (height, width) != (3, 3):
@@ -181,7 +185,7 @@ class _Network:
         return self._padding(operator, 1)
 
     def _unfit(self, name: str, operator: Any, inside: set[int]) -> str:
-        """Why an operator cannot lie between the first convolution and the mean; empty: it can."""
+        """Why an operator cannot lie between the first convolution and the mean; empty if it can."""
         options = operator.builtinOptions
         if name not in _INSIDE:
             return f"{name} cannot stand between sparse kernels"
@@ -210,7 +214,7 @@ class _Network:
         return ""
 
     def _unfit_depthwise(self, operator: Any) -> str:
-        _, height, width, made = self._shape(operator.inputs[1])
+        _, height, width, outputs = self._shape(operator.inputs[1])
         options = operator.builtinOptions
         if (height, width) not in ((3, 3), (5, 5)):
             return f"a depthwise convolution must be 3x3 or 5x5, it is {height}x{width}"
@@ -218,7 +222,7 @@ class _Network:
             return f"a depthwise convolution must have stride 1 or 2, it has {options.strideH}x{options.strideW}"
         if (options.dilationHFactor, options.dilationWFactor) != (1, 1):
             return "a depthwise convolution must not be dilated"
-        if made != self._shape(operator.inputs[0])[-1]:
+        if outputs != self._shape(operator.inputs[0])[-1]:
             return "a depthwise convolution must have depth_multiplier 1"
         if options.strideH == 1 and options.padding == _SAME:
             return ""
@@ -228,11 +232,11 @@ class _Network:
             f"ZeroPadding2D({height // 2}) and padding 'valid'), but it {why}"
         )
 
-    def _padding(self, operator: Any, wanted: int) -> str:
-        """What is wrong with the zeros around a convolution's input; empty: as many as wanted on each side."""
+    def _padding(self, operator: Any, expected: int) -> str:
+        """What is wrong with the zeros around a convolution's input; empty if each side has the expected number."""
         if operator.builtinOptions.padding == _SAME:
             height = self._shape(operator.inputs[0])[_HEIGHT]
-            # Uneven for an even height. For an odd one it would do, but XNNPACK does not see through the word.
+            # For an even height 'same' pads unevenly. For an odd one it pads as expected, but XNNPACK refuses it too.
             return "has padding 'same'" + (
                 f", as the converter writes it for a height of {height} in any case: let heights be even" * (height % 2)
             )
@@ -240,12 +244,12 @@ class _Network:
         if name != "PAD":
             return "has no padding"
         amounts = self._constant(pad.inputs[1]).reshape(-1, 2)
-        if amounts.tolist() != [[0, 0], [wanted, wanted], [wanted, wanted], [0, 0]]:
+        if amounts.tolist() != [[0, 0], [expected, expected], [expected, expected], [0, 0]]:
             return f"has padding {amounts[1:3].tolist()}"
         return ""
 
     def _end(self, mean: Any) -> Iterator[str]:
-        """What is wrong with the mean at the end and what reads it."""
+        """What is wrong with the mean at the end and with its readers."""
         axes = sorted(self._constant(mean.inputs[1]).tolist())
         if axes != [_HEIGHT, _WIDTH]:
             yield f"{self._layer(mean)}: the mean must be over height and width."
@@ -257,12 +261,12 @@ class _Network:
                     yield f"{self._layer(second)}: there must be no second dense layer directly behind the first."
 
     def _goes_on(self, tensor: int) -> bool:
-        """Whether what a mean makes goes back into operators for pixels, as in squeeze-and-excitation."""
+        """Whether the output of a mean goes back into operators on pixels, as in squeeze-and-excitation."""
         maker = self._maker[tensor][1]
         return len(self._shape(tensor)) == 4 and any(name in _INSIDE for name, _ in self._readers(maker))
 
     def _readers(self, operator: Any) -> list[tuple[str, Any]]:
-        """The operators that read what one makes, with their names."""
+        """The operators that read the output of an operator, with their names."""
         return [pair for pair in self._operators if operator.outputs[0] in pair[1].inputs]
 
     def _position(self, operator: Any) -> int:
@@ -277,9 +281,9 @@ class _Network:
         return np.array([]) if data is None else data.view(np.int32)
 
     def _layer(self, operator: Any) -> str:
-        """What a message calls an operator: the Keras layer in the name of its output, else a part of that name."""
+        """The name of an operator in messages: the Keras layer in the name of its output, else a part of that name."""
         pieces = (self._graph.tensors[int(operator.outputs[0])].name or b"").decode().split(";")
-        # A convolution's output carries the names of all that was folded into it.
+        # A convolution's output has the names of all layers that were folded into it.
         own = (piece for piece in pieces if re.search(r"/(convolution|Conv2D|depthwise)\d*$", piece))
         parts = next(own, pieces[0]).split("/")
         for layer in self._layers:
