@@ -405,7 +405,7 @@ sys.path.insert(0, ROOT)
 sys.path.insert(0, NOISY)
 import tensorflow as tf
 model = tf.keras.Model
-from amc_tf.search.agent import DdpgAgent
+from amc_tf.search.agent.ddpg_client import DdpgAgent
 agent = DdpgAgent(episodes=4)
 action = agent.act([0.5] * 11, 3)
 strangers = {"tf_agents", "tf_keras", "tensorflow_probability"} & set(sys.modules)
