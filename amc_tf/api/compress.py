@@ -35,11 +35,13 @@ from amc_tf.result import FLOAT, SEARCH, Result
 from amc_tf.search.agent.ddpg_client import DdpgAgent
 from amc_tf.search.budget import Budget, parse_budget, plain, too_large
 from amc_tf.search.journal import Journal, header
-from amc_tf.search.proposers.sensitivity import made_with, tabled
+from amc_tf.search.problem import SearchProblem
+from amc_tf.search.proposer import ProposerSettings
+from amc_tf.search.proposers.sensitivity import provenance, table_from_trials
 from amc_tf.search.rewards import Reward, choose
 from amc_tf.search.schedule import Schedule
 from amc_tf.search.scoring.evalset import EvalSet
-from amc_tf.search.scoring.evaluator import Evaluator
+from amc_tf.search.scoring.evaluator import Evaluator, Scoring
 from amc_tf.search.scoring.metrics import Metric
 from amc_tf.search.study import Study
 from amc_tf.tflite.conversion import keras_to_tflite
@@ -277,28 +279,23 @@ def compress(
         earns = choose(reward, budget)
         reported, scored_on = splits.reported(reward_split, train_data, reward_data, validation_data)
         with preparing(f"converting {model.name} at some widths, to make candidates of", verbose):
-            evaluator = Evaluator(
-                pruning, cost, calibration, reward_split, base_tflite, scorer, metric, earns, reconstruct
-            )
+            scoring = Scoring(reward_split, metric, earns)
+            evaluator = Evaluator(pruning, cost, base_tflite, scorer, calibration, scoring, reconstruct)
             # Now: labels that do not fit must not wait for the end.
-            sample = evaluator.sample
+            sample = evaluator.eval_set
             if reported is not reward_split:
                 sample = EvalSet.of(reported, base_tflite, scorer, metric, sample.yes_above)
         if table is not None:
-            table.check(evaluator.sample.base_accuracy, made_with(asked_for))
+            table.check(evaluator.eval_set.base_accuracy, provenance(asked_for))
         if timed:
             with TableProgress(latency.device, verbose) as progress:
                 latency.prepare(run_dir, evaluator if priced else None, journal.trials, progress.update)
         limit = None if budget is None else _limit(pruning, cost, budget, target)
         measured = {}
         if priced:
-            latency.approach(limit)
+            latency.calibrate(limit)
             latency.save(run_dir)
-            measured = {
-                "measure": latency.measured(journal.trials),
-                "correction": latency.correction,
-                "in_flight": latency.in_flight,
-            }
+            measured = {"measure": latency.measurer(journal.trials), "correction": latency.correction}
         with (
             DdpgAgent(
                 episodes=schedule.acting, warmup_episodes=schedule.warmup, low=pruning.low, seed=seed, paper=paper
@@ -306,11 +303,11 @@ def compress(
             SearchProgress(schedule.total, len(journal.trials), verbose) as progress,
         ):
             told = Callbacks([*callbacks, *([TensorBoard(run_dir / _BOARD / "search")] if tensorboard else [])])
+            problem = SearchProblem(pruning.units, cost, limit, reward=reward, guarantee=guarantee, **measured)
+            settings = ProposerSettings(schedule, thresholds, table, seed, lambda widths: pruning.plan(widths).digest)
             search = Study(
-                pruning.units, cost, evaluator, agent, journal,
-                **measured, limit=limit, reward=reward, schedule=schedule, table=table, seed=seed,
-                thresholds=thresholds, guarantee=guarantee,
-                digest=lambda widths: pruning.plan(widths).digest,
+                problem, settings, evaluator, agent, journal,
+                in_flight=latency.in_flight if priced else 2,
                 on_episode_end=lambda *found: (progress.update(*found), told.episode(*found)),
             )  # fmt: skip
             with told.of(search):
@@ -328,8 +325,8 @@ def compress(
         else:
             raise missed(limit) if priced else too_large(limit)
         found = table
-        if schedule.points and len(search.trials) >= schedule.table + len(schedule.points):
-            found = tabled(pruning.units, search.trials, made_with(asked_for))
+        if schedule.samples and len(search.trials) >= schedule.first_sample + len(schedule.samples):
+            found = table_from_trials(pruning.units, search.trials, provenance(asked_for))
         if found is not None:
             found.save(run_dir / "sensitivity.json")
         figures = partial(figures_of, costs, counts.macs(pruning.groups, ()))

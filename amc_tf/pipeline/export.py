@@ -15,7 +15,7 @@ from amc_tf.devices.interleave import Comparison
 from amc_tf.errors import DeviceError
 from amc_tf.graph import keras_reader
 from amc_tf.graph.identity import difference
-from amc_tf.latency.session import taken
+from amc_tf.latency.session import comparison_record
 from amc_tf.latency.stopwatch import Stopwatch
 from amc_tf.pruning.kernels import masks
 from amc_tf.pruning.plan import WEIGHTS
@@ -196,7 +196,7 @@ def finished_again(result: Result, trained: Any, finishing: Exporter, bench: Mea
     )  # fmt: skip
     latency = result.latency
     if found.comparison is not None:
-        latency = latency | taken(found.comparison)
+        latency = latency | comparison_record(found.comparison)
     new = replace(
         result, model=trained, compressed=compressed, untrained=result.untrained or result.compressed,
         formats=found.formats, difference=found.difference, latency=latency,

@@ -132,7 +132,7 @@ def preview(
         frozen={line.name: line.frozen for line in units if line.frozen is not None},
         reachable={target: float(cost(narrowest) / cost(whole)) for target, cost in costs.items()},
         networks=networks,
-        sensitivity=len(schedule.points),
+        sensitivity=len(schedule.samples),
         calibration=len(calibration),
         reward=len(reward),
         accuracy=None if reward.labels is None else sample.base_accuracy,
@@ -147,6 +147,6 @@ def _looked_at(split: Split, base: bytes, scorer: Scorer, metric: Metric | None)
     """A few examples as they would be scored on; ValueError where labels, also those of all others, do not fit."""
     sample = EvalSet.of(split.take(np.arange(min(_TIMED, len(split)))), base, scorer, metric)
     if metric is None and split.labels is not None:
-        (said, *_) = outputs(scorer.run(base, sample.held))
+        (said, *_) = outputs(scorer.run(base, sample.dataset))
         accuracy(split.labels, np.broadcast_to(said[:1], (len(split), *said.shape[1:])))
     return sample

@@ -11,7 +11,7 @@ from amc_tf.pruning.pruner import Pruner
 from amc_tf.pruning.unit_lines import unit_lines
 from amc_tf.result import FLOAT, Figures, packed
 from amc_tf.search.budget import narrowed, uniform
-from amc_tf.search.guarantee import Guarantee, cheap, unheld
+from amc_tf.search.guarantee import Guarantee, negative_cost, unheld
 from amc_tf.search.rewards import Reward
 from amc_tf.search.scoring.evaluator import Evaluator
 from amc_tf.search.study import Study
@@ -34,7 +34,7 @@ def finalists(
         holding = guarantee.holding(candidates)
         if not holding and (latency is not None or search.best is None or search.best.widths == full):
             raise unheld(guarantee, candidates)
-        candidates, reward = holding, cheap
+        candidates, reward = holding, negative_cost
     if latency is not None and candidates:
         return latency.finalists(candidates, search.limit, reward, evaluator)
     if latency is None and search.best is not None:

@@ -8,7 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from amc_tf.search.proposers.sensitivity import Sensitivity, points, tabled
+from amc_tf.search.agent.agent_interface import Agent
+from amc_tf.search.journal import Journal
+from amc_tf.search.problem import SearchProblem
+from amc_tf.search.proposer import ProposerSettings
+from amc_tf.search.proposers.sensitivity import Sensitivity, samples_to_measure, table_from_trials
+from amc_tf.search.schedule import Schedule
+from amc_tf.search.study import Study
 from amc_tf.search.trial import Outcome, Trial
 
 
@@ -51,6 +57,18 @@ class ProductCost:
         self.calls += 1
         w = np.append(np.asarray(widths, np.float64), 1.0)
         return float(w @ self.coefficients @ w)
+
+
+class FunctionCost:
+    """A function of widths as a cost."""
+
+    unit = "MACs"
+
+    def __init__(self, function: Callable[[Sequence[int]], float]):
+        self._function = function
+
+    def __call__(self, widths: Sequence[int]) -> float:
+        return float(self._function(widths))
 
 
 def chain_cost(num_units: int, fixed: float = 0.0) -> ProductCost:
@@ -98,8 +116,27 @@ def measured_table(
     some: Sequence[FakeUnit], evaluate: Callable[[tuple[int, ...]], Outcome], most: int = 3
 ) -> Sensitivity:
     """The sensitivity table that a search would measure."""
-    plans = [alone(some, *point) for point in points(some, most)]
-    return tabled(some, [trial(some, plan, evaluate(plan), kind="sensitivity") for plan in plans])
+    plans = [alone(some, *sample) for sample in samples_to_measure(some, most)]
+    return table_from_trials(some, [trial(some, plan, evaluate(plan), kind="sensitivity") for plan in plans])
+
+
+def study(
+    units: Sequence[FakeUnit],
+    cost: Callable[[np.ndarray], float],
+    evaluate: Callable[[tuple[int, ...], float | None], Outcome],
+    agent: Agent,
+    journal: Journal,
+    schedule: Schedule | int = 400,
+    **arguments,
+) -> Study:
+    """A Study of flat arguments; a number of episodes stands for the paper's schedule."""
+    schedule = schedule if isinstance(schedule, Schedule) else Schedule(schedule, paper=True)
+    parts = [
+        {name: arguments.pop(name) for name in fields if name in arguments}
+        for fields in (SearchProblem.__dataclass_fields__, ProposerSettings.__dataclass_fields__)
+    ]
+    problem, settings = SearchProblem(units, cost, **parts[0]), ProposerSettings(schedule, **parts[1])
+    return Study(problem, settings, evaluate, agent, journal, **arguments)
 
 
 class FakeAgent:

@@ -29,11 +29,11 @@ from amc_tf.search.budget import uniform
 from amc_tf.search.journal import Journal, header
 from amc_tf.search.proposers.baselines import greedy
 from amc_tf.search.proposers.refine import refined
-from amc_tf.search.proposers.sensitivity import points, tabled
+from amc_tf.search.proposers.sensitivity import samples_to_measure, table_from_trials
 from amc_tf.search.schedule import Schedule
 from amc_tf.search.study import Study
 from amc_tf.search.trial import Outcome, Trial
-from tests.search.fakes import FakeAgent, ProductCost, alone, chain_cost, evaluator, measured_table, unit, units
+from tests.search.fakes import FakeAgent, ProductCost, alone, chain_cost, evaluator, measured_table, study, unit, units
 
 ROOT = Path(__file__).parents[2]
 HEADER = header("0123", 0, {"budget": 0.5})
@@ -42,14 +42,14 @@ COST = chain_cost(4)
 FULL = (64, 96, 64, 32)
 BASE = COST(FULL)
 EVALUATE = evaluator(COST, UNITS)
-POINTS = points(UNITS, 2)[:5]  # one of each unit, and one more
-EVERY_KIND = Schedule(13, POINTS, greedy=True)
+SAMPLES = samples_to_measure(UNITS, 2)[:5]  # one of each unit, and one more
+EVERY_KIND = Schedule(13, SAMPLES, greedy=True)
 
 
 def search(journal: Journal, agent: FakeAgent | None = None, *, evaluate: Callable = EVALUATE, **changes) -> Study:
     """One proposal at a time, where a test does not say otherwise."""
     arguments = {"limit": 0.5 * BASE, "schedule": 6, "in_flight": 1, **changes}
-    return Study(UNITS, COST, evaluate, agent or FakeAgent(), journal, **arguments)
+    return study(UNITS, COST, evaluate, agent or FakeAgent(), journal, **arguments)
 
 
 def lines(folder: Path) -> list[dict]:
@@ -119,9 +119,9 @@ def test_every_kind_in_the_schedules_order(journal: Journal, in_flight: int) -> 
     kinds = [t.kind for t in done.trials]
     assert kinds == [EVERY_KIND.kind(number) for number in range(15)]
     assert set(kinds) == {"base", "uniform", "sensitivity", "greedy", "agent", "refined"}
-    assert [t.widths for t in done.trials[2:7]] == [alone(UNITS, *point) for point in POINTS]
-    known = done.trials[:7]  # every point, however many may be in flight
-    assert done.trials[7].widths == greedy(UNITS, COST, 0.5 * BASE, tabled(UNITS, known)) != done.trials[1].widths
+    assert [t.widths for t in done.trials[2:7]] == [alone(UNITS, *point) for point in SAMPLES]
+    table = table_from_trials(UNITS, done.trials[:7])  # every sample, however many may be in flight
+    assert done.trials[7].widths == greedy(UNITS, COST, 0.5 * BASE, table) != done.trials[1].widths
     assert agent.asked == [t.number - 1 for t in done.trials if t.kind == "agent" for _ in UNITS]
     for trial in done.trials:
         assert trial.outcome == EVALUATE(trial.widths)
@@ -155,11 +155,11 @@ def test_the_refinement_knows_what_the_agent_would_and_has_chance_of_its_own(
         asked.append((limit, len(trials), wide, rng.random()))
         return uniform(units, cost, limit)
 
-    monkeypatch.setattr("amc_tf.search.study.refined", refined)
-    schedule = Schedule(26, POINTS, greedy=True)
+    monkeypatch.setattr("amc_tf.search.proposer.refined", refined)
+    schedule = Schedule(26, SAMPLES, greedy=True)
     done = search(journal, schedule=schedule, in_flight=in_flight, correction=lambda trials: 1.25).run()
     numbers = [t.number for t in done.trials if t.kind == "refined"]
-    warm = [number - schedule.taught < schedule.warmup for number in numbers]
+    warm = [number - schedule.first_learned < schedule.warmup for number in numbers]
     assert [known for _, known, _, _ in asked] == [number - in_flight + 1 for number in numbers]
     assert [wide for _, _, wide, _ in asked] == warm and 0 < sum(warm) < len(warm)
     assert {limit for limit, _, _, _ in asked} == {0.4 * BASE}
@@ -169,7 +169,7 @@ def test_the_refinement_knows_what_the_agent_would_and_has_chance_of_its_own(
 def test_uniform_greedy_and_refined_plans_are_taught_and_points_are_not(journal: Journal) -> None:
     agent, fine = FakeAgent(), units(64, 96, 64, 32, step=1)  # so that the uniform plan is one of the bounds'
     arguments = {"limit": 0.5 * BASE, "schedule": EVERY_KIND, "in_flight": 1}
-    done = Study(fine, COST, EVALUATE, agent, journal, **arguments).run()
+    done = study(fine, COST, EVALUATE, agent, journal, **arguments).run()
     taught = {episode + 1: (states, actions, reward) for episode, states, actions, reward in agent.lessons}
     last = max(t.number for t in done.trials if t.kind == "agent")
     expected = [t for t in done.trials[:last] if t.kind not in ("base", "sensitivity")]
@@ -194,7 +194,7 @@ def test_uniform_and_greedy_are_taught_whatever_the_bounds_want_and_points_never
         assert taught[number].tolist() == list(done.trials[number].keep_ratios.values())
 
 
-WITH_THRESHOLDS = Schedule(15, POINTS, greedy=True, thresholds=2)
+WITH_THRESHOLDS = Schedule(15, SAMPLES, greedy=True, thresholds=2)
 LEVELS = [(16, 56, 16, 16), (24, 40, 24, 24)]  # what two thresholds leave
 THRESHOLDS = [lambda cost, limit, widths=widths: widths for widths in LEVELS]
 
@@ -223,7 +223,7 @@ def test_plans_of_one_threshold_are_tried_third_and_taught(
     ]  # fmt: skip
     assert [t.kind for t in done.trials] == [WITH_THRESHOLDS.kind(number) for number in range(17)]
     assert [t.widths for t in done.trials[2:4]] == LEVELS and [beats[widths] for widths in LEVELS] == [None, None]
-    assert [t.widths for t in done.trials[4:9]] == [alone(UNITS, *point) for point in POINTS]
+    assert [t.widths for t in done.trials[4:9]] == [alone(UNITS, *point) for point in SAMPLES]
     assert asked == 2 * [(COST, 0.5 * BASE / (correction or 1))]
     taught = {episode + 1: (states, actions, reward) for episode, states, actions, reward in agent.lessons}
     assert list(taught)[:4] == [1, 2, 3, 9] and done.trials[9].kind == "greedy"
@@ -274,7 +274,7 @@ def test_a_refined_plan_is_told_what_is_being_tried(journal: Journal, in_flight:
         return refined(*arguments)
 
     avoided: list = []
-    monkeypatch.setattr("amc_tf.search.study.refined", watched)
+    monkeypatch.setattr("amc_tf.search.proposer.refined", watched)
     done = search(journal, schedule=EVERY_KIND, in_flight=in_flight).run()
     numbers = [t.number for t in done.trials if t.kind == "refined"]
     assert avoided == [(done.trials[number - 1].widths,) for number in numbers]
@@ -306,7 +306,7 @@ def test_a_point_is_best_only_where_nothing_limits_or_measures_the_cost(
 
     beats = []
     schedule = Schedule(9, tuple((i, UNITS[i].widths[-2]) for i in range(4)), greedy=True)
-    plans = [alone(UNITS, *point) for point in schedule.points]
+    plans = [alone(UNITS, *point) for point in schedule.samples]
     measure = (lambda widths, outcome: None) if measured else None
     done = search(journal, limit=limit, schedule=schedule, evaluate=evaluate, measure=measure).run()
     assert any(t.kind == "sensitivity" and t.outcome.cost <= 0.97 * BASE for t in done.trials)
@@ -328,12 +328,12 @@ def test_what_a_point_came_to_stands_for_no_candidate_that_is_measured(journal: 
         return EVALUATE(widths)
 
     def digest(widths: tuple[int, ...]) -> str:
-        return "the same" if widths in (alone(UNITS, *POINTS[0]), planned) else str(widths)
+        return "the same" if widths in (alone(UNITS, *SAMPLES[0]), planned) else str(widths)
 
     def measure(widths: tuple[int, ...], outcome: Outcome) -> None:
         measured.append(widths)
 
-    same = {"evaluate": evaluate, "digest": digest, "table": table, "schedule": Schedule(2, POINTS[:1], greedy=True)}
+    same = {"evaluate": evaluate, "digest": digest, "table": table, "schedule": Schedule(2, SAMPLES[:1], greedy=True)}
     search(journal, measure=measure, **same).run()
     assert planned in evaluated and planned in measured
     evaluated.clear()
@@ -343,7 +343,7 @@ def test_what_a_point_came_to_stands_for_no_candidate_that_is_measured(journal: 
 
 
 def test_where_all_points_of_a_unit_failed_greedy_is_uniform(journal: Journal, in_flight: int) -> None:
-    failing = [alone(UNITS, *point) for point in POINTS if point[0] == 1]
+    failing = [alone(UNITS, *point) for point in SAMPLES if point[0] == 1]
     evaluated = []
 
     def evaluate(widths: tuple[int, ...], beat: float | None) -> Outcome:
@@ -427,7 +427,7 @@ def test_without_a_budget_the_reward_weighs_the_cost_and_the_unpruned_network_ma
 def test_without_a_budget_the_uniform_plan_keeps_what_must_be_kept(journal: Journal) -> None:
     some = [unit(64, low=0.9, name="a"), unit(64, low=0.9, name="b")]
     cost = chain_cost(2)
-    done = Study(some, cost, evaluator(cost, some), FakeAgent(), journal, schedule=0).run()
+    done = study(some, cost, evaluator(cost, some), FakeAgent(), journal, schedule=0).run()
     assert done.trials[1].widths == (64, 64)
 
 
@@ -925,8 +925,8 @@ import os, signal, sys
 from pathlib import Path
 from amc_tf.errors import DeviceError
 from amc_tf.search.journal import Journal
-from tests.search.fakes import FakeAgent
-from tests.search.test_search import EVALUATE, EVERY_KIND, HEADER, search
+from tests.search.fakes import FakeAgent, study
+from tests.search.test_study import EVALUATE, EVERY_KIND, HEADER, search
 
 folder, where, count, in_flight = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 schedule = EVERY_KIND if sys.argv[5] == "every kind" else 6
@@ -1134,10 +1134,10 @@ def test_a_search_of_every_kind_is_replayed_to_an_agent_that_lacks_it(journal: J
     first, second = FakeAgent(), FakeAgent()
     search(journal, first, schedule=EVERY_KIND, in_flight=in_flight).run()
     (journal.run_dir / "agent.npz").unlink()
-    longer = Schedule(15, POINTS, greedy=True)
+    longer = Schedule(15, SAMPLES, greedy=True)
     done = search(journal, second, schedule=longer, in_flight=in_flight).run()
     assert [t.kind for t in done.trials[-2:]] == ["refined"] * 2 and second.lessons == []  # nobody acts
-    longer = Schedule(25, POINTS, greedy=True)
+    longer = Schedule(25, SAMPLES, greedy=True)
     search(journal, second, schedule=longer, in_flight=in_flight).run()
     for (episode, states, actions, reward), again in zip(first.lessons, second.lessons, strict=False):
         assert (episode, actions.tolist(), reward) == (again[0], again[2].tolist(), again[3])
@@ -1166,7 +1166,7 @@ def test_a_journal_of_other_units_is_refused(journal: Journal) -> None:
     search(journal, schedule=1).run()
     other = [unit(64, name="elsewhere")]
     with pytest.raises(RunDirError, match="of units .*unit0.*this search of .*elsewhere"):
-        Study(other, chain_cost(1), EVALUATE, FakeAgent(), journal)
+        study(other, chain_cost(1), EVALUATE, FakeAgent(), journal)
 
 
 def test_a_journal_of_other_bounds_is_refused(journal: Journal) -> None:
@@ -1180,7 +1180,7 @@ def test_a_journal_of_other_bounds_is_refused(journal: Journal) -> None:
 
 def test_units_need_names_of_their_own(journal: Journal) -> None:
     with pytest.raises(ValueError, match="'same', 'same'.*each needs its own"):
-        Study([unit(64, name="same")] * 2, chain_cost(2), EVALUATE, FakeAgent(), journal)
+        study([unit(64, name="same")] * 2, chain_cost(2), EVALUATE, FakeAgent(), journal)
 
 
 def test_a_limit_out_of_reach_is_refused_before_anything_is_evaluated(journal: Journal) -> None:
@@ -1191,7 +1191,7 @@ def test_a_limit_out_of_reach_is_refused_before_anything_is_evaluated(journal: J
 
 def test_every_trial_of_the_agent_is_within_the_limit_and_uses_it(journal: Journal) -> None:
     fine = units(64, 96, 64, 32, step=1)
-    done = Study(fine, COST, EVALUATE, FakeAgent(), journal, limit=0.5 * BASE, schedule=60).run()
+    done = study(fine, COST, EVALUATE, FakeAgent(), journal, limit=0.5 * BASE, schedule=60).run()
     shares = np.array([t.outcome.cost / BASE for t in done.trials[2:]])
     assert (shares <= 0.5).all()
     assert (shares >= 0.97 * 0.5).mean() > 0.9
@@ -1210,5 +1210,5 @@ def test_numpy_numbers_of_the_evaluator_reach_the_journal(journal: Journal) -> N
 def test_costs_of_any_number_of_units(journal: Journal) -> None:
     one = [unit(64, name="only")]
     cost = ProductCost([[0, 1], [0, 0]])
-    done = Study(one, cost, evaluator(cost, one), FakeAgent(), journal, limit=32, schedule=3).run()
+    done = study(one, cost, evaluator(cost, one), FakeAgent(), journal, limit=32, schedule=3).run()
     assert [t.widths for t in done.trials] == [(64,), (32,), (32,), (32,), (32,)]
