@@ -20,6 +20,9 @@ _MOST_COLD_COPIES = 16
 _FLOAT32 = 0  # of the schema's TensorType
 _WORK_OF_AN_ELEMENT = 10  # cost of moving one element, in multiplications, roughly
 
+# Objects of the .tflite schema, see tflite.flatbuffer; their classes are generated.
+Model = SubGraph = Tensor = Any
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -102,7 +105,7 @@ def _segment(shapes: Shapes, operators: tuple[int, ...], op_names: list[str]) ->
     return Segment(operators, rows, tuple(kind))
 
 
-def _tensors(graph: Any, operators: Sequence[int]) -> list[int]:
+def _tensors(graph: SubGraph, operators: Sequence[int]) -> list[int]:
     """Indices of all tensors that the operators read or write, in the order of use."""
     used = (t for i in operators for t in (*graph.operators[i].inputs, *graph.operators[i].outputs) if t >= 0)
     return list(dict.fromkeys(int(t) for t in used))
@@ -118,7 +121,7 @@ def _places(shapes: Shapes, operators: Sequence[int]) -> dict[Place, int]:
     }
 
 
-def _extract(model: Any, operators: Sequence[int], numbers: Mapping[Place, int]) -> tuple[Any, dict[Place, int]]:
+def _extract(model: Model, operators: Sequence[int], numbers: Mapping[Place, int]) -> tuple[Model, dict[Place, int]]:
     """A model of these operators alone, and the numbers at their places in it."""
     graph = model.subgraphs[0]
     tensors = _tensors(graph, operators)
@@ -144,7 +147,7 @@ def _extract(model: Any, operators: Sequence[int], numbers: Mapping[Place, int])
     return file, places
 
 
-def _repeated(model: Any, count: int) -> Any:
+def _repeated(model: Model, count: int) -> Model:
     """The same operators `count` times side by side. All copies read the same inputs; each has its own constants."""
     graph = model.subgraphs[0]
     file, wide = copy.copy(model), copy.copy(graph)
@@ -172,7 +175,7 @@ def _repeated(model: Any, count: int) -> Any:
     return file
 
 
-def _copies(model: Any) -> int:
+def _copies(model: Model) -> int:
     """Number of copies of the operators of a small model."""
     graph = model.subgraphs[0]
     count = np.clip(np.ceil(_WORK / max(1.0, _work(model))), 1, _MOST_COPIES)
@@ -183,7 +186,7 @@ def _copies(model: Any) -> int:
     return int(count)
 
 
-def _work(model: Any) -> float:
+def _work(model: Model) -> float:
     """Multiplications of one inference, roughly; it decides the number of copies."""
     graph = model.subgraphs[0]
     work = 0.0
@@ -199,6 +202,6 @@ def _work(model: Any) -> float:
     return work
 
 
-def _bytes(tensor: Any) -> float:
+def _bytes(tensor: Tensor) -> float:
     """Bytes of a float32 or 8-bit tensor."""
     return (4 if tensor.type == _FLOAT32 else 1) * float(np.prod(tensor.shape))

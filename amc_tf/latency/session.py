@@ -257,6 +257,6 @@ def comparison_record(comparison: Comparison) -> dict[str, Any]:
 def missed(limit: float) -> BudgetError:
     """The error for a search whose networks are all above the limit when measured."""
     return BudgetError(
-        f"No network of the search takes at most {limit / 1e3:.4g} ms on the device, although the table foretold it: "
+        f"No network of the search takes at most {limit / 1e3:.4g} ms on the device, although the table predicted one: "
         f"measure again on a cool and idle device, give a larger budget or more episodes."
     )

@@ -243,7 +243,7 @@ def narrowed(units: Sequence["Unit"], cost: Cost, widths: Sequence[int], limit: 
 def too_large(limit: float) -> BudgetError:
     """The error for plans whose counted bytes fit the limit but whose files do not."""
     return BudgetError(
-        f"No file that was made has at most {limit:,.0f} bytes, although fewer were counted; give a larger budget."
+        f"No written file has at most {limit:,.0f} bytes, although fewer were counted; give a larger budget."
     )
 
 

@@ -33,8 +33,8 @@ class SearchProblem:
             refinement looks for cheaper ones. Only without a limit.
         measure: (widths, outcome) -> the outcome with a measured cost, or None to keep the outcome. May raise what
             `evaluate` of the Study may raise.
-        correction: Trials so far -> measured cost per predicted cost, where `cost` predicts what a device will
-            measure. The limit of the next proposal is divided by it. None where `cost` is exact.
+        correction: Trials so far -> measured cost per predicted cost, with a margin. The limit of the next proposal is
+            divided by it. None if `cost` is exact.
 
     Raises:
         ValueError: Two units have the same name.

@@ -194,7 +194,7 @@ class Study:
         first = next(iter(self.pending), None)
         if first is None or proposal.number != first.number:
             expected = "none is pending: ask for one" if first is None else f"expected number {first.number}"
-            raise ValueError(f"Proposal {proposal.number} was told of; {expected}, as they are told of in order.")
+            raise ValueError(f"Proposal {proposal.number} was told; {expected}, since proposals are told in order.")
         failed, now = isinstance(result, AmcError), time.perf_counter()
         trial = Trial(
             number=proposal.number,

@@ -21,7 +21,7 @@ BASE_US = 1000.0
 
 
 class Slower:
-    """A stopwatch on which candidates take `share` times what is foretold of them: 1000 us at full width."""
+    """A stopwatch on which candidates take `share` times their predicted latency: 1000 us at full width."""
 
     base_us = BASE_US
 
@@ -61,7 +61,7 @@ def test_the_base_costs_what_it_took_without_being_measured_again():
     assert (outcome.cost, outcome.predicted, stopwatch.measured) == (BASE_US, None, [])
 
 
-def test_better_candidates_are_measured_and_worse_ones_foretold():
+def test_better_candidates_are_measured_and_worse_ones_predicted():
     outcomes = search(Slower(share=1.1), [(w, 8) for w in (4, 5, 6, 3, 7)], lambda w: w[0] / 100)
     assert [outcome.predicted is not None for outcome in outcomes] == [True, True, True, False, True]
     assert outcomes[0].cost == pytest.approx(1.1 * price((4, 8)))
@@ -99,7 +99,7 @@ def test_one_wild_measurement_does_not_move_the_measured_per_predicted():
     assert measured_per_predicted([], [Outcome(0.5, s * 100, 0.9, 200, 100) for s in shares]) == pytest.approx(1.1)
 
 
-def test_the_share_is_that_of_the_plans_before_the_search_until_newer_ones_outweigh_them():
+def test_plans_before_the_search_correct_until_newer_ones_outweigh_them():
     assert measured_per_predicted([], []) == 1.0
     assert measured_per_predicted([1.2, 1.3, 1.1], [Outcome(0.5, 100, 0.9, 200)]) == 1.2
     assert measured_per_predicted([1.2] * 5, [Outcome(0.5, 90, 0.9, 200, 100)] * 15) == pytest.approx(0.9)
@@ -112,7 +112,7 @@ def test_the_correction_keeps_its_distance_from_the_limit():
     assert correction([1.1] * 5, trials[:1]) == pytest.approx(1.1 * (1 + MARGIN))
 
 
-def test_plans_nearby_are_different_and_just_hold_the_limit():
+def test_plans_near_the_limit_are_different_and_just_hold_the_limit():
     some = units(16, 32, 64, step=2)
     cost = chain_cost(3)
     limit = 0.5 * cost([16, 32, 64])
@@ -138,7 +138,7 @@ def test_finalists_are_those_that_hold_the_limit_when_measured():
     assert [us for _, us in found] == pytest.approx([1.05 * 250, 1.05 * 500])
 
 
-def test_finalists_further_down_are_measured_only_when_wanted():
+def test_finalists_further_down_are_measured_only_on_demand():
     stopwatch = Slower()
     trials = [trial(n, (n, 8), 0.9 - n / 100) for n in range(2, 14)]
     found = finalists(trials, stopwatch, limit=1000.0, reward=negative_error, narrower=none, rescore=none, count=5)
@@ -194,7 +194,7 @@ def test_a_plan_proposed_again_counts_again():
     assert shares[-1].cost == pytest.approx(1.5 * price((4, 8)))  # three shares of 1.5 outweigh the one before
 
 
-def test_what_was_measured_once_is_not_foretold_again():
+def test_what_was_measured_once_is_not_predicted_again():
     """The search knows plans that it proposes again, but not one that is in flight."""
     stopwatch = Slower(share=1.3)
     first, _, again = search(stopwatch, [(8, 8), (9, 8), (8, 8)], lambda w: w[0] / 100)

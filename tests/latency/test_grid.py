@@ -11,17 +11,17 @@ def stairs(channels):
     return 20 * np.ceil(np.asarray(channels) / 16) + 0.01 * np.asarray(channels)
 
 
-def test_few_points_are_all_measured():
+def test_few_lengths_are_all_measured():
     assert grid.runs(range(8, 136, 8)) == list(range(16))
 
 
-def test_many_points_are_measured_in_runs_with_both_ends():
+def test_many_lengths_are_measured_in_runs_with_both_ends():
     chosen = grid.runs(WIDE)
     assert len(chosen) <= 16 and {0, len(WIDE) - 1} <= set(chosen)
     assert sum(index + 1 in chosen for index in chosen) >= 12  # neighbours stand together
 
 
-def test_stairs_between_the_measured_points_are_found_again():
+def test_steps_between_the_measured_lengths_are_restored():
     chosen = grid.runs(WIDE)
     found = grid.interpolated_runs(WIDE, chosen, stairs([WIDE[index] for index in chosen]))
     assert np.abs(found / stairs(WIDE) - 1).max() < 0.01
@@ -30,7 +30,7 @@ def test_stairs_between_the_measured_points_are_found_again():
 
 
 @pytest.mark.parametrize("axes", [[[8, 16, 24]], [WIDE], [[8, 16, 24], [8, 16]], [WIDE, WIDE], [[8], WIDE]])
-def test_linear_times_stairs_is_found_from_the_wanted_points_alone(axes):
+def test_linear_times_steps_is_restored_from_the_measured_points(axes):
     def time(lengths):
         return 5 + np.prod([*lengths[:-1], stairs(lengths[-1])])
 

@@ -97,7 +97,7 @@ def test_prices_are_those_of_the_device_on_both_sides_of_two_thirds(model):
     assert again(plan) == prices(plan)
 
 
-def test_a_device_without_sparse_kernels_is_told_apart(model):
+def test_a_device_without_sparse_kernels_is_refused(model):
     with pytest.raises(amc_tf.DeviceError, match="no sparse kernels"):
         measure(MagnitudePruner(model), lambda plans: [500.0 - 1e-4 * sum(plan) for plan in plans])
 

@@ -140,17 +140,17 @@ def study(
 
 
 class FakeAgent:
-    """Acts on noise of (episode, step) and on all it was ever taught, so a lost or doubled lesson changes its acts."""
+    """Acts by (episode, step) and by all that it learned, so a lost or repeated episode changes its actions."""
 
     def __init__(self):
         self.memory = 0.0
         self.last_episode = -1
-        self.lessons: list[tuple[int, np.ndarray, np.ndarray, float]] = []
-        self.asked: list[int] = []  # the episode of each act
+        self.learned: list[tuple[int, np.ndarray, np.ndarray, float]] = []
+        self.acted: list[int] = []  # episode of each action
         self._step = (-1, 0)
 
     def act(self, state: np.ndarray, episode: int) -> float:
-        self.asked.append(episode)
+        self.acted.append(episode)
         step = self._step[1] + 1 if self._step[0] == episode else 0
         self._step = (episode, step)
         noise = np.random.default_rng([episode, step]).random()
@@ -159,7 +159,7 @@ class FakeAgent:
     def learn(self, episode: int, states: np.ndarray, actions: np.ndarray, reward: float) -> None:
         if episode <= self.last_episode:
             raise ValueError(f"Episode {episode} was learned before.")
-        self.lessons.append((episode, states, actions, reward))
+        self.learned.append((episode, states, actions, reward))
         self.memory = 0.9 * self.memory + float(states.sum() * actions.mean()) * reward
         self.last_episode = episode
         self._step = (-1, 0)

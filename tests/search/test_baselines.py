@@ -358,7 +358,7 @@ def test_what_does_not_fit_is_not_loaded(tmp_path: Path) -> None:
     assert one.act(STATE, 1) == fresh.act(STATE, 1)
 
 
-def test_a_folder_that_is_missing_is_told(tmp_path: Path) -> None:
+def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(AgentError, match="cannot be saved.*Could not write"):
         build().save(tmp_path / "none" / "agent")
 

@@ -1,4 +1,4 @@
-"""The score of a candidate is that of the network that pruner really builds and converts."""
+"""The score of a candidate is that of the network that pruning really builds and converts."""
 
 import time
 import warnings
@@ -115,7 +115,7 @@ WIDE_READERS, TRUNK_READERS = {("back", 0), ("back", 1)}, {("wide", 0), ("wide",
     "widths, readers",
     [((16, 8), WIDE_READERS), ((8, 32), TRUNK_READERS), ((6, 12), WIDE_READERS | TRUNK_READERS)],
 )
-def test_statistics_and_what_reads_pruned_channels_are_made_anew(shared, widths, readers):
+def test_bn_statistics_and_readers_of_pruned_channels_are_recalibrated(shared, widths, readers):
     ev, _ = shared
     # The stem reads the image alone; (8, 32) leaves what "back" reads whole.
     found = changed(ev, widths)
@@ -127,7 +127,7 @@ def unreconstructed(of_keras_3, scorer):
     return evaluator(of_keras_3, scorer, examples=128, reconstruct=False)
 
 
-def test_without_reconstruction_only_statistics_are_made_anew(unreconstructed):
+def test_without_reconstruction_only_bn_statistics_are_recalibrated(unreconstructed):
     for widths in PLANS:
         found = changed(unreconstructed, widths)
         assert found and found <= statistics_of(unreconstructed)

@@ -216,7 +216,7 @@ def test_nothing_is_stopped_where_the_cost_is_measured_afterwards(journal: Journ
     assert beats == [None] * len(beats)
 
 
-def test_a_foretold_cost_is_corrected(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_predicted_cost_is_corrected(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """A device takes a third more than was foretold: plans must cost less than the best as it was measured."""
 
     def refined(units, cost, limit, trials, *others) -> tuple[int, ...]:

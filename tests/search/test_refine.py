@@ -162,7 +162,7 @@ def test_where_all_plans_were_tried_one_is_tried_again() -> None:
 
 
 @pytest.mark.parametrize("kind", ["base", "sensitivity"])
-def test_with_a_limit_nothing_is_learned_from_plans_that_were_not_made_for_one(kind: str) -> None:
+def test_with_a_limit_base_and_samples_are_not_learned_from(kind: str) -> None:
     trials = made(additive(0), chance(12))
     others = made(additive(1), [alone(SOME, i, 16) for i in range(6)])
     given = [replace(t, kind=kind) for t in others]

@@ -117,7 +117,7 @@ def test_a_damaged_file_is_refused(contents: bytes, tmp_path: Path) -> None:
         Sensitivity.load(tmp_path / "table.json")
 
 
-def test_a_missing_file_and_folder_are_told(tmp_path: Path) -> None:
+def test_a_missing_file_or_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RunDirError, match="table.json is no sensitivity table"):
         Sensitivity.load(tmp_path / "table.json")
     with pytest.raises(RunDirError, match="Could not write"):

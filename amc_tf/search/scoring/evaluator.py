@@ -85,7 +85,7 @@ class Evaluator:
             self._recalibration = Statistics(pruner, calibration.inputs, scorer)
         except ConversionError as error:
             warnings.warn(
-                f"Each candidate is made by the converter, which takes seconds instead of milliseconds, because a "
+                f"The converter makes each candidate, which takes seconds instead of milliseconds, because a "
                 f".tflite of this network cannot be rewritten: {error}",
                 stacklevel=2,
             )
