@@ -1,6 +1,6 @@
-"""Callbacks of a search, in the manner of Keras's: objects that are told how it goes and may end it.
+"""Callbacks of a search, as Keras has for training: they observe every episode and may end the search.
 
-The training of the result has Keras's own, see `finetune_callbacks` of compress().
+Fine-tuning takes Keras callbacks, see `finetune_callbacks` of compress().
 """
 
 import contextlib
@@ -18,56 +18,59 @@ from amc_tf.search.trial import Trial
 
 _LOG = logging.getLogger(__name__)
 
+Logs = dict[str, Any]  # plain values of an episode, see Callback.on_episode_end
+
 
 class Callback:
-    """Told how a search goes. To be inherited from; methods left out do nothing.
+    """Base class of callbacks. Methods that are not overridden do nothing.
 
     Attributes:
-        search: the Search: its `trials`, its `best`; `search.stop_search = True` ends it after the current episode.
+        search: The Study with its `trials` and `best`; `search.stop_search = True` ends it after the current episode.
     """
 
     search: Study
 
     def set_search(self, search: Study) -> None:
-        """Called before all else."""
+        """Called before all other methods."""
         self.search = search
 
-    def on_search_begin(self, logs: dict[str, Any] | None = None) -> None:
+    def on_search_begin(self, logs: Logs | None = None) -> None:
         """Called before the first episode of this call; `search.trials` are those of earlier calls."""
 
-    def on_episode_end(self, episode: int, logs: dict[str, Any] | None = None) -> None:
+    def on_episode_end(self, episode: int, logs: Logs | None = None) -> None:
         """Called after each trial, the original and the uniform network included.
 
         Args:
-            episode: number of the trial, from 0.
-            logs: "kind", "state" ("complete" or "failed"), "seconds"; of a complete one "reward", "accuracy", "cost",
-                "cost_share" (of the base network's) and "examples" (what it was scored on, where that was a part);
-                from the first one within the budget on "best_reward", "best_accuracy", "best_cost_share".
+            episode: Number of the trial, from 0.
+            logs: "kind", "state" ("complete" or "failed"), "seconds". If the trial is complete also "reward",
+                "accuracy", "cost", "cost_share" (of the base network's cost) and, if it was scored on a part of the
+                examples, "examples" (their number). Once a trial is within the budget also "best_reward",
+                "best_accuracy", "best_cost_share".
         """
 
-    def on_search_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Called after the last episode, or after whatever else ended the search: Ctrl-C, a callback, an error.
+    def on_search_end(self, logs: Logs | None = None) -> None:
+        """Called when the search has ended: after the last episode, by Ctrl-C, by a callback or by an error.
 
-        Whoever was told of the beginning, even if that raised, is told of the end. Where there was an error, that one
-        is raised, whatever is raised here.
+        It is called if `on_search_begin` was called, even if that raised. If an error ended the search, that error is
+        raised and one from here is only logged.
 
         Args:
-            logs: as of the last episode; empty where there was none.
+            logs: Those of the last episode; empty if there was none.
         """
 
 
 class EarlyStopping(Callback):
-    """Ends a search that finds nothing better any more.
+    """Ends a search that no longer improves.
 
-    What it knows it takes from the journal, so that a search that goes on ends where it would have.
+    It counts from the journal, so a resumed search ends at the same episode.
 
     Args:
-        patience: episodes without a better network after which the search ends; those that measure the units'
-            sensitivity do not count.
-        min_delta: of the reward, how much better is better; with `max_drop` of the cost's share.
+        patience: Episodes without a better network after which the search ends. Sensitivity samples do not count.
+        min_delta: Least increase of the reward that counts as better; with `max_drop`, least decrease of the share of
+            the base cost.
 
     Raises:
-        ValueError: patience is no whole number of at least 1, or min_delta no number of at least 0.
+        ValueError: patience is not a whole number of at least 1, or min_delta not a number of at least 0.
     """
 
     def __init__(self, patience: int = 100, min_delta: float = 0.0):
@@ -77,17 +80,17 @@ class EarlyStopping(Callback):
             raise ValueError(f"min_delta is {min_delta!r}; a number of 0 or more is expected.")
         self.patience, self.min_delta = int(patience), float(min_delta)
 
-    def on_search_begin(self, logs=None):
+    def on_search_begin(self, logs: Logs | None = None) -> None:
         self._best: float | None = None
         self._waited = 0
         for count in range(1, len(self.search.trials) + 1):
-            self._look(count)
+            self._check(count)
 
-    def on_episode_end(self, episode, logs=None):
-        self._look(episode + 1)
+    def on_episode_end(self, episode: int, logs: Logs | None = None) -> None:
+        self._check(episode + 1)
 
-    def _look(self, count: int) -> None:
-        """After `count` trials."""
+    def _check(self, count: int) -> None:
+        """Compares the best of the first `count` trials with the best before."""
         best = self.search.best_of(count)
         if best is None or self.search.trials[count - 1].kind == "sensitivity":
             return
@@ -101,10 +104,10 @@ class EarlyStopping(Callback):
 
 
 class TensorBoard(Callback):
-    """Writes the search as scalars for TensorBoard: what logs hold of numbers, by episode.
+    """Writes the numbers in the logs of every episode as scalars for TensorBoard.
 
     Args:
-        log_dir: folder for the event files.
+        log_dir: Folder for the event files.
 
     Raises:
         ValueError: TensorBoard is not installed.
@@ -113,35 +116,35 @@ class TensorBoard(Callback):
     def __init__(self, log_dir: str | os.PathLike):
         check_tensorboard()
         self.log_dir = Path(log_dir)
-        self._writer: Any = None
+        self._writer: Any = None  # tf.summary.SummaryWriter
 
-    def on_search_begin(self, logs=None):
+    def on_search_begin(self, logs: Logs | None = None) -> None:
         import tensorflow as tf
 
         self._writer = tf.summary.create_file_writer(str(self.log_dir))
 
-    def on_episode_end(self, episode, logs=None):
+    def on_episode_end(self, episode: int, logs: Logs | None = None) -> None:
         import tensorflow as tf
 
         with self._writer.as_default(step=episode):
             for name, value in (logs or {}).items():
                 if is_number(value):
                     tf.summary.scalar(name, value)
-        self._writer.flush()  # so that a search can be watched, and nothing is lost with it
+        self._writer.flush()  # for those who watch, and so that a killed search loses nothing
 
-    def on_search_end(self, logs=None):
-        if self._writer is not None:  # it may be that it could not be made
+    def on_search_end(self, logs: Logs | None = None) -> None:
+        if self._writer is not None:  # None if on_search_begin failed
             self._writer.close()
             self._writer = None
 
 
 def check_tensorboard() -> None:
-    """Raises ValueError where TensorBoard, which TensorFlow writes scalars with, is not installed."""
-    try:  # a folder called tensorboard/, such as one of logs, would pass for the package but not for a module in it
-        found = importlib.util.find_spec("tensorboard.summary")
+    """Raises ValueError if TensorBoard is not installed; TensorFlow needs it to write scalars."""
+    try:  # a folder named tensorboard/, for instance of logs, looks like the package but has no such module
+        spec = importlib.util.find_spec("tensorboard.summary")
     except ModuleNotFoundError:
-        found = None
-    if found is None:
+        spec = None
+    if spec is None:
         raise ValueError(
             "Scalars for TensorBoard are asked for, but TensorBoard is not installed (TensorFlow 2.21 no longer brings "
             "it): run `pip install tensorboard`, or leave it out."
@@ -149,10 +152,10 @@ def check_tensorboard() -> None:
 
 
 class Callbacks:
-    """Several callbacks as one, which the search calls.
+    """Several callbacks as one.
 
     Raises:
-        TypeError: one of them is no Callback.
+        TypeError: One of them is not a Callback.
     """
 
     def __init__(self, callbacks: Sequence[Callback]):
@@ -160,32 +163,32 @@ class Callbacks:
 
     @contextlib.contextmanager
     def of(self, search: Study) -> Iterator["Callbacks"]:
-        """Tells them of the beginning of a search, and of its end, however that comes."""
-        begun: list[Callback] = []
+        """Calls on_search_begin of all of them on entry and on_search_end on exit, also after an error."""
+        started: list[Callback] = []
         try:
             for callback in self._all:
                 callback.set_search(search)
-                begun.append(callback)
+                started.append(callback)
                 callback.on_search_begin({})
             yield self
         except BaseException:
-            if (late := self._end(begun, search)) is not None:
-                _LOG.warning("A callback failed as well, when it was told that the search has ended: %r.", late)
+            if (error := self._end(started, search)) is not None:
+                _LOG.warning("A callback failed as well, when it was told that the search has ended: %r.", error)
             raise
-        if (late := self._end(begun, search)) is not None:
-            raise late
+        if (error := self._end(started, search)) is not None:
+            raise error
 
     def episode(self, trial: Trial, best: Trial | None) -> None:
-        """After each trial."""
+        """Calls on_episode_end of all of them."""
         for callback in self._all:
-            callback.on_episode_end(trial.number, told(trial, best))
+            callback.on_episode_end(trial.number, episode_logs(trial, best))
 
-    def _end(self, begun: Sequence[Callback], search: Study) -> BaseException | None:
-        """Ends them all, and returns the first error that one of them raised."""
+    def _end(self, started: Sequence[Callback], search: Study) -> BaseException | None:
+        """Calls on_search_end of all of them, and returns the first error that one of them raised."""
         first = None
-        for callback in begun:
+        for callback in started:
             try:
-                callback.on_search_end(told(search.trials[-1], search.best) if search.trials else {})
+                callback.on_search_end(episode_logs(search.trials[-1], search.best) if search.trials else {})
             except BaseException as error:
                 if first is not None:
                     _LOG.warning("A callback failed when it was told that the search has ended: %r.", error)
@@ -194,20 +197,20 @@ class Callbacks:
 
 
 def checked(callbacks: Any) -> tuple[Callback, ...]:
-    """The callbacks as a tuple; TypeError where one is none."""
-    given = tuple(callbacks) if isinstance(callbacks, (list, tuple)) else (callbacks,)
-    for callback in given:
+    """The callbacks, one or several, as a tuple. Raises TypeError for anything else."""
+    callbacks = tuple(callbacks) if isinstance(callbacks, (list, tuple)) else (callbacks,)
+    for callback in callbacks:
         if not isinstance(callback, Callback):
             raise TypeError(
                 f"callbacks holds {callback!r}; objects of amc_tf.callbacks.Callback are expected: those of Keras, for "
                 f"the training, go to finetune_callbacks."
             )
-    return given
+    return callbacks
 
 
-def told(trial: Trial, best: Trial | None) -> dict[str, Any]:
+def episode_logs(trial: Trial, best: Trial | None) -> Logs:
     """The logs of an episode, see Callback.on_episode_end."""
-    logs: dict[str, Any] = {"kind": trial.kind, "state": trial.state, "seconds": trial.seconds}
+    logs: Logs = {"kind": trial.kind, "state": trial.state, "seconds": trial.seconds}
     if trial.outcome is not None:
         logs |= {
             "reward": trial.reward, "accuracy": trial.outcome.accuracy, "cost": trial.outcome.cost,

@@ -39,7 +39,7 @@ INNER = {
     "tflite": "silence flatbuffer\noperators\nsparse\nconversion\nruntime\nslicing",
     "devices": "timing\ndevice\nbenchmark_model\ninterleave\nhost android\nchoose",
     "search": (
-        "trial budget\nguarantee rewards journal\nproposers best_trial\nschedule scoring agent\nstudy"
+        "trial budget\nguarantee rewards journal\nproposers best_trial\nschedule scoring agent problem\nproposer\nstudy"
     ),
 }
 

@@ -50,8 +50,11 @@ def main(network, images, calibration, budget, episodes, race, conversions, chec
     from amc_tf.pruning.channel import ChannelPruner
     from amc_tf.search.agent.ddpg_client import DdpgAgent
     from amc_tf.search.journal import Journal, header
+    from amc_tf.search.problem import SearchProblem
+    from amc_tf.search.proposer import ProposerSettings
     from amc_tf.search.rewards import negative_error
-    from amc_tf.search.scoring.evaluator import Evaluator
+    from amc_tf.search.schedule import Schedule
+    from amc_tf.search.scoring.evaluator import Evaluator, Scoring
     from amc_tf.search.study import Study
     from amc_tf.tflite.conversion.keras_to_tflite import convert
     from amc_tf.tflite.runtime.scorer import Scorer
@@ -68,9 +71,8 @@ def main(network, images, calibration, budget, episodes, race, conversions, chec
         started = time.perf_counter()
         scorer, base = stack.enter_context(Scorer()), convert(model)
         reward = negative_error if race else None
-        evaluator = Evaluator(
-            pruning, macs, Split((calibrating,), None), Split((x,), y), base, scorer, reward=reward
-        )
+        scoring = Scoring(Split((x,), y), reward=reward)
+        evaluator = Evaluator(pruning, macs, base, scorer, Split((calibrating,), None), scoring)
         set_up = time.perf_counter() - started
         agent = stack.enter_context(DdpgAgent(episodes=episodes, seed=seed))
         agent.act(np.zeros(agent.num_features), 0, explore=False)  # waits for its process
@@ -88,9 +90,8 @@ def main(network, images, calibration, budget, episodes, race, conversions, chec
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         journal = stack.enter_context(Journal(folder, header("benchmark", seed, {"network": network})))
         limit = budget * macs(pruning.full)
-        search = Study(
-            pruning.units, macs, spent.on("scoring", evaluator), agent, journal, limit=limit, schedule=episodes
-        )
+        problem, settings = SearchProblem(pruning.units, macs, limit), ProposerSettings(Schedule(episodes, paper=True))
+        search = Study(problem, settings, spent.on("scoring", evaluator), agent, journal)
         search.ask = spent.on("features and bounds", search.ask)
         begun = time.perf_counter()
         search.run()
@@ -234,7 +235,7 @@ def conversion_seconds(evaluator: Any, some: Sequence[tuple[int, ...]]) -> tuple
     from amc_tf.tflite.conversion.keras_to_tflite import convert
     from amc_tf.tflite.silence import silence
 
-    pruning = evaluator.pruning
+    pruning = evaluator.pruner
     ours, theirs, without = [], [], []
     for widths in some:
         plan = pruning.plan(widths)

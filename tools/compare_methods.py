@@ -113,7 +113,7 @@ class MeasurementSession:
         from amc_tf.pruning.channel import ChannelPruner
         from amc_tf.search.rewards import negative_error
         from amc_tf.search.scoring.evalset import EvalSet
-        from amc_tf.search.scoring.evaluator import Evaluator
+        from amc_tf.search.scoring.evaluator import Evaluator, Scoring
         from amc_tf.tflite.conversion.keras_to_tflite import convert
         from amc_tf.tflite.runtime.scorer import Scorer
         from models import datasets
@@ -129,8 +129,8 @@ class MeasurementSession:
         self._limit = budget * self._macs(self._pruning.full)
         scorer, base = stack.enter_context(Scorer()), convert(model)
         self._evaluator = Evaluator(
-            self._pruning, self._macs, Split((self._data.sample("train", calibration)[0],), None),
-            Split((x[:reward_size],), y[:reward_size]), base, scorer, reward=negative_error,
+            self._pruning, self._macs, base, scorer, Split((self._data.sample("train", calibration)[0],), None),
+            Scoring(Split((x[:reward_size],), y[:reward_size]), reward=negative_error),
         )  # fmt: skip
         self._reporting = EvalSet.of(Split((reporting[0],), reporting[1]), base, scorer)
         self.base = self._reporting.base_accuracy
@@ -168,15 +168,17 @@ class MeasurementSession:
         """The best trial of a search, and all trials."""
         from amc_tf.search.agent.ddpg_client import DdpgAgent
         from amc_tf.search.journal import Journal, header
+        from amc_tf.search.problem import SearchProblem
+        from amc_tf.search.proposer import ProposerSettings
         from amc_tf.search.proposers.baselines import RandomAgent
-        from amc_tf.search.proposers.sensitivity import points
+        from amc_tf.search.proposers.sensitivity import samples_to_measure
         from amc_tf.search.schedule import Schedule
         from amc_tf.search.study import Study
 
         units = self._pruning.units
         if method == "greedy":
-            wanted = points(units)
-            schedule = Schedule(len(wanted) + 1, wanted, greedy=True)
+            samples = samples_to_measure(units)
+            schedule = Schedule(len(samples) + 1, samples, greedy=True)
         else:
             schedule = Schedule.of(units, episodes, paper=method != "agent")
         with contextlib.ExitStack() as stack:
@@ -192,10 +194,9 @@ class MeasurementSession:
                         paper=schedule.paper,
                     )
                 )
-            search = Study(
-                units, self._macs, self._evaluator, agent, journal, limit=self._limit, schedule=schedule, seed=seed,
-                digest=lambda widths: self._pruning.plan(widths).digest,
-            ).run()  # fmt: skip
+            problem = SearchProblem(units, self._macs, self._limit)
+            settings = ProposerSettings(schedule, seed=seed, digest=lambda widths: self._pruning.plan(widths).digest)
+            search = Study(problem, settings, self._evaluator, agent, journal).run()
             if search.interrupted:
                 raise KeyboardInterrupt
         if method == "greedy":  # not the uniform plan, should that be better

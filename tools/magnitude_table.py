@@ -102,18 +102,18 @@ class MeasurementSession:
         from amc_tf.cost import nonzero
         from amc_tf.data.splits import Split
         from amc_tf.pruning.magnitude import MagnitudePruner
-        from amc_tf.search.scoring.evaluator import Evaluator
+        from amc_tf.search.scoring.evaluator import Evaluator, Scoring
 
         self._model, self._calibration, self._reporting, self._min_keep = model, calibration, reporting, min_keep
         self.pruning = MagnitudePruner(model, min_keep=min_keep)
         self.params = nonzero.params(self.pruning)
         images, scored = Split((calibration,), None), Split((reporting[0],), reporting[1])
-        self.evaluator = Evaluator(self.pruning, self.params, images, scored, base, scorer)
-        self.base = self.evaluator.sample.accuracy
+        self.evaluator = Evaluator(self.pruning, self.params, base, scorer, images, Scoring(scored))
+        self.base = self.evaluator.eval_set.accuracy
 
     def accuracy(self, tflite: bytes) -> float:
         """On the reporting images."""
-        return self.evaluator.accuracy(tflite, self.evaluator.sample)
+        return self.evaluator.accuracy(tflite, self.evaluator.eval_set)
 
     def uniform(self, limit: float) -> tuple[int, ...]:
         """The plan that keeps the same ratio of every kernel."""

@@ -1,15 +1,16 @@
-"""MACs, params and bytes of a network at any widths: exact, and without building anything.
+"""MACs, params and bytes of a network at any widths: exact, and without building the network.
 
 MACs are the multiplications of convolutions and Dense layers. BatchNorm is not counted (the converter folds it), nor
-are activations, additions and pooling. Params are all weights as Keras counts them, statistics included.
+are activations, additions and pooling. Params are all weights as Keras counts them, BatchNorm statistics included.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from amc_tf.graph.dependency import FIXED
 from amc_tf.graph.groups import ChannelGroups
+from amc_tf.graph.network import Node
 from amc_tf.pruning.lengths import Lengths
 from amc_tf.pruning.unit import Unit
 
@@ -17,30 +18,38 @@ BYTES = 4  # of one float32
 
 
 class Counts:
-    """A cost that is a sum of products of axis lengths.
+    """A Cost that is a sum of products of axis lengths.
 
     Args:
-        groups: the channel groups of the network.
-        units: the units whose widths vary; every other group stays whole.
-        products: (coefficient, axes) pairs; each axis an int array of channel numbers, FIXED (-1) where nothing goes.
-        unit: word for what is counted: "MACs", "params", "bytes".
-        offset: what is added to the sum.
+        groups: Channel groups of the network.
+        units: Units whose widths vary; every other group stays whole.
+        products: (coefficient, axes) pairs. An axis is an int array of channel ids, FIXED (-1) for a position that is
+            never pruned.
+        unit: Word for what is counted: "MACs", "params", "bytes".
+        offset: Constant that is added to the sum.
     """
 
-    def __init__(self, groups: ChannelGroups, units: Sequence[Unit], products, unit: str, offset: float = 0.0):
+    def __init__(
+        self,
+        groups: ChannelGroups,
+        units: Sequence[Unit],
+        products: Iterable[tuple[int, Sequence[np.ndarray]]],
+        unit: str,
+        offset: float = 0.0,
+    ):
         self.unit = unit
         self.offset = offset
         products = list(products)
         depth = max((len(axes) for _, axes in products), default=0)
         self._coefficients = np.array([c for c, _ in products], dtype=np.int64)
-        one = np.array([FIXED])  # an axis of length 1, so that all products have equally many
+        one = np.array([FIXED])  # an axis of length 1, which pads all products to the same number of axes
         padded = [axes[level] if level < len(axes) else one for level in range(depth) for _, axes in products]
         self._lengths = Lengths(groups, units, padded)
         self._shape = (depth, len(products))
         self.full = self._lengths.full
 
-    def __call__(self, widths) -> float:
-        """The cost when unit i keeps `widths[i]` channels: int array (units,) -> number in `unit`."""
+    def __call__(self, widths: Sequence[int] | np.ndarray) -> float:
+        """The cost, in `unit`, if unit i keeps `widths[i]` channels."""
         lengths = self._lengths(widths).reshape(self._shape)
         return float(np.dot(self._coefficients, lengths.prod(axis=0)) + self.offset)
 
@@ -51,7 +60,7 @@ def macs(groups: ChannelGroups, units: Sequence[Unit]) -> Counts:
 
 
 def params(groups: ChannelGroups, units: Sequence[Unit]) -> Counts:
-    """Number of weights, as `model.count_params()`."""
+    """Number of weights, as of `model.count_params()`."""
     products = [
         (1, _axes(groups, layer, index, weight.shape))
         for layer, weights in groups.graph.weights.items()
@@ -61,14 +70,14 @@ def params(groups: ChannelGroups, units: Sequence[Unit]) -> Counts:
 
 
 def size(groups: ChannelGroups, units: Sequence[Unit], base_bytes: int) -> Counts:
-    """Bytes of the .tflite in float32.
+    """Bytes of the float32 .tflite.
 
-    Constants shrink by four bytes an element; the rest of the file (operators, names) stays, so that the cost of the
-    whole network is the size of its own file. BatchNorm after a convolution leaves nothing behind but a bias.
+    Each removed element of a constant saves four bytes; the rest of the file (operators, names) stays. So the cost of
+    the whole network is the size of its file. A BatchNorm after a convolution is folded and leaves only a bias.
 
     Args:
-        groups, units: see Counts.
-        base_bytes: size of the file that the whole network converts to.
+        groups, units: See Counts.
+        base_bytes: Size of the .tflite of the whole network.
     """
     folded = _folded(groups)
     products = []
@@ -86,24 +95,25 @@ def size(groups: ChannelGroups, units: Sequence[Unit], base_bytes: int) -> Count
 
 
 def _axes(groups: ChannelGroups, layer: str, index: int, shape: tuple[int, ...]) -> list[np.ndarray]:
+    """Channel ids along each axis of a weight."""
     return [groups.axes.get((layer, index, axis), np.full(length, -1)) for axis, length in enumerate(shape)]
 
 
 def _folded(groups: ChannelGroups) -> dict[str, tuple[str, list[np.ndarray]]]:
-    """BatchNorm layer -> (the layer it is folded into, axes of the bias that it leaves)."""
-    readers: dict[int, int] = {}
-    maker = {}
+    """BatchNorm layer -> (layer that it is folded into, axes of the bias that it leaves)."""
+    consumers: dict[int, int] = {}  # tensor -> number of nodes that read it
+    producer: dict[int, Node] = {}
     for node in groups.graph.nodes:
         for tensor in node.inputs:
-            readers[tensor] = readers.get(tensor, 0) + 1
+            consumers[tensor] = consumers.get(tensor, 0) + 1
         for tensor in node.outputs:
-            maker[tensor] = node
+            producer[tensor] = node
     folded = {}
     for node in groups.graph.nodes:
-        before = maker.get(node.inputs[0]) if node.inputs else None
-        if node.kind != "BatchNormalization" or before is None or readers[node.inputs[0]] > 1:
+        before = producer.get(node.inputs[0]) if node.inputs else None
+        if node.kind != "BatchNormalization" or before is None or consumers[node.inputs[0]] > 1:
             continue
-        kernels = any("kernel" in weight.name for weight in before.weights)
-        if kernels and before.settings.get("activation", "linear") == "linear":
+        has_kernel = any("kernel" in weight.name for weight in before.weights)
+        if has_kernel and before.settings.get("activation", "linear") == "linear":
             folded[node.layer] = (before.layer, _axes(groups, node.layer, 0, node.weights[0].shape))
     return folded

@@ -1,4 +1,4 @@
-"""Params and bytes of a network whose single weights are pruned: sums over its kernels, exact."""
+"""Params and bytes of a network with pruned single weights: exact sums over its kernels."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,14 +11,14 @@ from amc_tf.pruning.magnitude import MagnitudePruner
 from amc_tf.tflite.sparse.encoding import kernel_bytes
 
 
-class Sum:
-    """A cost to which each kernel adds something of its own, whatever the others keep.
+class KernelSum:
+    """A Cost that is a sum over kernels; the cost of a kernel depends only on its own kept weights.
 
     Args:
-        full: weights of each unit that are not zero, (units,).
-        prices: for each unit, how many of its weights are kept -> what it costs; non-decreasing.
-        unit: word for what is counted: "params", "bytes".
-        offset: what all else costs.
+        full: Number of nonzero weights of each unit, (units,).
+        prices: For each unit a non-decreasing function: number of kept weights -> cost.
+        unit: Word for what is counted: "params", "bytes".
+        offset: Cost of everything else.
     """
 
     def __init__(
@@ -27,41 +27,41 @@ class Sum:
         self.full, self.unit, self.offset = np.array(full), unit, offset
         self._prices = tuple(prices)
 
-    def __call__(self, widths: Sequence[int]) -> float:
-        """The cost when unit i keeps `widths[i]` weights: int array (units,) -> number in `unit`."""
+    def __call__(self, widths: Sequence[int] | np.ndarray) -> float:
+        """The cost, in `unit`, if unit i keeps `widths[i]` weights."""
         return float(sum(price(int(width)) for price, width in zip(self._prices, widths, strict=True)) + self.offset)
 
 
-def params(pruning: MagnitudePruner) -> Sum:
-    """Number of weights, as `model.count_params()`, less the zeros in the kernels."""
-    total = sum(array.size for arrays in pruning.weights.values() for array in arrays)
-    zeros = sum(kernel.size - np.count_nonzero(kernel) for kernel in _kernels(pruning).values())
-    return Sum(pruning.full, [float] * len(pruning.full), "params", total - zeros - sum(pruning.full))
+def params(pruner: MagnitudePruner) -> KernelSum:
+    """Number of weights, as of `model.count_params()`, minus the zeros in the kernels."""
+    total = sum(array.size for arrays in pruner.weights.values() for array in arrays)
+    zeros = sum(kernel.size - np.count_nonzero(kernel) for kernel in _kernels(pruner).values())
+    return KernelSum(pruner.full, [float] * len(pruner.full), "params", total - zeros - sum(pruner.full))
 
 
-def size(pruning: MagnitudePruner, base_bytes: int) -> Sum:
-    """Bytes of the .tflite with its kernels in the sparse encoding where that is smaller; see tflite.sparse.
+def size(pruner: MagnitudePruner, base_bytes: int) -> KernelSum:
+    """Bytes of the .tflite; each kernel has the sparse encoding of tflite.sparse if that is smaller.
 
     Args:
-        pruning: of the network.
-        base_bytes: size of the file that the whole network converts to.
+        pruner: Of the network.
+        base_bytes: Size of the .tflite of the whole network.
     """
-    arrays, kinds = _kernels(pruning), {node.layer: node.kind for node in pruning.graph.nodes}
+    arrays, kinds = _kernels(pruner), {node.layer: node.kind for node in pruner.graph.nodes}
     prices = {layer: _price(kernel, kinds[layer]) for layer, kernel in arrays.items()}
-    units = {unit.name for unit in pruning.units}
+    units = {unit.name for unit in pruner.units}
     fixed = sum(price(np.count_nonzero(arrays[layer])) for layer, price in prices.items() if layer not in units)
     dense = BYTES * sum(kernel.size for kernel in arrays.values())
-    return Sum(pruning.full, [prices[unit.name] for unit in pruning.units], "bytes", base_bytes - dense + fixed)
+    return KernelSum(pruner.full, [prices[unit.name] for unit in pruner.units], "bytes", base_bytes - dense + fixed)
 
 
 def _price(kernel: np.ndarray, kind: str) -> Callable[[int], float]:
-    """How many weights of a kernel are kept -> its bytes."""
-    if kind.startswith("Conv3D"):  # its operator takes no sparse kernel
+    """Number of kept weights of a kernel -> its bytes."""
+    if kind.startswith("Conv3D"):  # its operator has no sparse kernel
         return lambda kept: BYTES * kernel.size
     inputs = kernel.shape[-1 if kind.endswith("Transpose") else -2]  # the last axis in the file
     return partial(kernel_bytes, (kernel.size // inputs, inputs))
 
 
-def _kernels(pruning: MagnitudePruner) -> dict[str, np.ndarray]:
-    """All kernels that zeros may be in, those that are no unit too: layer path -> array."""
-    return {layer: pruning.weights[layer][index] for layer, index in kernels(pruning.graph).items()}
+def _kernels(pruner: MagnitudePruner) -> dict[str, np.ndarray]:
+    """All kernels that may have zeros, also those that are not units: layer path -> array."""
+    return {layer: pruner.weights[layer][index] for layer, index in kernels(pruner.graph).items()}

@@ -66,7 +66,7 @@ class MeasurementSpec:
                 return
             device, opened = choose(self.device)
             if opened:
-                stack.callback(device.close)
+                stack.callback(device.close)  # type: ignore[attr-defined]  # what choose() opens can be closed
             if dict(device.identity) != self.identity:
                 raise DeviceError(
                     f"The network was measured on {self.identity}, but the device is now {dict(device.identity)}; "

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
+from amc_tf.cost.cost_model import Cost
 from amc_tf.cost.counts import macs as macs_of
 from amc_tf.data import splits
 from amc_tf.data.splits import Split
@@ -62,7 +63,7 @@ class Problem:
     base_tflite: bytes
     timed_tflite: bytes
     conversion_seconds: float
-    costs: dict[str, Any]
+    costs: dict[str, Cost]
     unsupported: tuple[str, ...] | None
     device: Any
     exporter: Exporter
@@ -76,16 +77,16 @@ class Problem:
         return self.options.is_latency or self.device is not None
 
     @property
-    def counted_cost(self) -> Any:
-        """The cost that the budget is about; None for a latency, which a device measures."""
-        return None if self.options.is_latency else self.method.cost(self.costs, self.options.target)
+    def counted_cost(self) -> Cost:
+        """The cost that the budget is about, unless it is a latency, which a device measures."""
+        return self.method.cost(self.costs, self.options.target)
 
     @property
     def dense_macs(self) -> int:
         """MACs of the whole network; single weights that are zero are multiplied like all others."""
         return int(macs_of(self.pruner.groups, ())(()))
 
-    def limit(self, cost: Any) -> float | None:
+    def limit(self, cost: Cost) -> float | None:
         """The largest cost that the budget allows; None without a budget.
 
         Raises:
@@ -132,7 +133,8 @@ def prepare(model: Any, options: Options) -> Problem:
         model=model, options=options, method=method, pruner=pruner, calibration=calibration, reward_data=reward_data,
         validation_data=validation_data, base_tflite=base_tflite, timed_tflite=base_tflite,
         conversion_seconds=conversion_seconds, costs=method.costs(pruner, base_tflite), unsupported=unsupported,
-        device=_device(options, unsupported), exporter=exporter, finetuning=finetuning, sensitivity=table, started=started,
+        device=_device(options, unsupported), exporter=exporter, finetuning=finetuning, sensitivity=table,
+        started=started,
     )  # fmt: skip
     _check_reach(problem)
     return replace(problem, timed_tflite=_timed_tflite(problem))

@@ -123,7 +123,7 @@ def preview(problem: Problem) -> Preview:
         frozen={line.name: line.frozen for line in units if line.frozen is not None},
         reachable={target: float(cost(least) / cost(whole)) for target, cost in problem.costs.items()},
         networks=networks,
-        sensitivity=len(schedule.points),
+        sensitivity=len(schedule.samples),
         calibration=len(problem.calibration),
         reward=len(problem.reward_data),
         accuracy=None if problem.reward_data.labels is None else evalset.base_accuracy,
@@ -155,6 +155,6 @@ def _first_examples(split: Split, problem: Problem, scorer: Scorer) -> EvalSet:
     metric = problem.options.metric
     evalset = EvalSet.of(split.take(np.arange(min(_TIMED, len(split)))), problem.base_tflite, scorer, metric)
     if metric is None and split.labels is not None:
-        (predictions, *_) = outputs(scorer.run(problem.base_tflite, evalset.held))
+        (predictions, *_) = outputs(scorer.run(problem.base_tflite, evalset.dataset))
         accuracy(split.labels, np.broadcast_to(predictions[:1], (len(split), *predictions.shape[1:])))
     return evalset

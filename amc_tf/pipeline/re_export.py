@@ -8,7 +8,7 @@ import numpy as np
 
 from amc_tf.graph import keras_reader
 from amc_tf.graph.identity import difference
-from amc_tf.latency.session import taken
+from amc_tf.latency.session import comparison_record
 from amc_tf.pipeline.exporter import Exporter
 from amc_tf.pipeline.measurement import MeasurementSession, MeasurementSpec
 from amc_tf.pruning.kernels import masks
@@ -41,7 +41,7 @@ def re_export(
     )  # fmt: skip
     latency = result.latency
     if latency is not None and exported.comparison is not None:
-        latency = latency | taken(exported.comparison)
+        latency = latency | comparison_record(exported.comparison)
     new = replace(
         result, model=trained, compressed=compressed, untrained=result.untrained or result.compressed,
         formats=exported.formats, difference=exported.difference, latency=latency,

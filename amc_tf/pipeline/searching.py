@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from amc_tf.callbacks import Callbacks, TensorBoard
+from amc_tf.cost.cost_model import Cost
 from amc_tf.data import splits
 from amc_tf.fingerprint import fingerprint
 from amc_tf.graph.identity import digest
@@ -18,10 +19,12 @@ from amc_tf.report.progress import SearchProgress, TableProgress, preparing
 from amc_tf.result import FLOAT
 from amc_tf.search.agent.ddpg_client import DdpgAgent
 from amc_tf.search.journal import Journal, header
-from amc_tf.search.proposers.sensitivity import made_with, tabled
+from amc_tf.search.problem import SearchProblem
+from amc_tf.search.proposer import ProposerSettings
+from amc_tf.search.proposers.sensitivity import provenance, table_from_trials
 from amc_tf.search.schedule import Schedule
 from amc_tf.search.scoring.evalset import EvalSet
-from amc_tf.search.scoring.evaluator import Evaluator
+from amc_tf.search.scoring.evaluator import Evaluator, Scoring
 from amc_tf.search.study import Study
 from amc_tf.search.trial import Trial
 from amc_tf.tflite.runtime.scorer import Scorer
@@ -57,7 +60,7 @@ class SearchSetup:
     scored_on: str
     scored_by: str
     latency: Latency | None
-    cost: Any
+    cost: Cost
     limit: float | None
 
     def run_study(self) -> Study:
@@ -82,26 +85,34 @@ class SearchSetup:
             SearchProgress(schedule.total, len(self.journal.trials), options.verbose) as progress,
         ):  # fmt: skip
             study = Study(
-                problem.pruner.units, self.cost, self.evaluator, agent, self.journal,
-                **self._measured(), limit=self.limit, reward=options.reward, schedule=schedule,
-                table=problem.sensitivity, seed=options.seed, thresholds=problem.pruner.thresholds(),
-                guarantee=options.guarantee, digest=lambda widths: problem.pruner.plan(widths).digest,
-                on_episode_end=on_episode_end,
+                self._search_problem(), self._proposer_settings(), self.evaluator, agent, self.journal,
+                in_flight=self._in_flight, on_episode_end=on_episode_end,
             )  # fmt: skip
             with callbacks.of(study):
                 study.run()
         return study
 
-    def _measured(self) -> dict[str, Any]:
-        """What a search by latency measures as it goes."""
-        latency = self.latency
-        if latency is None or not self.problem.options.is_latency:
-            return {}
-        return {
-            "measure": latency.measured(self.journal.trials),
-            "correction": latency.correction,
-            "in_flight": latency.in_flight,
-        }
+    def _search_problem(self) -> SearchProblem:
+        options, latency = self.problem.options, self.latency
+        measure, correction = None, None
+        if latency is not None and options.is_latency:
+            measure, correction = latency.measurer(self.journal.trials), latency.correction
+        return SearchProblem(
+            self.problem.pruner.units, self.cost, self.limit, reward=options.reward, guarantee=options.guarantee,
+            measure=measure, correction=correction,
+        )  # fmt: skip
+
+    def _proposer_settings(self) -> ProposerSettings:
+        pruner, options = self.problem.pruner, self.problem.options
+        return ProposerSettings(
+            self.schedule, pruner.thresholds(), self.problem.sensitivity, options.seed,
+            lambda widths: pruner.plan(widths).digest,
+        )  # fmt: skip
+
+    @property
+    def _in_flight(self) -> int:
+        """How many candidates are evaluated at once: while this computer measures, nothing else may run."""
+        return self.latency.in_flight if self.latency is not None and self.problem.options.is_latency else 2
 
 
 @dataclass(frozen=True)
@@ -118,8 +129,8 @@ class SearchRun(SearchSetup):
         """Writes the sensitivity table that was given, or that the search has measured, to the run directory."""
         table, schedule = self.problem.sensitivity, self.schedule
         trials = self.study.trials
-        if schedule.points and len(trials) >= schedule.table + len(schedule.points):
-            table = tabled(self.problem.pruner.units, trials, made_with(self.searched))
+        if schedule.samples and len(trials) >= schedule.first_sample + len(schedule.samples):
+            table = table_from_trials(self.problem.pruner.units, trials, provenance(self.searched))
         if table is not None:
             table.save(self.run_dir / "sensitivity.json")
 
@@ -139,7 +150,7 @@ def run_search(problem: Problem) -> Iterator[SearchRun]:
     provide("tf-agents")  # raises, or installs it, before anything is written or measured
     with contextlib.ExitStack() as stack:
         latency = stack.enter_context(_latency(problem)) if problem.is_timed else None
-        cost = latency if options.is_latency else problem.counted_cost
+        cost = latency if latency is not None and options.is_latency else problem.counted_cost
         searched = _header(problem, latency)
         run_dir = options.folder or RUNS / _run_name(problem, searched)
         journal = stack.enter_context(Journal(run_dir, searched))  # raises if it holds another search
@@ -149,19 +160,19 @@ def run_search(problem: Problem) -> Iterator[SearchRun]:
         )  # fmt: skip
         scorer = stack.enter_context(Scorer())
         with preparing(f"converting {problem.model.name} at some widths, to make candidates of", options.verbose):
+            scoring = Scoring(problem.reward_data, options.metric, options.reward_function)
             evaluator = Evaluator(
-                pruner, cost, problem.calibration, problem.reward_data, problem.base_tflite, scorer, options.metric,
-                options.reward_function, options.reconstruct,
-            )  # fmt: skip
+                pruner, cost, problem.base_tflite, scorer, problem.calibration, scoring, options.reconstruct
+            )
             evalset, scored_on, scored_by = _reported(problem, evaluator, scorer)
         if problem.sensitivity is not None:
-            problem.sensitivity.check(evaluator.sample.base_accuracy, made_with(searched))
+            problem.sensitivity.check(evaluator.eval_set.base_accuracy, provenance(searched))
         if latency is not None:
             with TableProgress(latency.device, options.verbose) as progress:
                 latency.prepare(run_dir, evaluator if options.is_latency else None, journal.trials, progress.update)
         limit = problem.limit(cost)
         if latency is not None and options.is_latency:
-            latency.approach(limit)
+            latency.calibrate(limit)
             latency.save(run_dir)
         setup = SearchSetup(
             problem, searched, run_dir, journal, schedule, evaluator, evalset, scored_on, scored_by, latency, cost,
@@ -215,7 +226,7 @@ def _reported(problem: Problem, evaluator: Evaluator, scorer: Scorer) -> tuple[E
     reported, scored_on = splits.reported(
         problem.reward_data, options.train_data, options.reward_data, problem.validation_data
     )
-    evalset = evaluator.sample
+    evalset = evaluator.eval_set
     if reported is not problem.reward_data:
         evalset = EvalSet.of(reported, problem.base_tflite, scorer, options.metric, evalset.yes_above)
     scored_by = "metric" if options.metric is not None else "agreement" if reported.labels is None else "accuracy"

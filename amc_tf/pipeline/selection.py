@@ -11,7 +11,7 @@ from amc_tf.pipeline.measurement import MeasurementSession
 from amc_tf.pipeline.searching import SearchRun
 from amc_tf.pruning.plan import Plan
 from amc_tf.search.budget import narrowed, too_large
-from amc_tf.search.guarantee import cheap, unheld
+from amc_tf.search.guarantee import negative_cost, unheld
 from amc_tf.search.trial import Trial
 
 _NARROWER = (0.99, 0.97, 0.9, 0.8)  # of the best plan's bytes, if its file is larger than its limit
@@ -68,7 +68,7 @@ def finalists(run: SearchRun) -> Iterable[tuple[int, ...]]:
     study, latency = run.study, run.latency if run.problem.options.is_latency else None
     candidates = _candidates(run)
     if latency is not None and candidates:
-        reward = run.problem.options.reward_function if run.problem.options.guarantee is None else cheap
+        reward = run.problem.options.reward_function if run.problem.options.guarantee is None else negative_cost
         return latency.finalists(candidates, study.limit, reward, run.evaluator)
     if latency is None and study.best is not None:
         best = study.best.widths

@@ -1,7 +1,7 @@
-"""How much may be kept: reading a budget, bounding each action by it, and the uniform plan that just fits.
+"""Budgets: parsing a budget, bounding each action by it, and the uniform plan that just fits.
 
-The bound is the paper's Algorithm 1 (arXiv 1802.03494) with two changes: it is written in keep ratios, and it asks the
-exact cost of rounded widths instead of adding up shares of layers, so that no episode can end above the limit.
+The bound is the paper's Algorithm 1 (arXiv 1802.03494) with two changes: it uses keep ratios instead of sparsities, and
+the exact cost of rounded widths instead of a sum over layers, so that no episode can end above the limit.
 """
 
 import math
@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from amc_tf.checks import is_number
+from amc_tf.cost.cost_model import Cost
 from amc_tf.errors import BudgetError
 
 if TYPE_CHECKING:
     from amc_tf.pruning.unit import Unit
 
 _PREFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
-# What may follow the number, in lower case -> how many of the cost's own unit it stands for.
+# Target -> unit of a budget, in lower case -> its size in the unit of the cost.
 _UNITS = {
     "macs": {p + word: s for p, s in _PREFIXES.items() for word in ("", "mac", "macs")},
     "params": {p + word: s for p, s in _PREFIXES.items() for word in ("", "param", "params", "parameters")},
@@ -31,22 +32,22 @@ _UNITS = {
 _EXAMPLES = {"macs": "280 MMAC", "params": "1.5 M", "size": "2 MB", "latency": "30 ms"}
 _NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*(%\s*|[a-z\s]*)", re.IGNORECASE)
 
-FLOOR = 0.97  # of the limit: a budget is there to be spent, and episodes of like cost are comparable
+FLOOR = 0.97  # share of the limit that an episode spends at least: accuracy needs it, and similar costs are comparable
 
 
 def parse_budget(budget: float | str, base_cost: float, unit: str, target: str) -> float:
-    """The absolute limit that a budget stands for.
+    """The absolute limit of a budget.
 
-    A bare number up to 1 is the fraction of the base cost that may be kept, a larger one is absolute in `unit`.
+    A bare number up to 1 is a fraction of the base cost; a larger one is absolute, in `unit`.
 
     Args:
         budget: 0.5, "50%", "280 MMAC", 280e6, "2 MB", "1.5 M", "30 ms".
         base_cost: Cost of the unpruned network, in `unit`.
-        unit: What the cost counts, for messages: "MACs", "params", "bytes", "us".
+        unit: Unit of the cost, for messages: "MACs", "params", "bytes", "us".
         target: "macs", "params", "size" or "latency".
 
     Returns:
-        The limit in `unit`. Whether it can be reached is for `Budget` to say.
+        The limit in `unit`. `Budget` checks whether it can be reached.
 
     Raises:
         TypeError: The budget is neither a number nor text.
@@ -56,17 +57,17 @@ def parse_budget(budget: float | str, base_cost: float, unit: str, target: str) 
     how = f"write a fraction (0.5 or '50%') or {unit} (such as {_EXAMPLES[target]!r})"
     if not is_number(budget) and not isinstance(budget, str):
         raise TypeError(f"budget is {budget!r} of type {type(budget).__name__}, expected a number or text: {how}.")
-    read = _read(budget)
-    if read is None:
+    number_and_unit = _read(budget)
+    if number_and_unit is None:
         raise ValueError(f"budget {budget!r} is not a number with an optional unit: {how}.")
-    number, given = read
-    word = "".join(given.lower().split())
+    number, text = number_and_unit
+    word = "".join(text.lower().split())
     if not (number > 0 and math.isfinite(number)):
         raise ValueError(f"budget {budget!r} is not a positive number: {how}.")
     if word == "%":
         return number / 100 * base_cost
     if word == "":
-        if number > 1 and target == "latency":  # who writes 30 hardly means microseconds
+        if number > 1 and target == "latency":  # 30 without a unit hardly means microseconds
             raise ValueError(f"budget {budget!r} has no unit of time: {how}.")
         return number * base_cost if number <= 1 else number
     if word not in accepted:
@@ -74,12 +75,12 @@ def parse_budget(budget: float | str, base_cost: float, unit: str, target: str) 
         about = f"is a unit of {' and '.join(owners)}, but the target is {target!r}" if owners else "is not known"
         if "flop" in word:
             about = "is ambiguous, since a multiply-add is one FLOP to some and two to others"
-        raise ValueError(f"The unit {given!r} of budget {budget!r} {about}: {how}.")
+        raise ValueError(f"The unit {text!r} of budget {budget!r} {about}: {how}.")
     return number * accepted[word]
 
 
 def fraction(budget: Any) -> float | None:
-    """The share of the base cost that a budget is, as `parse_budget` reads it; None where it is none."""
+    """The share of the base cost that a relative budget stands for; None for an absolute or invalid one."""
     number, word = _read(budget) or (math.nan, "")
     if not 0 < number < math.inf:
         return None
@@ -89,7 +90,7 @@ def fraction(budget: Any) -> float | None:
 
 
 def plain(budget: Any) -> Any:
-    """A budget that is a bare number, NumPy's or in text, as Python's number, for the journal; any other as it is."""
+    """A bare number, NumPy's or in text, as a Python number for the journal; any other budget unchanged."""
     if isinstance(budget, np.generic):
         budget = budget.item()
     if not isinstance(budget, str) or (_read(budget) or (0.0, budget))[1]:
@@ -98,7 +99,7 @@ def plain(budget: Any) -> Any:
 
 
 def _read(budget: Any) -> tuple[float, str] | None:
-    """The number in a budget, and what follows it; None where it is neither a number nor text that begins with one."""
+    """The number in a budget and the text after it; None if the budget does not begin with a number."""
     if is_number(budget):
         return (float(budget), "") if math.isfinite(budget) else None
     match = _NUMBER.fullmatch(budget) if isinstance(budget, str) else None
@@ -106,10 +107,10 @@ def _read(budget: Any) -> tuple[float, str] | None:
 
 
 def nearest_width(unit: "Unit", ratio: float, lowest: int, highest: int) -> int:
-    """The allowed width in [lowest, highest] nearest to ratio * channels; of two equally near, the wider.
+    """The allowed width in [lowest, highest] nearest to ratio * unit.size; of two equally near, the wider.
 
     Raises:
-        ValueError: The ratio is not in (0, 1]; a float32's rounding above 1 is let pass.
+        ValueError: The ratio is not in (0, 1]; a float32 may be slightly above 1.
     """
     if not 0 < ratio <= 1 + 1e-6:
         raise ValueError(f"The action for unit {unit.name!r} is {ratio!r}, expected a keep ratio in (0, 1].")
@@ -122,17 +123,15 @@ class Budget:
 
     Args:
         units: In the order in which they are decided.
-        cost: Widths (units,) -> cost; exact and non-decreasing in each width.
-        limit: What a plan may cost, in the cost's unit.
-        floor: The share of the limit that an episode is to spend, in [0, 1]; 0 leaves saving to the agent.
+        cost: Exact cost of a plan.
+        limit: Most that a plan may cost, in the unit of the cost.
+        floor: Least share of the limit that an episode spends, in [0, 1]; with 0 the agent may spend less.
 
     Raises:
-        BudgetError: Even the narrowest plan costs more than the limit, or the unpruned network does not.
+        BudgetError: The narrowest plan costs more than the limit, or the whole network costs no more than it.
     """
 
-    def __init__(
-        self, units: Sequence["Unit"], cost: Callable[[np.ndarray], float], limit: float, floor: float = FLOOR
-    ):
+    def __init__(self, units: Sequence["Unit"], cost: Cost, limit: float, floor: float = FLOOR):
         if not 0 <= floor <= 1:
             raise ValueError(f"floor is {floor!r}, expected a share of the limit in [0, 1].")
         self.units, self.cost, self.limit, self.floor = tuple(units), cost, limit, floor
@@ -142,15 +141,15 @@ class Budget:
     def bounds(self, t: int, widths: Sequence[int]) -> tuple[int, int]:
         """The lowest and the highest width that unit t may take.
 
-        The highest leaves room for all undecided units at their narrowest. The lowest still lets the undecided units,
-        at their widest, spend the floor; where the two cross, the limit wins.
+        With the highest width, the plan fits if all undecided units take their narrowest. With the lowest width, the
+        plan still reaches the floor if they take their widest. If the lowest is above the highest, it is lowered.
 
         Args:
             t: Index of the unit.
-            widths: Those of the units before t.
+            widths: Widths of the units before t.
 
         Raises:
-            ValueError: The widths so far leave no way to end within the limit, so they are not this budget's.
+            ValueError: No width fits the limit after these widths, so they did not come from this budget.
         """
         allowed = self.units[t].widths
         fitting = bisect_right(allowed, self.limit, key=lambda width: self._cost(t, widths, width, self._narrowest))
@@ -165,7 +164,7 @@ class Budget:
         return allowed[min(spending, fitting - 1)], allowed[fitting - 1]
 
     def nearest(self, t: int, action: float, widths: Sequence[int]) -> int:
-        """The width within the bounds that is nearest to what the action, a keep ratio in (0, 1], asks for."""
+        """The width within the bounds that is nearest to the action, a keep ratio in (0, 1]."""
         return nearest_width(self.units[t], action, *self.bounds(t, widths))
 
     def _cost(self, t: int, decided: Sequence[int], width: int, undecided: np.ndarray) -> float:
@@ -175,8 +174,8 @@ class Budget:
         return self.cost(widths)
 
 
-def uniform(units: Sequence["Unit"], cost: Callable[[np.ndarray], float], limit: float) -> tuple[int, ...]:
-    """The plan that keeps the same ratio everywhere and just fits: what the agent has to beat.
+def uniform(units: Sequence["Unit"], cost: Cost, limit: float) -> tuple[int, ...]:
+    """The plan that keeps the same ratio everywhere and just fits: the baseline of the search.
 
     Raises:
         BudgetError: Even the narrowest plan costs more than the limit.
@@ -186,20 +185,19 @@ def uniform(units: Sequence["Unit"], cost: Callable[[np.ndarray], float], limit:
 
 def widest_of(
     units: Sequence["Unit"],
-    cost: Callable[[np.ndarray], float],
+    cost: Cost,
     limit: float,
     ratio: Callable[[int, float], float],
     inverse: Callable[[int, float], float],
 ) -> tuple[int, ...]:
-    """The widest that fits of plans that grow with one number s, as the uniform plan does with its keep ratio.
+    """The widest plan that fits, of a family of plans that grow with one number s.
 
-    Every unit takes its width nearest to ratio(i, s) for the largest s that fits. What rounding left over is then spent
-    on the units that rounding hurt most (that lie furthest below their ratio), one rounding step for each while it
-    fits.
+    For the uniform plan s is the keep ratio. Every unit takes its width nearest to ratio(i, s), for the largest s that
+    fits. The rest of the limit is spent on the units furthest below their ratio: one wider width each, while it fits.
 
     Args:
-        units, cost, limit: As of Budget.
-        ratio: (unit's index, s) -> the keep ratio that unit is to have; non-decreasing in s.
+        units, cost, limit: See Budget.
+        ratio: (unit's index, s) -> keep ratio of that unit; non-decreasing in s.
         inverse: (unit's index, keep ratio) -> the least s at which the unit has that ratio.
 
     Raises:
@@ -209,16 +207,16 @@ def widest_of(
     if cost(widest) <= limit:
         return tuple(map(int, widest))
     check_reachable(cost, limit, narrowest, widest)
-    # Where each unit takes its next wider width; between two of these nothing changes.
-    turns = [[inverse(i, (a + b) / 2 / u.size) for a, b in pairwise(u.widths)] for i, u in enumerate(units)]
+    # The values of s at which each unit takes its next wider width.
+    thresholds = [[inverse(i, (a + b) / 2 / u.size) for a, b in pairwise(u.widths)] for i, u in enumerate(units)]
 
-    def at(s: float) -> np.ndarray:
-        return np.array([unit.widths[bisect_right(turn, s)] for unit, turn in zip(units, turns, strict=True)])
+    def plan_at(s: float) -> np.ndarray:
+        return np.array([unit.widths[bisect_right(own, s)] for unit, own in zip(units, thresholds, strict=True)])
 
-    every = sorted({s for turn in turns for s in turn})
-    fitting = bisect_right(every, limit, key=lambda s: cost(at(s)))
-    widths = at(every[fitting - 1]) if fitting else narrowest
-    s = every[fitting]  # the largest is just under this one; there is one, as at the last all units are whole
+    all_thresholds = sorted({s for own in thresholds for s in own})
+    fitting = bisect_right(all_thresholds, limit, key=lambda s: cost(plan_at(s)))
+    widths = plan_at(all_thresholds[fitting - 1]) if fitting else narrowest
+    s = all_thresholds[fitting]  # the least that does not fit; at the last threshold all units are whole
     for i in sorted(range(len(units)), key=lambda i: widths[i] / units[i].size - ratio(i, s)):
         wider = widths.copy()
         wider[i] = next((width for width in units[i].widths if width > widths[i]), widths[i])
@@ -227,43 +225,40 @@ def widest_of(
     return tuple(map(int, widths))
 
 
-def narrowed(
-    units: Sequence["Unit"], cost: Callable[[np.ndarray], float], widths: Sequence[int], limit: float
-) -> tuple[int, ...]:
-    """Widths narrowed until they cost no more than the limit, one rounding step of the widest-kept unit at a time.
+def narrowed(units: Sequence["Unit"], cost: Cost, widths: Sequence[int], limit: float) -> tuple[int, ...]:
+    """Widths narrowed until they fit the limit: each step narrows the unit of the largest keep ratio by one width.
 
-    Where even the narrowest plan costs more, that one.
+    If even the narrowest plan does not fit, the narrowest plan.
     """
-    found = np.array(widths)
-    while cost(found) > limit:
-        able = [i for i, unit in enumerate(units) if found[i] > unit.widths[0]]
-        if not able:
+    narrow = np.array(widths)
+    while cost(narrow) > limit:
+        reducible = [i for i, unit in enumerate(units) if narrow[i] > unit.widths[0]]
+        if not reducible:
             break
-        i = max(able, key=lambda i: found[i] / units[i].size)
-        found[i] = units[i].widths[bisect_left(units[i].widths, found[i]) - 1]
-    return tuple(map(int, found))
+        i = max(reducible, key=lambda i: narrow[i] / units[i].size)
+        narrow[i] = units[i].widths[bisect_left(units[i].widths, narrow[i]) - 1]
+    return tuple(map(int, narrow))
 
 
 def too_large(limit: float) -> BudgetError:
-    """What there is to say where no file holds a limit that its plan was counted to hold."""
+    """The error for plans whose counted bytes fit the limit but whose files do not."""
     return BudgetError(
-        f"No file that was made has at most {limit:,.0f} bytes, although fewer were counted; give a larger budget."
+        f"No written file has at most {limit:,.0f} bytes, although fewer were counted; give a larger budget."
     )
 
 
 def extremes(units: Sequence["Unit"]) -> tuple[np.ndarray, np.ndarray]:
-    """The widths (units,) of the narrowest plan, and of the whole network."""
+    """The widths of the narrowest plan and of the whole network, each (units,)."""
     return np.array([unit.widths[0] for unit in units]), np.array([unit.widths[-1] for unit in units])
 
 
-def check_reachable(cost: Callable, limit: float, narrowest: np.ndarray, widest: np.ndarray) -> None:
-    """Raises BudgetError where the narrowest plan does not fit, or the whole network does."""
+def check_reachable(cost: Cost, limit: float, narrowest: np.ndarray, widest: np.ndarray) -> None:
+    """Raises BudgetError if the narrowest plan does not fit, or if the whole network fits."""
     least, base = cost(narrowest), cost(widest)
-    what = f" {cost.unit}" if hasattr(cost, "unit") else ""
-    given = f"The budget is {limit:.10g}{what}, {limit / base:.4g} of the base"
+    budget = f"The budget is {limit:.10g} {cost.unit}, {limit / base:.4g} of the base"
     reach = f"budgets from {math.ceil(least / base * 1e4) / 1e4:.4f} up to, not including, 1 of the base can be met"
-    absolute = f"{least:.10g} to {base:.10g}{what}"
+    absolute = f"{least:.10g} to {base:.10g} {cost.unit}"
     if limit >= base:
-        raise BudgetError(f"{given}: nothing would be pruned; {reach} ({absolute}).")
+        raise BudgetError(f"{budget}: nothing would be pruned; {reach} ({absolute}).")
     if not limit >= least:
-        raise BudgetError(f"{given}, which is less than the narrowest plan costs; {reach} ({absolute}).")
+        raise BudgetError(f"{budget}, which is less than the narrowest plan costs; {reach} ({absolute}).")

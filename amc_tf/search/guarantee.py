@@ -1,4 +1,4 @@
-"""Guarantee: how far the accuracy may fall, where the search is for the cheapest network that holds it."""
+"""Guarantee: how far the accuracy may fall, in a search for the cheapest network that holds the accuracy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ import numpy as np
 from amc_tf.errors import BudgetError
 from amc_tf.search.trial import Outcome, Trial
 
-_CHEAPER = (0.7, 0.99)  # of the cost of the best plan so far, what the next may cost
-_ALIKE, _FEWEST = 1.5, 16  # plans of up to so many times more or less cost are compared, but so many at least
+_NEXT_COST = (0.7, 0.99)  # range of the next plan's cost limit, as a share of the best plan's cost
+_SIMILAR, _FEWEST = 1.5, 16  # costs within this factor are similar; but at least so many trials are taken
 _ROUNDING = 1e-9
 
 
@@ -17,57 +17,57 @@ _ROUNDING = 1e-9
 class Guarantee:
     """The paper's accuracy-guaranteed protocol (arXiv 1802.03494, section 3.4).
 
-    The reward alone, -Error * log(cost), weighs accuracy against cost as it likes. So among the networks that were
-    tried the cheapest that holds the accuracy is taken, and the refinement looks for cheaper ones still.
+    The reward -Error * log(cost) alone fixes how accuracy is weighed against cost. With a guarantee the best trial is
+    the cheapest that holds the accuracy, and the refinement looks for cheaper ones.
 
     Attributes:
-        max_drop: how far the accuracy may fall, as a fraction: 0.005 is half a point.
+        max_drop: How far the accuracy may fall, as a fraction: 0.005 is half a percentage point.
     """
 
     max_drop: float
 
-    def least(self, outcome: Outcome) -> float:
-        """The accuracy that has to be held."""
+    def required_accuracy(self, outcome: Outcome) -> float:
+        """The least accuracy that holds the guarantee; the outcome tells the base accuracy."""
         return outcome.base_accuracy - self.max_drop - _ROUNDING
 
     def best(self, trials: Sequence[Trial]) -> Trial | None:
-        """The cheapest of complete trials that holds it, of equal ones the most accurate."""
+        """The cheapest of complete trials that holds the accuracy, of equal costs the most accurate."""
         return min(self.holding(trials), key=lambda trial: (trial.outcome.cost, -trial.outcome.accuracy), default=None)
 
     def holding(self, trials: Sequence[Trial]) -> list[Trial]:
-        """Of complete trials those that hold it, as all examples say."""
-        whole = [trial for trial in trials if trial.outcome.examples is None]
-        return [trial for trial in whole if trial.outcome.accuracy >= self.least(trial.outcome)]
+        """The complete trials that hold the accuracy and were scored on all examples."""
+        scored = [trial for trial in trials if trial.outcome.examples is None]
+        return [trial for trial in scored if trial.outcome.accuracy >= self.required_accuracy(trial.outcome)]
 
-    def beat(self, base: Outcome, cost: float) -> Outcome:
-        """The outcome that a network of this cost has to be better than, to hold it; `base` is of any trial."""
-        return Outcome(self.least(base), cost, base.base_accuracy, base.base_cost)
-
-    @staticmethod
-    def cheaper(best: float, rng: np.random.Generator) -> float:
-        """What the next plan may cost: less than the best by a little or by much, as chance has it."""
-        return best * float(np.exp(rng.uniform(*np.log(_CHEAPER))))
+    def outcome_to_beat(self, base: Outcome, cost: float) -> Outcome:
+        """The outcome that a network of this cost must exceed to hold the accuracy; `base` is of any trial."""
+        return Outcome(self.required_accuracy(base), cost, base.base_accuracy, base.base_cost)
 
     @staticmethod
-    def alike(trials: Sequence[Trial], cost: float) -> list[Trial]:
-        """Of complete trials those of about this cost, in their order: among them accuracies can be compared."""
-        far = {trial.number: abs(float(np.log(trial.outcome.cost / cost))) for trial in trials}
-        reach = max([float(np.log(_ALIKE)), *sorted(far.values())[:_FEWEST][-1:]])
-        return [trial for trial in trials if far[trial.number] <= reach]
+    def next_cost_limit(best: float, rng: np.random.Generator) -> float:
+        """Most that the next plan may cost: 0.7 to 0.99 times the best cost, uniform in the logarithm."""
+        return best * float(np.exp(rng.uniform(*np.log(_NEXT_COST))))
+
+    @staticmethod
+    def of_similar_cost(trials: Sequence[Trial], cost: float) -> list[Trial]:
+        """The complete trials of similar cost, in order: at least the 16 nearest. Their accuracies are comparable."""
+        distance = {trial.number: abs(float(np.log(trial.outcome.cost / cost))) for trial in trials}
+        reach = max([float(np.log(_SIMILAR)), *sorted(distance.values())[:_FEWEST][-1:]])
+        return [trial for trial in trials if distance[trial.number] <= reach]
 
 
-def accuracy(trial: Trial) -> float:
-    """Minus the error of a trial: what a refinement for the sake of accuracy is of."""
+def negative_error_of(trial: Trial) -> float:
+    """Minus the error of a trial: regression target of the refinement under a guarantee."""
     return trial.outcome.accuracy - 1
 
 
-def cheap(outcome: Outcome) -> float:
-    """The reward by which those that hold the accuracy are told apart."""
+def negative_cost(outcome: Outcome) -> float:
+    """The reward that ranks outcomes that hold the accuracy."""
     return -outcome.cost
 
 
 def unheld(guarantee: Guarantee, trials: Sequence[Trial]) -> BudgetError:
-    """What there is to say where none of these complete trials holds the accuracy."""
+    """The error for a search in which none of these complete trials holds the accuracy."""
     best = max(trials, key=lambda trial: (trial.outcome.examples is None, trial.outcome.accuracy)).outcome
     return BudgetError(
         f"None of {len(trials)} smaller networks keeps the accuracy within {guarantee.max_drop * 100:g} points of the "

@@ -1,7 +1,7 @@
-"""The journal of a search: one JSON object a line, on disk before the next trial starts.
+"""The journal of a search: one JSON object per line, on disk before the next trial starts.
 
-The first line is a header that says what the search was asked for; every other line is one Trial. A line that a kill or
-a power cut tore off is cut away when the journal is opened again.
+The first line is a header with the arguments of the search; every other line is one Trial. If a kill or a power cut
+left half a last line, it is removed when the journal is opened again.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ import os
 import platform
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from amc_tf.errors import RunDirError
 from amc_tf.isolated.provide import version as isolated_version
@@ -19,19 +20,19 @@ from amc_tf.search.trial import Trial
 from amc_tf.system.locks import Lock, Taken
 
 _LOG = logging.getLogger(__name__)
-_FORMAT = 2  # 1, of amc_tf 0.1, knew a model by its weights alone and functions by less than they do
+_FORMAT = 2  # format 1, of amc_tf 0.1, identified a model by its weights alone and functions less precisely
 JOURNAL = "journal.jsonl"  # in the run directory
-_LOCK = "journal.lock"  # beside it: a locked journal could not be read by others on Windows
+_LOCK = "journal.lock"  # a separate file, since on Windows others could not read a locked journal
 _PACKAGES = ("amc_tf", "numpy", "tensorflow", "keras", "tf_keras", "ai-edge-litert")
 
 
-def header(model: str, seed: int, arguments: dict) -> dict:
+def header(model: str, seed: int, arguments: dict[str, Any]) -> dict[str, Any]:
     """The first line of a journal.
 
     Args:
         model: Digest of the model that is pruned.
-        seed: Of the search.
-        arguments: Name -> plain value of whatever the trials depend on.
+        seed: Seed of the search.
+        arguments: Name -> plain value of every argument that the trials depend on.
     """
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
@@ -41,11 +42,11 @@ def header(model: str, seed: int, arguments: dict) -> dict:
     return {"versions": versions, "seed": seed, "model": model, "arguments": arguments}
 
 
-def read(run_dir: str | os.PathLike) -> tuple[dict, list[Trial]]:
-    """Header and trials of a journal that may be in use; a torn last line is not there yet.
+def read(run_dir: str | os.PathLike) -> tuple[dict[str, Any], list[Trial]]:
+    """Header and trials of a journal that may be in use; an incomplete last line is ignored.
 
     Raises:
-        RunDirError: there is none, or it is damaged.
+        RunDirError: There is no journal, or it is damaged.
     """
     path = Path(run_dir) / JOURNAL
     try:
@@ -59,34 +60,34 @@ def read(run_dir: str | os.PathLike) -> tuple[dict, list[Trial]]:
 
 
 class Journal:
-    """Append-only file `journal.jsonl` in the run directory; one process at a time.
+    """Append-only file `journal.jsonl` in the run directory, for one process at a time.
 
     Args:
-        run_dir: Made where it does not exist.
-        header: See `header()`. Where the journal exists already, it must be of the same search.
+        run_dir: Created if it does not exist.
+        header: See `header()`. If the journal exists, its header must be of the same search.
 
     Attributes:
-        trials: Those on disk, as numbered.
+        trials: Those on disk, in order of their numbers.
 
     Raises:
         RunDirError: The folder cannot be used or is in use, or its journal is damaged or of another search.
     """
 
-    def __init__(self, run_dir: str | os.PathLike, header: dict):
+    def __init__(self, run_dir: str | os.PathLike, header: dict[str, Any]):
         self.run_dir = Path(run_dir)
         self.path = self.run_dir / JOURNAL
         self.trials: list[Trial] = []
-        wanted = json.loads(json.dumps({"format": _FORMAT, **header}))  # a tuple is a list on disk
-        with contextlib.ExitStack() as opened:
-            self._open(opened)
-            self._load(self._lines(), wanted)
-            opened.pop_all()
+        new_header = json.loads(json.dumps({"format": _FORMAT, **header}))  # as on disk: a tuple becomes a list
+        with contextlib.ExitStack() as stack:
+            self._open(stack)
+            self._load(self._lines(), new_header)
+            stack.pop_all()
 
     def append(self, trial: Trial) -> None:
-        """Puts the trial on disk, or leaves the file as it was.
+        """Writes the trial to disk. If that fails, the file stays as it was.
 
         Raises:
-            RunDirError: It cannot be written, as on a full disk.
+            RunDirError: The trial cannot be written, for instance on a full disk.
             ValueError: It is not the next trial.
         """
         if trial.number != len(self.trials):
@@ -95,7 +96,7 @@ class Journal:
         self.trials.append(trial)
 
     def close(self) -> None:
-        """Lets another process use the run directory."""
+        """Closes the file and releases the run directory for other processes."""
         self._file.close()
         self._lock.release()
 
@@ -103,8 +104,8 @@ class Journal:
         return self
 
     def __exit__(self, *_) -> None:
-        """A journal without a trial is removed: what failed before the search began must not bind the next call."""
-        if self.trials or os.getpid() != self._owner:  # a fork of the caller ends: the journal is not its own
+        """Closes the journal and removes one without trials, so that the next call may have other arguments."""
+        if self.trials or os.getpid() != self._owner:  # a fork of the owner must not remove the file
             self.close()
             return
         self._file.close()
@@ -114,24 +115,24 @@ class Journal:
         with contextlib.suppress(OSError):
             self.run_dir.rmdir()
 
-    def _open(self, opened: contextlib.ExitStack) -> None:
-        """Locks and opens the journal; both are undone with `opened`."""
+    def _open(self, stack: contextlib.ExitStack) -> None:
+        """Locks and opens the journal; closing the stack undoes both."""
         self._owner = os.getpid()
-        what = "opened for writing"
+        action = "opened for writing"
         try:
             self.run_dir.mkdir(parents=True, exist_ok=True)
-            what = "locked"  # not on every file system
+            action = "locked"  # some file systems have no locks
             self._lock = Lock(self.run_dir / _LOCK)
-            opened.callback(self._lock.release)
-            what = "opened for writing"
-            # Unbuffered: nothing may be left in memory that a later write would put behind a torn line.
-            self._file = opened.enter_context(open(self.path, "a+b", buffering=0))  # noqa: SIM115
+            stack.callback(self._lock.release)
+            action = "opened for writing"
+            # Unbuffered: otherwise the rest of a failed write could be written later, behind a torn line.
+            self._file = stack.enter_context(open(self.path, "a+b", buffering=0))  # noqa: SIM115
         except Taken as error:
             raise RunDirError(
                 f"{self.run_dir} is in use by another search: wait for it, stop it, or choose another run_dir."
             ) from error
         except OSError as error:
-            raise self._failed(what, error) from error
+            raise self._failed(action, error) from error
 
     def _lines(self) -> list[bytes]:
         try:
@@ -140,28 +141,29 @@ class Journal:
         except OSError as error:
             raise self._failed("read", error) from error
 
-    def _load(self, lines: list[bytes], wanted: dict) -> None:
+    def _load(self, lines: list[bytes], new_header: dict[str, Any]) -> None:
+        """Reads the trials on the lines, or begins the file with the header."""
         records = _records(self.path, lines)
         if len(records) < len(lines):
-            self._cut(len(b"".join(lines[: len(records)])))
+            self._truncate(len(b"".join(lines[: len(records)])))
         if not records:
-            self._write(wanted)
+            self._write(new_header)
             self._sync_name()
             return
-        self._check_header(records[0], wanted)
+        self._check_header(records[0], new_header)
         self.trials.extend(_trials(self.path, records))
 
-    def _check_header(self, found: dict, wanted: dict) -> None:
-        _check_format(self.path, found)
-        if found["format"] < _FORMAT:
+    def _check_header(self, old_header: dict[str, Any], new_header: dict[str, Any]) -> None:
+        _check_format(self.path, old_header)
+        if old_header["format"] < _FORMAT:
             raise RunDirError(
-                f"{self.run_dir} holds a search of an earlier amc_tf, whose journal (format {found['format']}) did not "
-                f"record all that a search is known by, so it cannot be resumed; read its result there, and choose "
-                f"another run_dir to search anew."
+                f"{self.run_dir} holds a search of an earlier amc_tf, whose journal (format {old_header['format']}) "
+                f"did not record all that a search is known by, so it cannot be resumed; read its result there, and "
+                f"choose another run_dir to search anew."
             )
-        old, new = _flat(found), _flat(wanted)
+        old, new = _flat(old_header), _flat(new_header)
         differing = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-        # A search may be prolonged, and the packages under it renewed; all else must be as it was.
+        # Only the number of episodes and the package versions may differ.
         changes = [
             f"{name.removeprefix('arguments.')} was {old.get(name)!r} and is {new.get(name)!r}"
             for name in differing
@@ -175,53 +177,54 @@ class Journal:
         if differing:
             _LOG.warning("%s is resumed with other %s than it was started with.", self.run_dir, ", ".join(differing))
 
-    def _write(self, record: dict) -> None:
+    def _write(self, record: dict[str, Any]) -> None:
         line = (json.dumps(record, allow_nan=False) + "\n").encode()
         end = os.fstat(self._file.fileno()).st_size
         try:
             written = 0
-            while written < len(line):  # a full disk takes a part first
+            while written < len(line):  # on a nearly full disk a write may be partial
                 written += self._file.write(line[written:])
             os.fsync(self._file.fileno())
         except BaseException as error:
-            self._cut(end)
+            self._truncate(end)
             if isinstance(error, OSError):
                 raise self._failed("written", error) from error
             raise
 
     def _sync_name(self) -> None:
+        """Writes the name of a new file to disk, with its folder."""
         try:
             handle = os.open(self.run_dir, os.O_RDONLY)
-        except PermissionError:  # Windows opens no folders
+        except PermissionError:  # Windows cannot open folders
             return
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
 
-    def _cut(self, size: int) -> None:
+    def _truncate(self, size: int) -> None:
         try:
             os.ftruncate(self._file.fileno(), size)
         except OSError as error:
             raise self._failed("cut before its torn last line", error) from error
 
-    def _failed(self, what: str, error: OSError) -> RunDirError:
+    def _failed(self, action: str, error: OSError) -> RunDirError:
         return RunDirError(
-            f"{self.path} cannot be {what}: {error.strerror or error}. Mend that and run the same call again, which "
+            f"{self.path} cannot be {action}: {error.strerror or error}. Mend that and run the same call again, which "
             "resumes after the last whole trial, or choose another run_dir."
         )
 
 
-def _check_format(path: Path, header: dict) -> None:
+def _check_format(path: Path, header: dict[str, Any]) -> None:
     """Raises RunDirError for a header of a format that this release does not know."""
-    found = header.get("format")
-    if isinstance(found, int) and found > _FORMAT:
+    number = header.get("format")
+    if isinstance(number, int) and number > _FORMAT:
         raise RunDirError(
-            f"{path} has format {found}, which a later amc_tf wrote; this one reads formats 1 to {_FORMAT}: renew "
+            f"{path} has format {number}, which a later amc_tf wrote; this one reads formats 1 to {_FORMAT}: renew "
             f"amc_tf (pip install --upgrade amc_tf), or choose another run_dir."
         )
-    if not isinstance(found, int) or found < 1:
-        raise _damaged(path, 1, f"has format {found!r}, expected the header of a format from 1 to {_FORMAT}")
+    if not isinstance(number, int) or number < 1:
+        raise _damaged(path, 1, f"has format {number!r}, expected the header of a format from 1 to {_FORMAT}")
 
 
 def _damaged(path: Path, number: int, why: str) -> RunDirError:
@@ -231,8 +234,8 @@ def _damaged(path: Path, number: int, why: str) -> RunDirError:
     )
 
 
-def _records(path: Path, lines: list[bytes]) -> list[dict]:
-    """The objects on the lines; the last one may be torn, and is left out then."""
+def _records(path: Path, lines: list[bytes]) -> list[dict[str, Any]]:
+    """The objects on the lines. A torn last line is left out."""
     records = [_parse(line) for line in lines]
     if records and records[-1] is None:
         records.pop()
@@ -241,7 +244,7 @@ def _records(path: Path, lines: list[bytes]) -> list[dict]:
     return records
 
 
-def _trials(path: Path, records: list[dict]) -> list[Trial]:
+def _trials(path: Path, records: list[dict[str, Any]]) -> list[Trial]:
     """The trials after the header."""
     trials: list[Trial] = []
     for number, record in enumerate(records[1:], 2):
@@ -255,16 +258,16 @@ def _trials(path: Path, records: list[dict]) -> list[Trial]:
     return trials
 
 
-def _parse(line: bytes) -> dict | None:
-    """The object on a line; None where it is torn or is none."""
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """The object on a line; None if the line is torn or has no object."""
     try:
         record = json.loads(line) if line.endswith(b"\n") else None
-    except ValueError:  # of the JSON or of the UTF-8
+    except ValueError:  # no JSON or no UTF-8
         return None
     return record if isinstance(record, dict) else None
 
 
-def _flat(record: dict, prefix: str = "") -> dict:
+def _flat(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """{"a": {"b": 1}} -> {"a.b": 1}"""
     flat = {}
     for name, value in record.items():

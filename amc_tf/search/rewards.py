@@ -1,4 +1,4 @@
-"""Rewards: functions Outcome -> float, the larger the better."""
+"""Reward functions: Outcome -> float, the larger the better."""
 
 import math
 from collections.abc import Callable
@@ -9,7 +9,7 @@ Reward = Callable[[Outcome], float]
 
 
 def negative_error(outcome: Outcome) -> float:
-    """-Error: for a search under a budget, which bounds the cost by itself (the paper's R_err)."""
+    """-Error: for a search with a budget, which already bounds the cost (the paper's R_err)."""
     return -(1 - outcome.accuracy)
 
 
@@ -17,14 +17,14 @@ def negative_error_log_cost(outcome: Outcome) -> float:
     """-Error * log(cost): for a search without a budget (the paper's R_FLOPs and R_Param).
 
     Raises:
-        ValueError: The cost is not above 1, where the logarithm would turn the reward around.
+        ValueError: The cost is at most 1; its logarithm would reverse the sign of the reward.
     """
     if outcome.cost <= 1:
         raise ValueError(f"The cost is {outcome.cost!r}, expected more than 1 for log(cost): use MACs or params.")
     return -(1 - outcome.accuracy) * math.log(outcome.cost)
 
 
-# Each rises with the accuracy at a given cost, which racing relies on.
+# Racing relies on this: at a given cost each of them rises with the accuracy.
 NAMED: dict[str, Reward] = {reward.__name__: reward for reward in (negative_error, negative_error_log_cost)}
 
 
@@ -40,16 +40,16 @@ def named(name: str) -> Reward:
 
 
 def choose(reward: str | Reward | None, budget: float | str | None) -> Reward:
-    """The reward a search uses, checked at every call.
+    """The reward function of a search.
 
     Args:
-        reward: A name, the caller's own function, or None for the paper's choice: -Error under a budget, else
+        reward: A name, the caller's own function, or None for the paper's choice: -Error with a budget, else
             -Error * log(cost).
         budget: The limit, or None.
 
     Returns:
-        One of NAMED as it is, or a function that checks the caller's: Outcome -> finite float, ValueError where it
-        returns anything else.
+        A function of NAMED itself, or the caller's function in a check: it raises ValueError if the caller's function
+        does not return a finite number.
 
     Raises:
         TypeError, ValueError: `reward` is none of these.
@@ -61,7 +61,7 @@ def choose(reward: str | Reward | None, budget: float | str | None) -> Reward:
     elif not callable(reward):
         raise TypeError(f"reward is {reward!r}, expected one of {sorted(NAMED)} or a function of an Outcome.")
 
-    if reward in NAMED.values():  # nothing to check, and racing is to know it again
+    if reward in NAMED.values():  # needs no check, and racing compares it by identity
         return reward
 
     def checked(outcome: Outcome) -> float:

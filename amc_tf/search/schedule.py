@@ -1,41 +1,40 @@
-"""Schedule: who decides which trial; fixed beforehand, so that a search that goes on does as it would have."""
+"""Schedule: which algorithm proposes which trial. It is fixed beforehand, so that a resumed search does the same."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from amc_tf.search.proposers.sensitivity import Sensitivity, points
+from amc_tf.search.proposers.sensitivity import Sensitivity, samples_to_measure
 from amc_tf.search.trial import Trial
 
 if TYPE_CHECKING:
     from amc_tf.pruning.unit import Unit
 
-UNIFORM = 1  # number of the trial; 0 is the unpruned network
-_TABLE_SHARE = 0.2  # of the episodes at most that measuring a sensitivity table may take
-_WARMUP = 0.25  # of the episodes that are the agent's: the paper's 100 of 400
-_LAST = 1 / 3  # of them that refinement has for itself
+UNIFORM = 1  # number of the uniform plan's trial; trial 0 is the unpruned network
+_SCAN_SHARE = 0.2  # most of the episodes that a sensitivity scan may take
+_WARMUP = 0.25  # share of the agent's and the refinement's trials in which the agent acts at random: 100 of 400
+_REFINEMENT_SHARE = 1 / 3  # share of these trials, the last ones, that are the refinement's alone
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Who decides each trial.
+    """Which algorithm proposes each trial.
 
-    Trial 0 is the unpruned network and trial 1 the uniform plan. As in the paper all others are the agent's; or, where
-    `paper` is False, there follow the plans of one threshold, where there are such, the points of a sensitivity table
-    and the greedy plan that the table leads to; then the agent and the refinement take turns, and the last third is the
-    refinement's.
+    Trial 0 is the unpruned network and trial 1 the uniform plan. If `paper` is True, all others are the agent's, as in
+    the paper. Otherwise these follow, in this order: the plans of one threshold, the samples of a sensitivity scan, the
+    greedy plan that uses them; then agent and refinement take turns; the last third of these turns is the refinement's.
 
     Attributes:
-        episodes: Trials after the uniform plan.
-        thresholds: How many plans of one threshold for all units there are.
-        points: (unit's index, width) of the networks that the table is measured on; empty where it is known already or
-            would take too much of the episodes.
+        episodes: Number of trials after the uniform plan.
+        samples: (unit's index, width) of the networks of the sensitivity scan; empty if the sensitivity is known
+            already, or if the scan would take more than 20 % of the episodes.
         greedy: Whether there is a greedy plan.
-        paper: Whether it is the paper's schedule.
+        paper: Whether this is the paper's schedule.
+        thresholds: Number of plans that cut all units at one threshold.
     """
 
     episodes: int
-    points: tuple[tuple[int, int], ...] = ()
+    samples: tuple[tuple[int, int], ...] = ()
     greedy: bool = False
     paper: bool = False
     thresholds: int = 0
@@ -52,75 +51,78 @@ class Schedule:
     ) -> "Schedule":
         """The schedule of a search.
 
+        If the sensitivity scan (at most 3 widths per unit) fits in 20 % of the episodes, it runs first.
+
         Args:
             units: In the order in which they are decided.
-            episodes: Trials after the uniform plan.
-            table: What is known of the units' sensitivity.
-            paper: Whether all are to be the agent's.
-            trials: Of the search so far: one that is given more episodes does not change its mind about the table.
-            thresholds: How many plans of one threshold for all units there are.
+            episodes: Number of trials after the uniform plan.
+            table: Known sensitivity of the units, or None.
+            paper: Whether all trials after the uniform plan are the agent's.
+            trials: Trials of the search so far. They tell whether the search began with a scan: a search that is
+                resumed with more episodes keeps that decision.
+            thresholds: Number of plans that cut all units at one threshold.
         """
         if paper:
             return cls(episodes, paper=True)
         thresholds = min(thresholds, episodes)
         if table is not None:
             return cls(episodes, greedy=episodes > thresholds, thresholds=thresholds)
-        wanted = points(units)
-        affordable = 0 < len(wanted) <= min(_TABLE_SHARE * episodes, episodes - thresholds - 1)
-        if wanted and len(trials) > UNIFORM + 1 + thresholds:
-            affordable = trials[UNIFORM + 1 + thresholds].kind == "sensitivity"
-        return cls(episodes, wanted if affordable else (), affordable, thresholds=thresholds)
+        samples = samples_to_measure(units)
+        scans = 0 < len(samples) <= min(_SCAN_SHARE * episodes, episodes - thresholds - 1)
+        if samples and len(trials) > UNIFORM + 1 + thresholds:
+            scans = trials[UNIFORM + 1 + thresholds].kind == "sensitivity"
+        return cls(episodes, samples if scans else (), scans, thresholds=thresholds)
 
     def kind(self, number: int) -> str:
-        """Who decides the trial of that number: one of outcome.KINDS."""
+        """Which algorithm proposes the trial of that number: one of trial.KINDS."""
         if number <= UNIFORM:
             return "uniform" if number == UNIFORM else "base"
-        place = number - self.table
+        place = number - self.first_sample
         if place < 0:
             return "threshold"
-        if place < len(self.points):
+        if place < len(self.samples):
             return "sensitivity"
-        place -= len(self.points)
+        place -= len(self.samples)
         if self.greedy and place == 0:
             return "greedy"
-        turn = number - self._first
-        if not self.paper and (turn % 2 or turn >= round((1 - _LAST) * self._turns)):
+        turn = number - self._first_turn
+        if not self.paper and (turn % 2 or turn >= round((1 - _REFINEMENT_SHARE) * self._turns)):
             return "refined"
         return "agent"
 
     @property
     def total(self) -> int:
-        """How many trials there are."""
+        """Number of trials."""
         return UNIFORM + 1 + self.episodes
 
     @property
-    def table(self) -> int:
-        """Number of the trial that measures the first point of the table, if any does."""
+    def first_sample(self) -> int:
+        """Number of the trial of the first sensitivity sample, if there is one."""
         return UNIFORM + 1 + self.thresholds
 
     @property
-    def taught(self) -> int:
+    def first_learned(self) -> int:
         """Number of the first trial that the agent learns from, its episode 0."""
         return UNIFORM + 1 if self.paper else UNIFORM
 
     @property
     def warmup(self) -> int:
-        """How many of the agent's episodes, counted from `taught`, are random where it is the agent that acts."""
-        return self._first - self.taught + int(_WARMUP * self._turns)
+        """Number of the agent's first episodes, counted from `first_learned`, in which it acts at random."""
+        return self._first_turn - self.first_learned + int(_WARMUP * self._turns)
 
     @property
     def acting(self) -> int:
-        """How many episodes, counted from `taught`, there are until the agent acts no more."""
+        """Number of episodes, counted from `first_learned`, until the agent no longer acts."""
         if self.paper:
             return self.episodes
-        return self._first - self.taught + max(1, round((1 - _LAST) * self._turns))
+        return self._first_turn - self.first_learned + max(1, round((1 - _REFINEMENT_SHARE) * self._turns))
 
     @property
-    def _first(self) -> int:
-        """Number of the first trial that the agent or the refinement decides."""
-        return self.table + len(self.points) + self.greedy
+    def _first_turn(self) -> int:
+        """Number of the first trial that the agent or the refinement proposes."""
+        return self.first_sample + len(self.samples) + self.greedy
 
     @property
     def _turns(self) -> int:
-        """How many trials the agent and the refinement decide."""
-        return self.total - self._first
+        """Number of trials that the agent and the refinement propose."""
+        return self.total - self._first_turn

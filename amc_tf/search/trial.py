@@ -1,7 +1,8 @@
-"""What is to be tried (Proposal), what it was worth (Outcome), and the record of both (Trial)."""
+"""Proposal (a plan to try), Outcome (its accuracy and cost) and Trial (the finished record of both)."""
 
 import math
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -11,22 +12,22 @@ from amc_tf.errors import AmcError, BadPredictions, BudgetError, ConversionError
 STATES = ("complete", "failed")
 KINDS = ("base", "uniform", "threshold", "sensitivity", "greedy", "agent", "refined")
 FAILURES = ("candidate", "device", "other")
-_CANDIDATES = (BadPredictions, BudgetError, ConversionError, UnsupportedModel)
-# The classes that a journal of format 1 may name. It is a list, since a report need not have imported the devices.
-_DEVICES_1 = ("DeviceError", "LinkLost", "StorageFull", "Throttled", "TimedOut")
+_CANDIDATE_ERRORS = (BadPredictions, BudgetError, ConversionError, UnsupportedModel)
+# Names of the device errors in a journal of format 1. Names, because a report does not import the devices.
+_DEVICE_ERRORS_1 = ("DeviceError", "LinkLost", "StorageFull", "Throttled", "TimedOut")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How good and how costly one candidate is, beside the unpruned network.
+    """Accuracy and cost of one candidate, beside those of the unpruned network.
 
     Attributes:
-        accuracy: Of the candidate on the reward data, in [0, 1] for a classifier.
-        cost: Of the candidate, in the unit of the target (MACs, params, bytes, microseconds).
-        base_accuracy: Of the unpruned network on the same data.
-        base_cost: Of the unpruned network, in the same unit.
-        predicted: What the cost had been foretold to be, where `cost` was measured on a device; else None.
-        examples: How many examples the accuracy is of, where scoring stopped early; None: all of them.
+        accuracy: Accuracy of the candidate on the reward data, in [0, 1] for a classifier.
+        cost: Cost of the candidate, in the unit of the target (MACs, params, bytes, microseconds).
+        base_accuracy: Accuracy of the unpruned network on the same data.
+        base_cost: Cost of the unpruned network, in the same unit.
+        predicted: Predicted cost, if `cost` was measured on a device; else None.
+        examples: Number of examples that were scored, if scoring stopped early; None: all of them.
     """
 
     accuracy: float
@@ -49,20 +50,20 @@ class Outcome:
                     f"An Outcome has {name} = {value!r}, expected a finite number: look for NaN in the data or in the "
                     "predictions of the network."
                 )
-            object.__setattr__(self, name, float(value))  # an evaluator's NumPy number would not go into a journal
+            object.__setattr__(self, name, float(value))  # a NumPy number cannot be written to a journal
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """What to evaluate next.
+    """A plan to evaluate.
 
     Attributes:
-        number, kind, widths, plan: Of the trial to be.
-        states: What the agent saw or would have seen, float32 (steps, 11); (0, 11) for the plans that are given.
-        actions: The keep ratios that were executed, (steps,).
-        beat: The reward of the best trial that the proposal may know of: a candidate that cannot reach it may be scored
-            on a part of the examples, see racing. None: on all of them.
-        outcome: What an earlier trial of the same plan came to: there is nothing to evaluate or measure. Else None.
+        number, kind, widths, plan: Those of the trial that it becomes.
+        states: States of the agent's episode, float32 (steps, 11); (0, 11) if no episode led to the plan.
+        actions: Executed keep ratios, (steps,).
+        beat: Reward that the candidate must exceed to become the best. A candidate that cannot may be scored on a part
+            of the examples, see scoring.racing. None: it is scored on all examples.
+        outcome: Outcome of an earlier trial of the same plan, which need not be evaluated again; else None.
     """
 
     number: int
@@ -77,23 +78,24 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Trial:
-    """One finished attempt: what was kept, and what came of it.
+    """One finished trial: a plan and its outcome.
 
     Attributes:
         number: Counts from 0; 0 is the unpruned network, 1 the uniform plan.
         state: "complete" or "failed".
-        kind: Who decided, see KINDS: "sensitivity" has one unit narrowed, "refined" is of search.refine.
-        widths: Channels kept, one a unit.
+        kind: Algorithm that proposed it, one of KINDS: for "sensitivity" one unit is narrowed, "refined" is of
+            proposers.refine.
+        widths: Kept channels, one number per unit.
         keep_ratios: Unit name -> fraction of its channels kept, as executed after bounds and rounding.
         plan: Digest of the plan.
-        outcome: None where the trial failed.
-        reward: None where the trial failed.
-        seconds: Wall time until its outcome, since the trial before it was told or, where none was waited for, since it
-            was asked for itself. So the seconds of all trials add up to what the search took, although several are in
-            flight at once.
+        outcome: None if the trial failed.
+        reward: None if the trial failed.
+        seconds: Wall time from the end of the trial before until the end of this one; if no trial was pending when it
+            was asked for, from then on. So the seconds of all trials add up to the time of the search, although two may
+            be in flight at once.
         reason: Why the trial failed, else None.
-        failure: What failed, one of FAILURES: the "candidate", which is not to be proposed again; the "device" that
-            should have measured it; or an "other" part of the machinery, such as the scorer. None where nothing did.
+        failure: What failed, one of FAILURES: the "candidate", which should not be proposed again; the "device" that
+            measures; or an "other" part, such as the scorer. None if the trial is complete.
     """
 
     number: int
@@ -127,13 +129,13 @@ class Trial:
         if len(self.widths) != len(self.keep_ratios):
             raise ValueError(f"Trial {self.number} has {len(self.widths)} widths, {len(self.keep_ratios)} keep ratios.")
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Plain types for a journal line; `from_dict` is its inverse."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, fields: dict) -> "Trial":
-        """The trial of a journal line; one of format 1 has no `failure`, which its reason tells.
+    def from_dict(cls, fields: dict[str, Any]) -> "Trial":
+        """The trial of a journal line. Format 1 has no `failure`; it is derived from the reason.
 
         Raises:
             TypeError, ValueError, KeyError: The fields are not those of a trial.
@@ -154,12 +156,12 @@ def failure(error: AmcError) -> str:
     """What failed, one of FAILURES."""
     if isinstance(error, DeviceError):
         return "device"
-    return "candidate" if isinstance(error, _CANDIDATES) else "other"
+    return "candidate" if isinstance(error, _CANDIDATE_ERRORS) else "other"
 
 
 def _failure_1(reason: str) -> str:
-    """The same of a reason in a journal of format 1, which begins with the class of the error."""
+    """What failed, from the reason in a journal of format 1, which begins with the class of the error."""
     name = reason.partition(":")[0]
-    if name in _DEVICES_1:
+    if name in _DEVICE_ERRORS_1:
         return "device"
-    return "candidate" if name in [kind.__name__ for kind in _CANDIDATES] else "other"
+    return "candidate" if name in [kind.__name__ for kind in _CANDIDATE_ERRORS] else "other"

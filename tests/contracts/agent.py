@@ -1,4 +1,4 @@
-"""What the search expects of an agent. A test class of an agent subclasses a contract and gives the fixtures."""
+"""Contracts of agents: what the search expects of an Agent. A test class subclasses one and gives its fixtures."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,15 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from amc_tf.search.agent.agent_interface import Agent
+
 FEATURES, STEPS, EPISODES = 11, 5, 8
 
 
 def states(episode: int) -> np.ndarray:
-    """(STEPS, FEATURES) states of an episode, which depend on its number alone."""
+    """(STEPS, FEATURES) states of an episode; they depend only on its number."""
     return np.random.default_rng(episode).random((STEPS, FEATURES))
 
 
-def act_out(agent, episode: int) -> np.ndarray:
+def act_out(agent: Agent, episode: int) -> np.ndarray:
     """Acts and learns one episode; returns its actions."""
     actions = np.array([agent.act(state, episode) for state in states(episode)])
     agent.learn(episode, states(episode), actions, -float(((actions - 0.5) ** 2).sum()))
@@ -22,10 +24,10 @@ def act_out(agent, episode: int) -> np.ndarray:
 
 
 class ActingContract:
-    """Of whatever acts. Subclasses give `make_agent`: builds an agent of 11 features, each time the same."""
+    """For every agent. Subclasses give `make_agent`, which builds equal agents of 11 features."""
 
     @pytest.fixture
-    def agent(self, make_agent: Callable):
+    def agent(self, make_agent: Callable[[], Agent]) -> Agent:
         return make_agent()
 
     def test_actions_are_keep_ratios(self, agent) -> None:
@@ -67,7 +69,7 @@ class ActingContract:
 
 
 class AgentContract(ActingContract):
-    """Of what learns by what it is told as well; make_agent builds it for EPISODES episodes."""
+    """For agents that learn from rewards; `make_agent` builds them for EPISODES episodes."""
 
     @pytest.mark.parametrize(
         ("changed", "message"),

@@ -1,4 +1,4 @@
-"""MACs, params and bytes by formula, against those of models that were really built."""
+"""MACs, params and bytes by formula, against those of models that were built."""
 
 import functools
 from math import prod

@@ -134,7 +134,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize("build, shape", KINDS, ids=[build.__name__ for build, _ in KINDS])
-def test_foretold_bytes_are_those_of_the_file(of_kind, build, shape) -> None:
+def test_predicted_bytes_are_those_of_the_file(of_kind, build, shape) -> None:
     pruning, base = of_kind(build, shape)
     size, widths = nonzero.size(pruning, base), thinned(pruning, 0.25)
     built = len(encoded(convert(pruning.apply(pruning.plan(widths)))))

@@ -3,7 +3,15 @@ from dataclasses import replace
 import pytest
 
 from amc_tf.errors import DeviceError
-from amc_tf.latency.calibration import EVERY, MARGIN, Measured, correction, finalists, nearby, share
+from amc_tf.latency.calibration import (
+    EVERY,
+    MARGIN,
+    LatencyMeasurer,
+    correction,
+    finalists,
+    measured_per_predicted,
+    plans_near_limit,
+)
 from amc_tf.search.rewards import negative_error, negative_error_log_cost
 from amc_tf.search.trial import Outcome, Trial
 from tests.search.fakes import chain_cost, units
@@ -13,7 +21,7 @@ BASE_US = 1000.0
 
 
 class Slower:
-    """A stopwatch on which candidates take `share` times what is foretold of them: 1000 us at full width."""
+    """A stopwatch on which candidates take `share` times their predicted latency: 1000 us at full width."""
 
     base_us = BASE_US
 
@@ -38,7 +46,7 @@ def trial(number, widths, accuracy, cost=None, predicted=None, kind="agent") -> 
 def search(stopwatch, plans, accuracy, before=(), trials=()) -> list[Outcome]:
     """Measures one plan after the other, as a search does; `trials` grows, as a journal does."""
     trials = list(trials)
-    measured = Measured(stopwatch, FULL, before, trials)
+    measured = LatencyMeasurer(stopwatch, FULL, before, trials)
     outcomes = []
     for widths in plans:
         outcome = measured(widths, Outcome(accuracy(widths), price(widths), 0.9, BASE_US))
@@ -53,7 +61,7 @@ def test_the_base_costs_what_it_took_without_being_measured_again():
     assert (outcome.cost, outcome.predicted, stopwatch.measured) == (BASE_US, None, [])
 
 
-def test_better_candidates_are_measured_and_worse_ones_foretold():
+def test_better_candidates_are_measured_and_worse_ones_predicted():
     outcomes = search(Slower(share=1.1), [(w, 8) for w in (4, 5, 6, 3, 7)], lambda w: w[0] / 100)
     assert [outcome.predicted is not None for outcome in outcomes] == [True, True, True, False, True]
     assert outcomes[0].cost == pytest.approx(1.1 * price((4, 8)))
@@ -76,25 +84,25 @@ def test_a_search_that_goes_on_knows_what_was_measured_before():
 def test_an_estimate_is_not_more_accurate_than_all_and_nothing_has_to_be_more_accurate_than_it():
     stopwatch = Slower()
     trials = [trial(1, (8, 8), 0.5)]
-    measured = Measured(stopwatch, FULL, (), trials)
+    measured = LatencyMeasurer(stopwatch, FULL, (), trials)
     estimate = measured((6, 6), Outcome(0.9, price((6, 6)), 0.9, BASE_US, examples=40))
     assert (stopwatch.measured, estimate.predicted, estimate.examples) == ([], None, 40)
     trials.append(replace(trial(2, (6, 6), 0.9), outcome=estimate))
     assert measured((7, 7), Outcome(0.6, price((7, 7)), 0.9, BASE_US)).predicted is not None
     tenth = [trial(n, (4, 100 + n), 0.1) for n in range(3, 12)]
-    late = Measured(stopwatch, FULL, (), tenth)((6, 6), Outcome(0.05, price((6, 6)), 0.9, BASE_US, examples=40))
+    late = LatencyMeasurer(stopwatch, FULL, (), tenth)((6, 6), Outcome(0.05, price((6, 6)), 0.9, BASE_US, examples=40))
     assert late.predicted is not None and late.examples == 40
 
 
-def test_one_wild_measurement_does_not_move_the_share():
+def test_one_wild_measurement_does_not_move_the_measured_per_predicted():
     shares = [1.1, 1.1, 1.1, 1.1, 5.0]
-    assert share([], [Outcome(0.5, s * 100, 0.9, 200, 100) for s in shares]) == pytest.approx(1.1)
+    assert measured_per_predicted([], [Outcome(0.5, s * 100, 0.9, 200, 100) for s in shares]) == pytest.approx(1.1)
 
 
-def test_the_share_is_that_of_the_plans_before_the_search_until_newer_ones_outweigh_them():
-    assert share([], []) == 1.0
-    assert share([1.2, 1.3, 1.1], [Outcome(0.5, 100, 0.9, 200)]) == 1.2
-    assert share([1.2] * 5, [Outcome(0.5, 90, 0.9, 200, 100)] * 15) == pytest.approx(0.9)
+def test_plans_before_the_search_correct_until_newer_ones_outweigh_them():
+    assert measured_per_predicted([], []) == 1.0
+    assert measured_per_predicted([1.2, 1.3, 1.1], [Outcome(0.5, 100, 0.9, 200)]) == 1.2
+    assert measured_per_predicted([1.2] * 5, [Outcome(0.5, 90, 0.9, 200, 100)] * 15) == pytest.approx(0.9)
 
 
 def test_the_correction_keeps_its_distance_from_the_limit():
@@ -104,11 +112,11 @@ def test_the_correction_keeps_its_distance_from_the_limit():
     assert correction([1.1] * 5, trials[:1]) == pytest.approx(1.1 * (1 + MARGIN))
 
 
-def test_plans_nearby_are_different_and_just_hold_the_limit():
+def test_plans_near_the_limit_are_different_and_just_hold_the_limit():
     some = units(16, 32, 64, step=2)
     cost = chain_cost(3)
     limit = 0.5 * cost([16, 32, 64])
-    plans = nearby(some, cost, limit)
+    plans = plans_near_limit(some, cost, limit)
     assert len(set(plans)) == len(plans) == 5
     assert all(0.8 * limit < cost(widths) <= limit for widths in plans)
 
@@ -130,7 +138,7 @@ def test_finalists_are_those_that_hold_the_limit_when_measured():
     assert [us for _, us in found] == pytest.approx([1.05 * 250, 1.05 * 500])
 
 
-def test_finalists_further_down_are_measured_only_when_wanted():
+def test_finalists_further_down_are_measured_only_on_demand():
     stopwatch = Slower()
     trials = [trial(n, (n, 8), 0.9 - n / 100) for n in range(2, 14)]
     found = finalists(trials, stopwatch, limit=1000.0, reward=negative_error, narrower=none, rescore=none, count=5)
@@ -186,7 +194,7 @@ def test_a_plan_proposed_again_counts_again():
     assert shares[-1].cost == pytest.approx(1.5 * price((4, 8)))  # three shares of 1.5 outweigh the one before
 
 
-def test_what_was_measured_once_is_not_foretold_again():
+def test_what_was_measured_once_is_not_predicted_again():
     """The search knows plans that it proposes again, but not one that is in flight."""
     stopwatch = Slower(share=1.3)
     first, _, again = search(stopwatch, [(8, 8), (9, 8), (8, 8)], lambda w: w[0] / 100)

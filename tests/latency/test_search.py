@@ -191,14 +191,14 @@ def test_without_its_prices_a_search_does_not_go_on(model, tmp_path, damage):
             raise KeyboardInterrupt
 
     run(model, tmp_path / "run", Computed(), callbacks=small.hook(stop))
-    path = tmp_path / "run/session.json"
+    path = tmp_path / "run/latency.json"
     if damage == "gone":
         path.unlink()
     elif damage == "nan":
         path.write_text(json.dumps(json.loads(path.read_text()) | {"base_us": float("nan")}))
     else:
         path.write_text(damage)
-    with pytest.raises(amc_tf.RunDirError, match=r"session.json is missing, damaged"):
+    with pytest.raises(amc_tf.RunDirError, match=r"latency.json is missing, damaged"):
         run(model, tmp_path / "run", Computed())
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import amc_tf
 from amc_tf.latency import session, stopwatch
-from amc_tf.latency.sparse_prices import SparsePrices, measure, work_of
+from amc_tf.latency.sparse_prices import SparsePrices, measure, multiplications_per_weight
 from amc_tf.pruning.magnitude import MagnitudePruner
 from amc_tf.tflite.flatbuffer import unpack
 from tests.latency.test_search import Computed
@@ -80,7 +80,7 @@ def test_the_budget_is_held_by_the_file_that_ships(model, tmp_path):
 
 def test_prices_are_those_of_the_device_on_both_sides_of_two_thirds(model):
     pruning = MagnitudePruner(model)
-    work = work_of(pruning)
+    work = multiplications_per_weight(pruning)
     assert [int(w) for w in work] == [0, PIXELS, PIXELS, 0]
 
     def candidates(plans):
@@ -97,7 +97,7 @@ def test_prices_are_those_of_the_device_on_both_sides_of_two_thirds(model):
     assert again(plan) == prices(plan)
 
 
-def test_a_device_without_sparse_kernels_is_told_apart(model):
+def test_a_device_without_sparse_kernels_is_refused(model):
     with pytest.raises(amc_tf.DeviceError, match="no sparse kernels"):
         measure(MagnitudePruner(model), lambda plans: [500.0 - 1e-4 * sum(plan) for plan in plans])
 

@@ -42,7 +42,7 @@ def test_an_earlier_run_is_read(old_run):
 
 def test_the_table_of_an_earlier_run_is_read():
     table = Sensitivity.load(OLD / "macs" / "sensitivity.json")
-    assert table.accuracy and not table.made_with
+    assert table.accuracy and not table.provenance
 
 
 def test_an_earlier_run_is_not_gone_on_with(old_run, keras_module):
@@ -213,7 +213,7 @@ def test_a_metric_that_cannot_be_told_from_another_is_refused_before_anything_is
 def test_a_sensitivity_table_of_another_network_is_refused(trained, tmp_path):
     first = compress(trained, tmp_path / "one", episodes=60)
     table = first.run_dir / "sensitivity.json"
-    assert Sensitivity.load(table).made_with
+    assert Sensitivity.load(table).provenance
     compress(trained, tmp_path / "two", budget=0.6, sensitivity=table)
     with pytest.raises(ValueError, match="table was measured with importance 'magnitude_in'.*'magnitude_out'"):
         compress(trained, tmp_path / "three", importance="magnitude_out", sensitivity=table)

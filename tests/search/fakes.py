@@ -8,7 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from amc_tf.search.proposers.sensitivity import Sensitivity, points, tabled
+from amc_tf.search.agent.agent_interface import Agent
+from amc_tf.search.journal import Journal
+from amc_tf.search.problem import SearchProblem
+from amc_tf.search.proposer import ProposerSettings
+from amc_tf.search.proposers.sensitivity import Sensitivity, samples_to_measure, table_from_trials
+from amc_tf.search.schedule import Schedule
+from amc_tf.search.study import Study
 from amc_tf.search.trial import Outcome, Trial
 
 
@@ -51,6 +57,18 @@ class ProductCost:
         self.calls += 1
         w = np.append(np.asarray(widths, np.float64), 1.0)
         return float(w @ self.coefficients @ w)
+
+
+class FunctionCost:
+    """A function of widths as a cost."""
+
+    unit = "MACs"
+
+    def __init__(self, function: Callable[[Sequence[int]], float]):
+        self._function = function
+
+    def __call__(self, widths: Sequence[int]) -> float:
+        return float(self._function(widths))
 
 
 def chain_cost(num_units: int, fixed: float = 0.0) -> ProductCost:
@@ -98,22 +116,41 @@ def measured_table(
     some: Sequence[FakeUnit], evaluate: Callable[[tuple[int, ...]], Outcome], most: int = 3
 ) -> Sensitivity:
     """The sensitivity table that a search would measure."""
-    plans = [alone(some, *point) for point in points(some, most)]
-    return tabled(some, [trial(some, plan, evaluate(plan), kind="sensitivity") for plan in plans])
+    plans = [alone(some, *sample) for sample in samples_to_measure(some, most)]
+    return table_from_trials(some, [trial(some, plan, evaluate(plan), kind="sensitivity") for plan in plans])
+
+
+def study(
+    units: Sequence[FakeUnit],
+    cost: Callable[[np.ndarray], float],
+    evaluate: Callable[[tuple[int, ...], float | None], Outcome],
+    agent: Agent,
+    journal: Journal,
+    schedule: Schedule | int = 400,
+    **arguments,
+) -> Study:
+    """A Study of flat arguments; a number of episodes stands for the paper's schedule."""
+    schedule = schedule if isinstance(schedule, Schedule) else Schedule(schedule, paper=True)
+    parts = [
+        {name: arguments.pop(name) for name in fields if name in arguments}
+        for fields in (SearchProblem.__dataclass_fields__, ProposerSettings.__dataclass_fields__)
+    ]
+    problem, settings = SearchProblem(units, cost, **parts[0]), ProposerSettings(schedule, **parts[1])
+    return Study(problem, settings, evaluate, agent, journal, **arguments)
 
 
 class FakeAgent:
-    """Acts on noise of (episode, step) and on all it was ever taught, so a lost or doubled lesson changes its acts."""
+    """Acts by (episode, step) and by all that it learned, so a lost or repeated episode changes its actions."""
 
     def __init__(self):
         self.memory = 0.0
         self.last_episode = -1
-        self.lessons: list[tuple[int, np.ndarray, np.ndarray, float]] = []
-        self.asked: list[int] = []  # the episode of each act
+        self.learned: list[tuple[int, np.ndarray, np.ndarray, float]] = []
+        self.acted: list[int] = []  # episode of each action
         self._step = (-1, 0)
 
     def act(self, state: np.ndarray, episode: int) -> float:
-        self.asked.append(episode)
+        self.acted.append(episode)
         step = self._step[1] + 1 if self._step[0] == episode else 0
         self._step = (episode, step)
         noise = np.random.default_rng([episode, step]).random()
@@ -122,7 +159,7 @@ class FakeAgent:
     def learn(self, episode: int, states: np.ndarray, actions: np.ndarray, reward: float) -> None:
         if episode <= self.last_episode:
             raise ValueError(f"Episode {episode} was learned before.")
-        self.lessons.append((episode, states, actions, reward))
+        self.learned.append((episode, states, actions, reward))
         self.memory = 0.9 * self.memory + float(states.sum() * actions.mean()) * reward
         self.last_episode = episode
         self._step = (-1, 0)

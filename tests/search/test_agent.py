@@ -275,7 +275,7 @@ def learns(case: tuple[int, bool]) -> tuple[float, float]:
     return float(np.mean(rewards[:25])), float(np.mean(rewards[-20:]))
 
 
-def test_learns_what_the_state_tells() -> None:
+def test_learns_to_use_the_state() -> None:
     with ThreadPoolExecutor() as pool:
         for warmup, last in pool.map(learns, [(0, True), (1, False)]):
             assert last > 0.5 * warmup, (warmup, last)  # rewards are negative: half of the error at most

@@ -15,9 +15,8 @@ from amc_tf.search.budget import nearest_width, uniform
 from amc_tf.search.journal import Journal, header
 from amc_tf.search.proposers.baselines import RandomAgent, deep, greedy, shallow
 from amc_tf.search.proposers.sensitivity import Sensitivity
-from amc_tf.search.study import Study
 from tests.contracts.agent import EPISODES, FEATURES, ActingContract, act_out, states
-from tests.search.fakes import FakeUnit, ProductCost, chain_cost, evaluator, measured_table, units
+from tests.search.fakes import FakeUnit, FunctionCost, ProductCost, chain_cost, evaluator, measured_table, study, units
 from tests.search.test_budget import problems
 
 STATE = states(0)[0]
@@ -127,9 +126,7 @@ def test_greedy_sees_a_cheap_step_behind_a_dear_one() -> None:
 
 
 def test_greedy_sees_a_saving_behind_a_step_that_saves_nothing() -> None:
-    def cost(widths: Sequence[int]) -> float:  # kernels work on blocks of 16 channels
-        return float(sum(math.ceil(width / 16) for width in widths))
-
+    cost = FunctionCost(lambda widths: sum(math.ceil(width / 16) for width in widths))  # kernels of 16 channels
     some = [FakeUnit("a", 32, (8, 16, 24, 32)), FakeUnit("b", 32, (8, 16, 24, 32))]
     table = table_of(some, [0.5, 0.02, 0.01], [0.9, 0.4, 0.2])
     assert greedy(some, cost, 3, table) == (16, 32)
@@ -164,7 +161,7 @@ def test_what_is_left_over_goes_to_whom_it_wins_most_though_another_was_cut_more
 
 def test_where_no_unit_saves_anything_alone_the_plan_still_fits() -> None:
     some = [FakeUnit("a", 30, (10, 20, 30)), FakeUnit("b", 30, (10, 20, 30))]
-    assert greedy(some, lambda widths: float(max(widths)), 20, table_of(some, [0.2, 0.1], [0.2, 0.1])) == (20, 20)
+    assert greedy(some, FunctionCost(max), 20, table_of(some, [0.2, 0.1], [0.2, 0.1])) == (20, 20)
 
 
 def test_a_sensitive_unit_stays_wider() -> None:
@@ -279,7 +276,7 @@ def test_one_table_serves_every_budget(tmp_path: Path) -> None:
 
 def test_greedy_needs_all_units() -> None:
     some = units(64, 64)
-    with pytest.raises(ValueError, match="no point of unit 'unit1'"):
+    with pytest.raises(ValueError, match="no sample of unit 'unit1'"):
         greedy(some, chain_cost(2), 0.5 * chain_cost(2)([64, 64]), Sensitivity(0.9, {"unit0": {16: 0.5}}))
 
 
@@ -361,7 +358,7 @@ def test_what_does_not_fit_is_not_loaded(tmp_path: Path) -> None:
     assert one.act(STATE, 1) == fresh.act(STATE, 1)
 
 
-def test_a_folder_that_is_missing_is_told(tmp_path: Path) -> None:
+def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(AgentError, match="cannot be saved.*Could not write"):
         build().save(tmp_path / "none" / "agent")
 
@@ -373,7 +370,7 @@ def test_searches_where_the_other_agent_does(in_flight: int, tmp_path: Path) -> 
 
     def trials(folder: str, episodes: int) -> list[tuple[int, ...]]:
         with Journal(tmp_path / folder, header("0", 0, {})) as journal:
-            search = Study(some, cost, evaluator(cost, some), RandomAgent(seed=1), journal, limit=limit,
+            search = study(some, cost, evaluator(cost, some), RandomAgent(seed=1), journal, limit=limit,
                             schedule=episodes, in_flight=in_flight).run()  # fmt: skip
             return [trial.widths for trial in search.trials]
 

@@ -116,7 +116,7 @@ def test_parse_budget_wants_a_number_or_text(budget) -> None:
         parse_budget(budget, 1e9, "MACs", "macs")
 
 
-def test_a_budget_below_reach_is_told_the_range() -> None:
+def test_the_error_of_a_budget_out_of_reach_gives_the_range() -> None:
     some, cost = units(64), ProductCost([[0, 1], [0, 0]])  # costs its width: 16 to 64
     with pytest.raises(BudgetError) as caught:
         Budget(some, cost, 15.9)

@@ -14,7 +14,7 @@ from amc_tf.errors import BadPredictions
 from amc_tf.pruning.channel import ChannelPruner
 from amc_tf.search.rewards import choose
 from amc_tf.search.scoring import evaluator as module
-from amc_tf.search.scoring.evaluator import Evaluator
+from amc_tf.search.scoring.evaluator import Evaluator, Scoring
 from amc_tf.tflite.conversion import agreement
 from amc_tf.tflite.conversion.keras_to_tflite import convert
 from amc_tf.tflite.runtime.scorer import Scorer, outputs
@@ -42,12 +42,13 @@ def of_keras_3():
 
 
 def evaluator(model, scorer, reward_split=None, *, examples=48, **arguments) -> Evaluator:
-    pruning = ChannelPruner(model, round_to=2)
+    pruner = ChannelPruner(model, round_to=2)
     x, y = small.labelled(model, 32 + examples)
-    cost = counts.macs(pruning.groups, pruning.units)
+    cost = counts.macs(pruner.groups, pruner.units)
     calibration = Split((x[:32],), None)
     split = Split((x[32:],), y[32:]) if reward_split is None else reward_split
-    return Evaluator(pruning, cost, calibration, split, convert(model), scorer, **arguments)
+    scoring = Scoring(split, **{name: arguments.pop(name) for name in ("metric", "reward") if name in arguments})
+    return Evaluator(pruner, cost, convert(model), scorer, calibration, scoring, **arguments)
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +70,8 @@ def test_the_score_is_that_of_the_rebuilt_network(model, scorer):
     x, y = small.labelled(model, 80)
     seen = set()
     for widths in PLANS:
-        plan = ev.pruning.plan(widths)
-        rebuilt = ev.pruning.apply(plan, ev.weights(plan))
+        plan = ev.pruner.plan(widths)
+        rebuilt = ev.pruner.apply(plan, ev.weights(plan))
         predictions = np.asarray(rebuilt(x[32:])).argmax(-1)
         outcome = ev(widths)
         assert outcome.accuracy == (predictions == y[32:]).mean()
@@ -82,18 +83,18 @@ def test_the_score_is_that_of_the_rebuilt_network(model, scorer):
 
 def test_the_candidate_is_the_converters_file_of_the_same_weights(shared, scorer):
     ev, _ = shared
-    plan = ev.pruning.plan((6, 12))
-    converted = convert(ev.pruning.apply(plan, ev.weights(plan)))
-    found, expected = (outputs(scorer.run(file, ev.sample.held))[0] for file in (ev.tflite((6, 12)), converted))
+    plan = ev.pruner.plan((6, 12))
+    converted = convert(ev.pruner.apply(plan, ev.weights(plan)))
+    found, expected = (outputs(scorer.run(file, ev.eval_set.dataset))[0] for file in (ev.tflite((6, 12)), converted))
     np.testing.assert_allclose(found, expected, atol=1e-5)
     np.testing.assert_array_equal(found.argmax(-1), expected.argmax(-1))
-    assert ev.sample.accuracy(converted) == ev((6, 12)).accuracy
+    assert ev.eval_set.accuracy(converted) == ev((6, 12)).accuracy
 
 
 def changed(ev, widths) -> set[tuple[str, int]]:
-    """(layer, index) of the arrays of the smaller network that are not just what pruning left of the larger one."""
-    plan = ev.pruning.plan(widths)
-    old, new = ev.pruning.sliced(plan), ev.weights(plan)
+    """(layer, index) of the arrays of the smaller network that are not just what pruner left of the larger one."""
+    plan = ev.pruner.plan(widths)
+    old, new = ev.pruner.sliced(plan), ev.weights(plan)
     assert list(new) == list(old)
     assert all(
         a.shape == b.shape and a.dtype == b.dtype for name in old for a, b in zip(old[name], new[name], strict=True)
@@ -104,7 +105,7 @@ def changed(ev, widths) -> set[tuple[str, int]]:
 
 
 def statistics_of(ev) -> set[tuple[str, int]]:
-    return {(layer, i) for layer in ev.pruning.weights if "batch_norm" in layer for i in (2, 3)}  # mean and variance
+    return {(layer, i) for layer in ev.pruner.weights if "batch_norm" in layer for i in (2, 3)}  # mean and variance
 
 
 WIDE_READERS, TRUNK_READERS = {("back", 0), ("back", 1)}, {("wide", 0), ("wide", 1), ("head", 0), ("head", 1)}
@@ -114,7 +115,7 @@ WIDE_READERS, TRUNK_READERS = {("back", 0), ("back", 1)}, {("wide", 0), ("wide",
     "widths, readers",
     [((16, 8), WIDE_READERS), ((8, 32), TRUNK_READERS), ((6, 12), WIDE_READERS | TRUNK_READERS)],
 )
-def test_statistics_and_what_reads_pruned_channels_are_made_anew(shared, widths, readers):
+def test_bn_statistics_and_readers_of_pruned_channels_are_recalibrated(shared, widths, readers):
     ev, _ = shared
     # The stem reads the image alone; (8, 32) leaves what "back" reads whole.
     found = changed(ev, widths)
@@ -126,7 +127,7 @@ def unreconstructed(of_keras_3, scorer):
     return evaluator(of_keras_3, scorer, examples=128, reconstruct=False)
 
 
-def test_without_reconstruction_only_statistics_are_made_anew(unreconstructed):
+def test_without_reconstruction_only_bn_statistics_are_recalibrated(unreconstructed):
     for widths in PLANS:
         found = changed(unreconstructed, widths)
         assert found and found <= statistics_of(unreconstructed)
@@ -134,12 +135,12 @@ def test_without_reconstruction_only_statistics_are_made_anew(unreconstructed):
 
 def test_the_unpruned_network_is_scored_as_it_came(shared, of_keras_3):
     ev, _ = shared
-    outcome = ev(ev.pruning.full)
+    outcome = ev(ev.pruner.full)
     assert outcome.accuracy == outcome.base_accuracy == 1.0 and outcome.cost == outcome.base_cost
-    assert ev.tflite(ev.pruning.full) == convert(of_keras_3)
-    everything = ev.pruning.plan(ev.pruning.full)
+    assert ev.tflite(ev.pruner.full) == convert(of_keras_3)
+    everything = ev.pruner.plan(ev.pruner.full)
     assert all(
-        np.array_equal(a, b) for a, b in zip(ev.weights(everything)["stem"], ev.pruning.weights["stem"], strict=True)
+        np.array_equal(a, b) for a, b in zip(ev.weights(everything)["stem"], ev.pruner.weights["stem"], strict=True)
     )
 
 
@@ -199,11 +200,11 @@ def test_only_the_latest_candidates_are_kept(shared, monkeypatch):
 def test_without_labels_agreement_with_the_original_is_scored(of_keras_3, scorer):
     x = small.images(80)
     ev = evaluator(of_keras_3, scorer, Split((x,), None))
-    assert ev.sample.base_accuracy == 1.0 and ev((4, 8)).accuracy < 1
+    assert ev.eval_set.base_accuracy == 1.0 and ev((4, 8)).accuracy < 1
     says = np.asarray(of_keras_3(x)).argmax(-1)
-    assert sorted(ev.sample.labels) == sorted(says)
-    plan = ev.pruning.plan((4, 8))
-    rebuilt = ev.pruning.apply(plan, ev.weights(plan))
+    assert sorted(ev.eval_set.labels) == sorted(says)
+    plan = ev.pruner.plan((4, 8))
+    rebuilt = ev.pruner.apply(plan, ev.weights(plan))
     assert ev((4, 8)).accuracy == (np.asarray(rebuilt(x)).argmax(-1) == says).mean()
 
 
@@ -217,7 +218,7 @@ def test_the_callers_metric_gets_labels_and_outputs_in_the_callers_order(of_kera
         return 0.25
 
     ev = evaluator(of_keras_3, scorer, Split((x,), labels), metric=metric, reward=REWARD)
-    assert ev.sample.base_accuracy == 0.25 and ev((4, 8), beat=0.0).accuracy == 0.25
+    assert ev.eval_set.base_accuracy == 0.25 and ev((4, 8), beat=0.0).accuracy == 0.25
     assert len(got) == 2 and all(np.array_equal(y, labels) for y, _ in got)
     np.testing.assert_allclose(got[0][1], np.asarray(of_keras_3(x)), atol=1e-5)
 
@@ -240,7 +241,7 @@ def test_the_examples_lie_in_a_random_order_that_is_always_the_same(of_keras_3, 
     for made in ("Candidates", "Statistics"):
         monkeypatch.setattr(module, made, lambda *_: None)
     x, y = small.images(128), np.repeat(np.arange(4), 32)
-    one, other = (evaluator(of_keras_3, scorer, Split((x,), y)).sample for _ in range(2))
+    one, other = (evaluator(of_keras_3, scorer, Split((x,), y)).eval_set for _ in range(2))
     assert one.labels.tolist() == other.labels.tolist() and one.base_accuracy == other.base_accuracy
     assert np.bincount(one.labels[:32], minlength=4).min() > 0
     assert one.base_accuracy == (np.asarray(of_keras_3(x)).argmax(-1) == y).mean()
@@ -280,30 +281,32 @@ def test_labels_of_pixels_do_not_race(scorer):
     model = toys.randomized(keras_3.Model(image, layers.Conv2D(3, 1, activation="softmax")(x)))
     x = np.random.default_rng(0).normal(size=(160, 4, 4, 3)).astype(np.float32)
     y = np.asarray(model(x)).argmax(-1)
-    pruning = ChannelPruner(model, round_to=1)
-    cost = counts.macs(pruning.groups, pruning.units)
-    ev = Evaluator(pruning, cost, Split((x[:16],), None), Split((x,), y), convert(model), scorer, reward=REWARD)
+    pruner = ChannelPruner(model, round_to=1)
+    cost = counts.macs(pruner.groups, pruner.units)
+    scoring = Scoring(Split((x,), y), reward=REWARD)
+    ev = Evaluator(pruner, cost, convert(model), scorer, Split((x[:16],), None), scoring)
     outcome = ev((2,), 0.0)
     assert outcome.examples is None and outcome.accuracy < 1
-    plan = pruning.plan((2,))
-    rebuilt = pruning.apply(plan, ev.weights(plan))
+    plan = pruner.plan((2,))
+    rebuilt = pruner.apply(plan, ev.weights(plan))
     assert outcome.accuracy == pytest.approx((np.asarray(rebuilt(x)).argmax(-1) == y).mean())
 
 
 def test_a_network_that_cannot_be_rewritten_is_converted_with_one_warning(scorer):
     model = toys.TOYS["batchnorm_on_rows"].build(keras_3)
-    pruning = ChannelPruner(model, round_to=1)
+    pruner = ChannelPruner(model, round_to=1)
     x = np.random.default_rng(0).normal(size=(64, 8, 8, 3)).astype(np.float32)
-    cost = counts.macs(pruning.groups, pruning.units)
+    cost = counts.macs(pruner.groups, pruner.units)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        ev = Evaluator(pruning, cost, Split((x,), None), Split((x,), None), convert(model), scorer)
+        split = Split((x,), None)
+        ev = Evaluator(pruner, cost, convert(model), scorer, split, Scoring(split))
         outcome = ev((2,))
     (warning,) = [w for w in said if "rewritten" in str(w.message)]
     assert "Constant 1 of operator 2 (ADD)" in str(warning.message) and warning.filename == __file__
     assert isinstance(ev.candidates, Converted)
-    plan = pruning.plan((2,))
-    rebuilt = pruning.apply(plan, ev.weights(plan))
+    plan = pruner.plan((2,))
+    rebuilt = pruner.apply(plan, ev.weights(plan))
     says = np.asarray(model(x)).argmax(-1)
     assert outcome.accuracy == (np.asarray(rebuilt(x)).argmax(-1) == says).mean() < 1
     assert ev.shapes.model.subgraphs
@@ -312,7 +315,7 @@ def test_a_network_that_cannot_be_rewritten_is_converted_with_one_warning(scorer
 def test_converted_candidates_score_as_rewritten_ones_do(shared, scorer, of_keras_3, monkeypatch):
     _, outcomes = shared
 
-    def refuse(pruning):
+    def refuse(pruner):
         raise module.ConversionError("Constant 7 is not known")
 
     monkeypatch.setattr(module, "Candidates", refuse)
@@ -340,10 +343,11 @@ def test_a_model_that_predicts_nan_is_refused_before_minutes_of_work(of_keras_3,
     monkeypatch.setattr(module, "Candidates", None)
     broken = small.network(keras_3)
     broken.get_layer("head").set_weights([w * np.nan for w in broken.get_layer("head").get_weights()])
-    pruning = ChannelPruner(of_keras_3, round_to=2)
+    pruner = ChannelPruner(of_keras_3, round_to=2)
     split = Split((small.images(16),), None)
     with pytest.raises(ValueError, match="own predictions hold NaN"):
-        Evaluator(pruning, counts.macs(pruning.groups, pruning.units), split, split, convert(broken), scorer)
+        cost = counts.macs(pruner.groups, pruner.units)
+        Evaluator(pruner, cost, convert(broken), scorer, split, Scoring(split))
 
 
 @pytest.mark.parametrize("labels", [np.full(48, 9), np.zeros((48, 7))], ids=["no class", "no output"])

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from amc_tf.errors import BudgetError, ConversionError
-from amc_tf.search.guarantee import Guarantee, accuracy, cheap, unheld
+from amc_tf.search.guarantee import Guarantee, negative_cost, negative_error_of, unheld
 from amc_tf.search.journal import Journal, header
 from amc_tf.search.rewards import NAMED, negative_error_log_cost
 from amc_tf.search.schedule import Schedule
-from amc_tf.search.scoring.racing import needed
+from amc_tf.search.scoring.racing import right_to_win
 from amc_tf.search.study import Study
 from amc_tf.search.trial import Outcome, Trial
-from tests.search.fakes import FakeAgent, chain_cost, units
+from tests.search.fakes import FakeAgent, chain_cost, study, units
 
 UNITS = units(64, 96, 64, 32, step=4)
 COST = chain_cost(4)
@@ -43,7 +43,7 @@ def evaluate_in_parts(widths: tuple[int, ...], beat: float | None) -> Outcome:
 
 def search(journal: Journal, evaluate: Callable = evaluate, **changes) -> Study:
     arguments = {"schedule": SCHEDULE, "in_flight": 1, "guarantee": GUARANTEE, **changes}
-    return Study(UNITS, COST, evaluate, FakeAgent(), journal, **arguments)
+    return study(UNITS, COST, evaluate, FakeAgent(), journal, **arguments)
 
 
 def lines(folder: Path) -> list[dict]:
@@ -100,7 +100,7 @@ def test_a_drop_of_exactly_so_much_holds(right: int) -> None:
     base = Outcome(0.9, 1000.0, 0.9, 1000.0)
     guarantee = Guarantee((900 - right) / 1000)
     held = [replace(base, accuracy=count / 1000) for count in (right - 1, right)]
-    assert [one.accuracy >= guarantee.least(one) for one in held] == [False, True]
+    assert [one.accuracy >= guarantee.required_accuracy(one) for one in held] == [False, True]
 
 
 @pytest.mark.parametrize("reward", NAMED.values(), ids=NAMED)
@@ -109,30 +109,31 @@ def test_what_there_is_to_beat_is_beaten_by_just_what_holds(reward, max_drop: fl
     """At whatever cost: it stops what cannot hold, and nothing else."""
     base = Outcome(0.9, 5e6, 0.9, 5e6)
     for cost in (2e3, 3e6):
-        beat = reward(Guarantee(max_drop).beat(base, cost))
-        assert needed(reward, beat, cost, 0.9, 5e6, examples=1000) == right
+        beat = reward(Guarantee(max_drop).outcome_to_beat(base, cost))
+        assert right_to_win(reward, beat, cost, 0.9, 5e6, examples=1000) == right
 
 
 def test_the_next_plan_is_cheaper_than_the_best_by_little_or_much() -> None:
-    costs = [Guarantee.cheaper(1000.0, np.random.default_rng(seed)) for seed in range(200)]
+    costs = [Guarantee.next_cost_limit(1000.0, np.random.default_rng(seed)) for seed in range(200)]
     assert 690 < min(costs) < 720 and 970 < max(costs) < 1000
-    assert Guarantee.cheaper(1000.0, np.random.default_rng(3)) == Guarantee.cheaper(1000.0, np.random.default_rng(3))
+    one, other = (Guarantee.next_cost_limit(1000.0, np.random.default_rng(3)) for _ in range(2))
+    assert one == other
 
 
 def test_plans_are_compared_with_those_of_about_their_cost() -> None:
     near = [trial(number, 0.5, cost) for number, cost in enumerate(np.linspace(500, 700, 30))]
     far = [trial(number, 0.5, cost) for number, cost in enumerate(np.geomspace(1000, 10**6, 30), 30)]
     mixed = [one for pair in zip(near, far, strict=True) for one in pair]
-    assert Guarantee.alike(mixed, 600.0) == near  # in their order
-    few = Guarantee.alike(far, 600.0)
+    assert Guarantee.of_similar_cost(mixed, 600.0) == near  # in their order
+    few = Guarantee.of_similar_cost(far, 600.0)
     assert few == far[:16]  # the nearest ones, where none is near
-    assert Guarantee.alike([], 600.0) == [] and Guarantee.alike(far[:3], 600.0) == far[:3]
+    assert Guarantee.of_similar_cost([], 600.0) == [] and Guarantee.of_similar_cost(far[:3], 600.0) == far[:3]
 
 
 def test_what_refinement_and_finalists_are_ranked_by() -> None:
     one, other = trial(1, 0.8, 300), trial(2, 0.85, 400)
-    assert accuracy(one) == pytest.approx(-0.2) and accuracy(one) < accuracy(other)
-    assert cheap(one.outcome) > cheap(other.outcome)
+    assert negative_error_of(one) == pytest.approx(-0.2) and negative_error_of(one) < negative_error_of(other)
+    assert negative_cost(one.outcome) > negative_cost(other.outcome)
 
 
 def test_where_none_holds_it_the_sentence_says_how_far_it_is() -> None:
@@ -215,7 +216,7 @@ def test_nothing_is_stopped_where_the_cost_is_measured_afterwards(journal: Journ
     assert beats == [None] * len(beats)
 
 
-def test_a_foretold_cost_is_corrected(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_predicted_cost_is_corrected(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """A device takes a third more than was foretold: plans must cost less than the best as it was measured."""
 
     def refined(units, cost, limit, trials, *others) -> tuple[int, ...]:
@@ -224,7 +225,7 @@ def test_a_foretold_cost_is_corrected(journal: Journal, monkeypatch: pytest.Monk
         return FULL
 
     asked = []
-    monkeypatch.setattr("amc_tf.search.study.refined", refined)
+    monkeypatch.setattr("amc_tf.search.proposer.refined", refined)
     search(
         journal,
         measure=lambda widths, outcome: replace(
@@ -251,15 +252,15 @@ def test_the_refinement_learns_from_plans_of_that_cost_and_repeats_no_failure(
         return tuple(int(rng.choice(one.widths)) for one in units)
 
     asked = []
-    monkeypatch.setattr("amc_tf.search.study.refined", refined)
+    monkeypatch.setattr("amc_tf.search.proposer.refined", refined)
     points = tuple((i, width) for i, one in enumerate(UNITS) for width in one.widths[-5:-1])
     search(journal, failing, schedule=Schedule(60, points, greedy=True)).run()
     assert asked
     for limit, trials, worth, before in asked:
         made = [t for t in before if t.kind not in ("base", "sensitivity")]
         alike = [t for t in made if t.outcome is not None]
-        assert worth is accuracy
-        assert [t for t in trials if t.outcome is not None] == Guarantee.alike(alike, limit) != []
+        assert worth is negative_error_of
+        assert [t for t in trials if t.outcome is not None] == Guarantee.of_similar_cost(alike, limit) != []
         assert [t for t in trials if t.outcome is None] == [t for t in made if t.outcome is None]
     assert any(t.outcome is None for t in asked[-1][1])
 

@@ -198,7 +198,7 @@ def test_another_search_is_refused(tmp_path: Path, changed: dict, said: str) -> 
     assert path.read_bytes() == before
 
 
-def test_all_that_differs_is_told(tmp_path: Path) -> None:
+def test_the_error_names_all_that_differs(tmp_path: Path) -> None:
     with_trials(tmp_path, 1)
     with pytest.raises(RunDirError, match="seed was 7 and is 8; budget was 0.5 and is 0.4"):
         Journal(tmp_path, {**HEADER, "seed": 8, "arguments": {**HEADER["arguments"], "budget": 0.4}})
@@ -239,7 +239,7 @@ def test_the_journal_can_be_read_and_lies_beside_its_lock(tmp_path: Path) -> Non
         assert sorted(path.name for path in tmp_path.iterdir()) == ["journal.jsonl", "journal.lock"]
 
 
-def test_a_file_system_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_locks_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: Path) -> None:
         raise OSError(37, "No locks available")
 
@@ -361,13 +361,13 @@ def test_each_line_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("below", ["", "deeper/still"])
-def test_a_run_directory_that_cannot_be_made_is_told(tmp_path: Path, below: str) -> None:
+def test_a_run_directory_that_cannot_be_created_is_an_error(tmp_path: Path, below: str) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(RunDirError, match="journal.jsonl cannot be opened for writing: (Not a dir|File exists)"):
         Journal(tmp_path / "file" / below, HEADER)
 
 
-def test_a_journal_that_is_a_folder_is_told(tmp_path: Path) -> None:
+def test_a_journal_that_is_a_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "journal.jsonl").mkdir()
     with pytest.raises(RunDirError, match="cannot be opened for writing: Is a directory"):
         Journal(tmp_path, HEADER)

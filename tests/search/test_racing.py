@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amc_tf.search.rewards import NAMED, choose, negative_error, negative_error_log_cost
-from amc_tf.search.scoring.racing import ERROR, Race, needed
+from amc_tf.search.scoring.racing import ERROR, Race, right_to_win
 from amc_tf.search.trial import Outcome
 
 
@@ -31,7 +31,7 @@ def probability(race: Race, seen: int, most: int) -> Fraction:
 
 @given(races(), st.data())
 def test_stops_exactly_where_counting_says(race: Race, data) -> None:
-    *looks, whole = race.parts
+    *looks, whole = race.looks
     seen = data.draw(st.sampled_from(looks))
     right = data.draw(st.integers(0, seen))
     assert race.lost(right, seen) == (probability(race, seen, right) <= Fraction(ERROR) / len(looks))
@@ -41,7 +41,7 @@ def test_stops_exactly_where_counting_says(race: Race, data) -> None:
 @given(races())
 def test_the_threshold_is_the_largest_that_counting_allows(race: Race) -> None:
     """Where it lies close, which numbers at random seldom do."""
-    *looks, _ = race.parts
+    *looks, _ = race.looks
     for seen in looks:
         losing = [right for right in range(seen + 1) if race.lost(right, seen)]
         assert losing == list(range(len(losing)))
@@ -54,7 +54,7 @@ def test_no_decision_differs_from_counting_on_a_wide_grid(examples: int) -> None
     """On both sides of every threshold, where an inexact sum would be seen first."""
     for wanted in sorted({0, 1, 2, examples - 1, examples, *range(0, examples, max(1, examples // 41))}):
         race = Race(examples, wanted)
-        *looks, _ = race.parts
+        *looks, _ = race.looks
         for seen in looks:
             level = Fraction(ERROR) / len(looks) * math.comb(examples, seen)
             ways = (math.comb(wanted, r) * math.comb(examples - wanted, seen - r) for r in range(seen + 1))
@@ -68,7 +68,7 @@ def test_a_candidate_that_would_have_won_is_stopped_no_more_often_than_stated(sh
     rng = np.random.default_rng(0)
     race = Race(1000, round(1000 * share))
     right, lost, before = np.zeros(100_000, np.int64), np.zeros(100_000, bool), 0
-    for seen in race.parts:
+    for seen in race.looks:
         wrong = before - right
         right += rng.hypergeometric(race.needed - right, 1000 - race.needed - wrong, seen - before)
         lost |= right <= max([r for r in range(seen + 1) if race.lost(r, seen)], default=-1)
@@ -78,10 +78,10 @@ def test_a_candidate_that_would_have_won_is_stopped_no_more_often_than_stated(sh
 
 
 def test_looks_are_halves_of_no_less_than_32() -> None:
-    assert Race(2000, 1).parts == (125, 250, 500, 1000, 2000)
-    assert Race(500, 400).parts == (62, 125, 250, 500)
-    assert Race(128, 1).parts == (32, 64, 128)
-    assert Race(63, 1).parts == (63,)
+    assert Race(2000, 1).looks == (125, 250, 500, 1000, 2000)
+    assert Race(500, 400).looks == (62, 125, 250, 500)
+    assert Race(128, 1).looks == (32, 64, 128)
+    assert Race(63, 1).looks == (63,)
     assert not Race(63, 63).lost(0, 63)
 
 
@@ -113,10 +113,10 @@ def test_a_look_elsewhere_is_refused(right: int, seen: int) -> None:
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.76])
 def test_fifty_thousand_examples_are_decided_at_once(share: float) -> None:
     race = Race(50_000, round(50_000 * share))
-    race.lost(0, race.parts[0])  # SciPy is imported once
+    race.lost(0, race.looks[0])  # SciPy is imported once
     started = time.process_time()
     for _ in range(10):
-        for seen in race.parts:
+        for seen in race.looks:
             race.lost(0, seen)
     assert (time.process_time() - started) / 10 < 0.01
 
@@ -130,21 +130,21 @@ def test_needed_is_the_least_that_beats(name: str, incumbent: int, share: float,
     def rewarded(right: int) -> float:
         return reward(Outcome(right / 300, share * 1e6, 0.9, 2e6))
 
-    found = needed(reward, beat, share * 1e6, 0.9, 2e6, 300)
+    found = right_to_win(reward, beat, share * 1e6, 0.9, 2e6, 300)
     assert found == 301 or rewarded(found) > beat
     assert found == 0 or rewarded(found - 1) <= beat
 
 
 def test_under_a_budget_one_more_right_one_is_needed_whatever_the_cost() -> None:
-    assert needed(negative_error, negative_error(Outcome(0.5, 1.0, 0.9, 9.0)), 7.0, 0.9, 9.0, 200) == 101
-    assert needed(negative_error, 0.0, 7.0, 0.9, 9.0, 200) == 201
+    assert right_to_win(negative_error, negative_error(Outcome(0.5, 1.0, 0.9, 9.0)), 7.0, 0.9, 9.0, 200) == 101
+    assert right_to_win(negative_error, 0.0, 7.0, 0.9, 9.0, 200) == 201
 
 
 def test_a_cheaper_candidate_needs_fewer_where_the_cost_counts() -> None:
     beat = negative_error_log_cost(Outcome(0.5, 1e6, 0.9, 2e6))
-    assert needed(negative_error_log_cost, beat, 1e5, 0.9, 2e6, 200) < 100
+    assert right_to_win(negative_error_log_cost, beat, 1e5, 0.9, 2e6, 200) < 100
 
 
 def test_there_is_no_race_without_a_best_or_with_the_callers_own_reward() -> None:
-    assert needed(negative_error, None, 7.0, 0.9, 9.0, 200) is None
-    assert needed(choose(lambda outcome: outcome.accuracy, 1.0), -0.5, 7.0, 0.9, 9.0, 200) is None
+    assert right_to_win(negative_error, None, 7.0, 0.9, 9.0, 200) is None
+    assert right_to_win(choose(lambda outcome: outcome.accuracy, 1.0), -0.5, 7.0, 0.9, 9.0, 200) is None

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amc_tf.search.budget import uniform
-from amc_tf.search.proposers.refine import exchanged, refined
+from amc_tf.search.proposers.refine import local_move, refined
 from amc_tf.search.trial import Outcome, Trial
 from tests.search.fakes import FakeUnit, ProductCost, alone, chain_cost, trial, units
 from tests.search.test_budget import problems
@@ -31,9 +31,9 @@ def made(accuracy: Callable, plans: Sequence[tuple[int, ...]], kind: str = "agen
 
 
 def chance(count: int, seed: int = 0, limit: float | None = LIMIT) -> list[tuple[int, ...]]:
-    """Plans of random exchanges, the uniform one first."""
+    """Plans of random local moves, the uniform one first."""
     source = rng(seed)
-    return [START, *(exchanged(SOME, COST, limit, START, 5, source) for _ in range(count - 1))]
+    return [START, *(local_move(SOME, COST, limit, START, 5, source) for _ in range(count - 1))]
 
 
 def additive(seed: int) -> Callable:
@@ -60,19 +60,19 @@ def test_every_plan_is_within_the_limit_and_of_allowed_widths(
         trials.append(trial(some, widths, Outcome(sum(widths) / 1e4, cost(widths), 0.9, base), number))
 
 
-def test_an_exchange_moves_few_units_and_only_where_it_starts_from() -> None:
+def test_a_local_move_changes_few_units() -> None:
     """Those that move by themselves; others give way or take what is left over."""
     for most in (1, 3):
-        free = [exchanged(SOME, COST, None, START, most, rng(seed)) for seed in range(200)]
+        free = [local_move(SOME, COST, None, START, most, rng(seed)) for seed in range(200)]
         moved = [int((np.array(widths) != START).sum()) for widths in free]
         assert max(moved) == most and 0 in moved  # a move by nothing is one
     steps = (np.array(free) - START) // 8
     assert set(np.unique(steps)) == {-2, -1, 0, 1, 2}  # of a unit's seven widths
 
 
-def test_an_exchange_from_above_the_limit_comes_down_to_it() -> None:
+def test_a_local_move_from_above_the_limit_comes_down_to_it() -> None:
     for seed in range(20):
-        assert 0.9 * LIMIT < COST(exchanged(SOME, COST, LIMIT, FULL, 3, rng(seed))) <= LIMIT
+        assert 0.9 * LIMIT < COST(local_move(SOME, COST, LIMIT, FULL, 3, rng(seed))) <= LIMIT
 
 
 def test_the_caller_says_what_a_plan_is_worth() -> None:
@@ -88,7 +88,7 @@ def test_the_caller_says_what_a_plan_is_worth() -> None:
 
 def test_where_nothing_can_be_narrowed_the_narrowest_is_proposed() -> None:
     narrowest = tuple(u.widths[0] for u in SOME)
-    assert exchanged(SOME, COST, 0.9 * COST(narrowest), FULL, 3, rng()) == narrowest
+    assert local_move(SOME, COST, 0.9 * COST(narrowest), FULL, 3, rng()) == narrowest
 
 
 @pytest.mark.parametrize("count", [0, 2, 12])
@@ -126,9 +126,9 @@ def by_refinement(trials: Sequence[Trial], source: np.random.Generator) -> tuple
 
 
 def by_chance(trials: Sequence[Trial], source: np.random.Generator) -> tuple[int, ...]:
-    """An exchange of the best one so far: climbing by chance."""
+    """A local move of the best one so far: random hill climbing."""
     best = max(trials, key=lambda t: t.reward)
-    return exchanged(SOME, COST, LIMIT, best.widths, 3, source)
+    return local_move(SOME, COST, LIMIT, best.widths, 3, source)
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ def test_where_all_plans_were_tried_one_is_tried_again() -> None:
 
 
 @pytest.mark.parametrize("kind", ["base", "sensitivity"])
-def test_with_a_limit_nothing_is_learned_from_plans_that_were_not_made_for_one(kind: str) -> None:
+def test_with_a_limit_base_and_samples_are_not_learned_from(kind: str) -> None:
     trials = made(additive(0), chance(12))
     others = made(additive(1), [alone(SOME, i, 16) for i in range(6)])
     given = [replace(t, kind=kind) for t in others]
@@ -182,16 +182,16 @@ def test_where_nothing_has_come_of_any_plan_it_starts_from_the_narrowest(count: 
     narrowest = np.array([u.widths[0] for u in SOME])
     for seed in range(5):
         widths = refined(SOME, COST, limit, failed, rng(seed))
-        assert widths == exchanged(SOME, COST, limit, narrowest, 3, rng(seed))
+        assert widths == local_move(SOME, COST, limit, narrowest, 3, rng(seed))
 
 
-def test_wide_exchanges_up_to_half_of_the_units_of_one_of_the_best() -> None:
+def test_wide_changes_up_to_half_of_the_units_of_one_of_the_best() -> None:
     trials = made(additive(0), chance(20))
     best = sorted(trials, key=lambda t: -t.reward)[:8]
     for seed in range(5):
         source = rng(seed)
         parent = best[source.integers(8)].widths
-        expected = exchanged(SOME, COST, LIMIT, parent, 3, source)
+        expected = local_move(SOME, COST, LIMIT, parent, 3, source)
         assert refined(SOME, COST, LIMIT, trials, rng(seed), wide=True) == expected
 
 

@@ -41,12 +41,12 @@ def test_choose(reward, budget: float | None, expected: float) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(rewards.NAMED))
-def test_what_has_a_name_can_be_told_from_the_callers_own(name: str) -> None:
+def test_named_rewards_are_returned_as_they_are(name: str) -> None:
     assert rewards.choose(name, None) is rewards.choose(rewards.NAMED[name], 1.0) is rewards.NAMED[name]
     assert rewards.choose(lambda outcome: 0.0, None) not in rewards.NAMED.values()
 
 
-def test_an_unknown_name_is_told_the_known_ones() -> None:
+def test_the_error_of_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match="'accuracy'.*negative_error.*negative_error_log_cost"):
         rewards.choose("accuracy", None)
 

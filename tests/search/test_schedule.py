@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amc_tf.search.proposers.sensitivity import Sensitivity, points
+from amc_tf.search.proposers.sensitivity import Sensitivity, samples_to_measure
 from amc_tf.search.schedule import Schedule
 from amc_tf.search.trial import KINDS, Outcome
 from tests.search.fakes import FakeUnit, trial, units
@@ -51,8 +51,8 @@ schedules = st.one_of(
 
 def test_base_and_uniform_come_first_then_the_table_and_greedy_then_agent_and_refinement_in_turns() -> None:
     schedule = Schedule.of(UNITS, ENOUGH)
-    found, chosen = kinds(schedule), points(UNITS)
-    assert schedule.points == chosen and len(chosen) == 12
+    found, chosen = kinds(schedule), samples_to_measure(UNITS)
+    assert schedule.samples == chosen and len(chosen) == 12
     assert found[:15] == ["base", "uniform", *["sensitivity"] * 12, "greedy"]
     rest = found[15:]
     last = len(rest) - rest[::-1].index("agent")  # the refinement has the rest for itself
@@ -65,21 +65,21 @@ def test_the_papers_are_all_the_agents() -> None:
     schedule = Schedule.of(UNITS, ENOUGH, paper=True)
     assert schedule == Schedule.of(UNITS, ENOUGH, TABLE, paper=True) == Schedule(ENOUGH, paper=True)
     assert kinds(schedule) == ["base", "uniform", *["agent"] * ENOUGH]
-    assert (schedule.taught, schedule.warmup, schedule.acting) == (2, 100, 400)  # as the paper says
+    assert (schedule.first_learned, schedule.warmup, schedule.acting) == (2, 100, 400)  # as the paper says
 
 
 def test_with_a_known_table_there_is_nothing_to_measure() -> None:
     schedule = Schedule.of(UNITS, ENOUGH, TABLE)
-    assert schedule.points == ()
+    assert schedule.samples == ()
     assert blocks(schedule)[:4] == ["base", "uniform", "greedy", "agent"]
     assert schedule.total == ENOUGH + 2
 
 
 def test_a_table_is_measured_only_where_it_takes_a_small_part_of_the_episodes() -> None:
-    measured = [bool(Schedule.of(UNITS, episodes).points) for episodes in range(ENOUGH)]
+    measured = [bool(Schedule.of(UNITS, episodes).samples) for episodes in range(ENOUGH)]
     least = measured.index(True)
     assert measured == [False] * least + [True] * (ENOUGH - least)
-    assert 0.1 < len(points(UNITS)) / least < 0.3
+    assert 0.1 < len(samples_to_measure(UNITS)) / least < 0.3
     counted = [Counter(kinds(Schedule.of(UNITS, episodes))) for episodes in (least - 1, least)]
     assert [(count["sensitivity"], count["greedy"]) for count in counted] == [(0, 0), (12, 1)]
 
@@ -111,7 +111,7 @@ def test_few_episodes(episodes: int, expected: list[str], table: Sensitivity | N
 def test_the_plans_of_one_threshold_come_before_the_table() -> None:
     schedule = Schedule.of(UNITS, ENOUGH, thresholds=3)
     assert kinds(schedule)[:18] == ["base", "uniform", *["threshold"] * 3, *["sensitivity"] * 12, "greedy"]
-    assert schedule.table == 5 and Schedule.of(UNITS, ENOUGH).table == 2
+    assert schedule.first_sample == 5 and Schedule.of(UNITS, ENOUGH).first_sample == 2
     assert schedule.total == ENOUGH + 2
     plain = Schedule.of(UNITS, ENOUGH - 3)  # so many trials less to take turns in, else the same
     assert (schedule.warmup, schedule.acting) == (plain.warmup + 3, plain.acting + 3)
@@ -143,7 +143,7 @@ def test_the_kinds_add_up_and_come_in_order(schedule: Schedule) -> None:
     assert set(found) <= set(KINDS) and len(found) == schedule.total == 2 + schedule.episodes
     count = Counter(found)
     assert (count["base"], count["uniform"]) == (1, 1)
-    assert count["sensitivity"] == len(schedule.points)
+    assert count["sensitivity"] == len(schedule.samples)
     assert count["greedy"] == schedule.greedy
     assert count["threshold"] == schedule.thresholds
     given_first = [kind for kind in KINDS[:5] if count[kind]]
@@ -157,18 +157,19 @@ def test_the_agents_episodes_are_those_it_may_learn_from(schedule: Schedule) -> 
     numbers = [number for number, kind in enumerate(kinds(schedule)) if kind == "agent"]
     assert schedule.acting >= (0 if schedule.paper else 1) and 0 <= schedule.warmup <= schedule.acting
     for number in numbers:
-        assert 0 <= number - schedule.taught < schedule.acting
+        assert 0 <= number - schedule.first_learned < schedule.acting
     if numbers:
-        random = [number for number in numbers if number - schedule.taught < schedule.warmup]
+        random = [number for number in numbers if number - schedule.first_learned < schedule.warmup]
         assert len(random) <= 1 + len(numbers) / (4 if schedule.paper else 2)
-        assert numbers[-1] - schedule.taught >= schedule.acting - 2  # noise fades until then, see DdpgAgent.episodes
+        # The noise decays until then, see DdpgAgent.episodes.
+        assert numbers[-1] - schedule.first_learned >= schedule.acting - 2
     if len(numbers) > 4:
         assert random
 
 
 @given(schedules)
 def test_the_agent_learns_from_uniform_and_greedy_but_where_it_is_the_papers(schedule: Schedule) -> None:
-    first = schedule.kind(schedule.taught) if schedule.taught < schedule.total else None
+    first = schedule.kind(schedule.first_learned) if schedule.first_learned < schedule.total else None
     assert first == ("uniform" if not schedule.paper else "agent" if schedule.episodes else None)
 
 
@@ -178,12 +179,12 @@ def test_a_search_that_is_given_more_episodes_does_not_change_its_mind_about_the
         return [trial(UNITS, [64, 96, 64, 32], outcome, n, schedule.kind(n)) for n in range(count)]
 
     measured, plain = Schedule.of(UNITS, ENOUGH), Schedule(20)
-    assert measured.points
-    assert Schedule.of(UNITS, 4, trials=begun(measured)).points == measured.points
-    assert not Schedule.of(UNITS, ENOUGH, trials=begun(plain)).points
+    assert measured.samples
+    assert Schedule.of(UNITS, 4, trials=begun(measured)).samples == measured.samples
+    assert not Schedule.of(UNITS, ENOUGH, trials=begun(plain)).samples
     assert Schedule.of(UNITS, ENOUGH, trials=begun(plain, 2)) == measured
     more, few = Schedule.of(UNITS, ENOUGH, thresholds=2), Schedule(20, thresholds=2)
     for count in (2, 3, 4):  # the plans of one threshold say nothing of the table
         assert Schedule.of(UNITS, ENOUGH, trials=begun(few, count), thresholds=2) == more
-    assert Schedule.of(UNITS, 4, trials=begun(more), thresholds=2).points == measured.points
-    assert not Schedule.of(UNITS, ENOUGH, trials=begun(few), thresholds=2).points
+    assert Schedule.of(UNITS, 4, trials=begun(more), thresholds=2).samples == measured.samples
+    assert not Schedule.of(UNITS, ENOUGH, trials=begun(few), thresholds=2).samples

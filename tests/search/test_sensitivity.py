@@ -1,4 +1,4 @@
-"""The sensitivity table: what is measured, what is made of noisy points, and what of a search's trials."""
+"""The sensitivity table: which samples are measured, the curve through them, and the table of a search's trials."""
 
 import itertools
 import json
@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amc_tf.errors import RunDirError
-from amc_tf.search.proposers.sensitivity import Sensitivity, points, tabled
+from amc_tf.search.proposers.sensitivity import Sensitivity, samples_to_measure, table_from_trials
 from amc_tf.search.trial import Outcome, Trial
 from tests.search.fakes import FakeUnit, alone, trial, unit, units
 
 ONE = FakeUnit("u", 32, (8, 16, 24, 32))
 
 
-def curve(points: dict[int, float], one: FakeUnit = ONE) -> dict[int, float]:
-    return Sensitivity(0.9, {one.name: points}).curve(one)
+def curve(samples: dict[int, float], one: FakeUnit = ONE) -> dict[int, float]:
+    return Sensitivity(0.9, {one.name: samples}).curve(one)
 
 
 @pytest.mark.parametrize(
@@ -72,20 +72,20 @@ def test_a_curve_has_all_widths_rises_and_ends_at_the_base(measured, widths: set
     assert found[100] == base
 
 
-def test_a_unit_without_points_has_no_curve() -> None:
-    with pytest.raises(ValueError, match="no point of unit 'other', but of .'u'"):
+def test_a_unit_without_samples_has_no_curve() -> None:
+    with pytest.raises(ValueError, match="no sample of unit 'other', but of .'u'"):
         Sensitivity(0.9, {"u": {8: 0.5}}).curve(unit(32, name="other"))
-    with pytest.raises(ValueError, match="no point of unit 'u'"):
+    with pytest.raises(ValueError, match="no sample of unit 'u'"):
         curve({32: 0.9})
 
 
 @pytest.mark.parametrize(
-    "base, points",
+    "base, samples",
     [(float("nan"), {8: 0.5}), (0.9, {8: float("inf")}), (0.9, {0: 0.5}), (0.9, {8.5: 0.5}), (0.9, {True: 0.5})],
 )
-def test_what_is_no_table_is_refused(base: float, points: dict) -> None:
+def test_what_is_no_table_is_refused(base: float, samples: dict) -> None:
     with pytest.raises(ValueError, match="nan|inf|unit 'u' is"):
-        Sensitivity(base, {"u": points})
+        Sensitivity(base, {"u": samples})
 
 
 def test_a_table_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_table_is_read_as_it_was_written(tmp_path: Path) -> None:
         b'{"format": 1, "base": 0.9, "accu',
         b"PK\x03\x04\xff",
         b"[]",
-        b'{"format": 2, "base": 0.9, "accuracy": {}}',
+        b'{"format": 3, "base": 0.9, "accuracy": {}}',
         b'{"base": 0.9, "accuracy": {}}',
         b'{"format": 1, "base": null, "accuracy": {}}',
         b'{"format": 1, "base": NaN, "accuracy": {}}',
@@ -117,25 +117,25 @@ def test_a_damaged_file_is_refused(contents: bytes, tmp_path: Path) -> None:
         Sensitivity.load(tmp_path / "table.json")
 
 
-def test_a_missing_file_and_folder_are_told(tmp_path: Path) -> None:
+def test_a_missing_file_or_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RunDirError, match="table.json is no sensitivity table"):
         Sensitivity.load(tmp_path / "table.json")
     with pytest.raises(RunDirError, match="Could not write"):
         Sensitivity(0.9, {}).save(tmp_path / "none" / "table.json")
 
 
-def test_points_by_hand() -> None:
+def test_samples_by_hand() -> None:
     some = [FakeUnit("a", 80, tuple(range(10, 81, 10))), FakeUnit("b", 3, (1, 3)), FakeUnit("c", 9, (9,))]
-    assert points(some, 1) == ((0, 10), (1, 1))
-    assert points(some, 2) == ((0, 10), (1, 1), (0, 50))  # 4 steps up to 50, 3 on to 80
-    assert points(some, 4) == ((0, 10), (1, 1), (0, 30), (0, 50), (0, 60))
-    assert len(points(some, 99)) == 8
+    assert samples_to_measure(some, 1) == ((0, 10), (1, 1))
+    assert samples_to_measure(some, 2) == ((0, 10), (1, 1), (0, 50))  # 4 steps up to 50, 3 on to 80
+    assert samples_to_measure(some, 4) == ((0, 10), (1, 1), (0, 30), (0, 50), (0, 60))
+    assert len(samples_to_measure(some, 99)) == 8
 
 
 @given(st.lists(st.sets(st.integers(1, 60), min_size=1), min_size=1, max_size=5), st.integers(1, 9))
-def test_points_are_even_below_full_and_have_the_narrowest(widths: list[set[int]], most: int) -> None:
+def test_samples_are_even_below_full_and_have_the_narrowest(widths: list[set[int]], most: int) -> None:
     some = [FakeUnit(f"u{i}", max(own), tuple(sorted(own))) for i, own in enumerate(widths)]
-    chosen = points(some, most)
+    chosen = samples_to_measure(some, most)
     assert len(set(chosen)) == len(chosen)
     for i, one in enumerate(some):
         own = [one.widths.index(width) for j, width in chosen if j == i]
@@ -149,15 +149,15 @@ def test_points_are_even_below_full_and_have_the_narrowest(widths: list[set[int]
     assert firsts == sorted(firsts, reverse=True)
 
 
-def test_at_least_one_point_a_unit() -> None:
+def test_at_least_one_sample_per_unit() -> None:
     with pytest.raises(ValueError, match="most is 0"):
-        points(units(64), 0)
+        samples_to_measure(units(64), 0)
 
 
-def of_points(
+def trials_of(
     some: list[FakeUnit], chosen: Sequence[tuple[int, int]], failed: Sequence[tuple[int, int]] = ()
 ) -> list[Trial]:
-    """The trials of a search that measured the points, each as accurate as is its unit's share of channels."""
+    """The trials of a search that measured the samples; each has its unit's share of channels as accuracy."""
     found = [trial(some, [u.size for u in some], Outcome(0.9, 1, 0.9, 1), 0, "base")]
     for i, width in chosen:
         outcome = None if (i, width) in failed else Outcome(0.9 * width / some[i].size, 1, 0.9, 1)
@@ -165,39 +165,41 @@ def of_points(
     return found
 
 
-def test_a_searchs_points_make_the_table() -> None:
+def test_a_searchs_samples_make_the_table() -> None:
     some = [FakeUnit("a", 8, (2, 4, 6, 8)), FakeUnit("whole", 9, (9,)), FakeUnit("b", 10, (5, 10))]
-    trials = of_points(some, points(some))
+    trials = trials_of(some, samples_to_measure(some))
     other = Outcome(0.1, 1, 0.9, 1)
     trials.insert(2, trial(some, alone(some, 0, 4), other))  # of the agent, perhaps of a part of the examples
-    table = tabled(some, trials)
+    table = table_from_trials(some, trials)
     assert table == Sensitivity(0.9, {"a": {w: 0.9 * w / 8 for w in (2, 4, 6)}, "b": {5: 0.45}})
     assert [list(table.curve(u)) for u in some] == [[2, 4, 6, 8], [9], [5, 10]]
 
 
-def test_there_is_no_table_before_every_unit_has_a_point() -> None:
+def test_there_is_no_table_before_every_unit_has_a_sample() -> None:
     some = units(64, 32)
-    trials = of_points(some, points(some))
-    tables = [tabled(some, trials[:count]) for count in range(len(trials) + 1)]
+    trials = trials_of(some, samples_to_measure(some))
+    tables = [table_from_trials(some, trials[:count]) for count in range(len(trials) + 1)]
     assert tables[:3] == [None] * 3  # nothing, the base, and the first unit's narrowest
     assert all(set(table.accuracy) == {"unit0", "unit1"} for table in tables[3:])
     assert [sum(map(len, table.accuracy.values())) for table in tables[3:]] == [2, 3, 4, 5, 6]
 
 
-def test_a_failed_point_is_left_out() -> None:
+def test_a_failed_sample_is_left_out() -> None:
     some = units(64, 32)
-    missed = points(some)[0]
-    table = tabled(some, of_points(some, points(some), failed=[missed]))
+    missed = samples_to_measure(some)[0]
+    table = table_from_trials(some, trials_of(some, samples_to_measure(some), failed=[missed]))
     assert {name: len(own) for name, own in table.accuracy.items()} == {"unit0": 2, "unit1": 3}
     assert missed[1] not in table.accuracy["unit0"] and missed[1] in table.curve(some[0])
 
 
-def test_where_all_points_of_a_unit_failed_there_is_no_table() -> None:
+def test_where_all_samples_of_a_unit_failed_there_is_no_table() -> None:
     some = units(64, 32)
-    assert tabled(some, of_points(some, points(some), failed=[p for p in points(some) if p[0] == 0])) is None
+    samples = samples_to_measure(some)
+    failed = [sample for sample in samples if sample[0] == 0]
+    assert table_from_trials(some, trials_of(some, samples, failed=failed)) is None
 
 
-def test_a_digest_names_the_points(tmp_path: Path) -> None:
+def test_a_digest_names_the_samples(tmp_path: Path) -> None:
     table = Sensitivity(0.9, {"a": {8: 0.5, 16: 0.6}})
     table.save(tmp_path / "t.json")
     same = [Sensitivity(0.9, {"a": {16: 0.6, 8: np.float64(0.5)}}), Sensitivity.load(tmp_path / "t.json")]
@@ -209,4 +211,5 @@ def test_a_digest_names_the_points(tmp_path: Path) -> None:
 
 def test_the_file_is_plain_json(tmp_path: Path) -> None:
     Sensitivity(0.9, {"a": {8: 0.5}}).save(tmp_path / "t.json")
-    assert json.loads((tmp_path / "t.json").read_text()) == {"format": 1, "base": 0.9, "accuracy": {"a": [[8, 0.5]]}}
+    stored = {"format": 2, "base": 0.9, "made_with": {}, "accuracy": {"a": [[8, 0.5]]}}
+    assert json.loads((tmp_path / "t.json").read_text()) == stored

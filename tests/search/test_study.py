@@ -29,11 +29,11 @@ from amc_tf.search.budget import uniform
 from amc_tf.search.journal import Journal, header
 from amc_tf.search.proposers.baselines import greedy
 from amc_tf.search.proposers.refine import refined
-from amc_tf.search.proposers.sensitivity import points, tabled
+from amc_tf.search.proposers.sensitivity import samples_to_measure, table_from_trials
 from amc_tf.search.schedule import Schedule
 from amc_tf.search.study import Study
 from amc_tf.search.trial import Outcome, Trial
-from tests.search.fakes import FakeAgent, ProductCost, alone, chain_cost, evaluator, measured_table, unit, units
+from tests.search.fakes import FakeAgent, ProductCost, alone, chain_cost, evaluator, measured_table, study, unit, units
 
 ROOT = Path(__file__).parents[2]
 HEADER = header("0123", 0, {"budget": 0.5})
@@ -42,14 +42,14 @@ COST = chain_cost(4)
 FULL = (64, 96, 64, 32)
 BASE = COST(FULL)
 EVALUATE = evaluator(COST, UNITS)
-POINTS = points(UNITS, 2)[:5]  # one of each unit, and one more
-EVERY_KIND = Schedule(13, POINTS, greedy=True)
+SAMPLES = samples_to_measure(UNITS, 2)[:5]  # one of each unit, and one more
+EVERY_KIND = Schedule(13, SAMPLES, greedy=True)
 
 
 def search(journal: Journal, agent: FakeAgent | None = None, *, evaluate: Callable = EVALUATE, **changes) -> Study:
     """One proposal at a time, where a test does not say otherwise."""
     arguments = {"limit": 0.5 * BASE, "schedule": 6, "in_flight": 1, **changes}
-    return Study(UNITS, COST, evaluate, agent or FakeAgent(), journal, **arguments)
+    return study(UNITS, COST, evaluate, agent or FakeAgent(), journal, **arguments)
 
 
 def lines(folder: Path) -> list[dict]:
@@ -85,7 +85,7 @@ def undisturbed_of(
     folder, agent = tmp_path_factory.mktemp("undisturbed"), FakeAgent()
     with Journal(folder, HEADER) as journal:
         search(journal, agent, schedule=request.param, in_flight=in_flight).run()
-    return request.param, lines(folder), [episode for episode, *_ in agent.lessons]
+    return request.param, lines(folder), [episode for episode, *_ in agent.learned]
 
 
 @pytest.fixture
@@ -119,10 +119,10 @@ def test_every_kind_in_the_schedules_order(journal: Journal, in_flight: int) -> 
     kinds = [t.kind for t in done.trials]
     assert kinds == [EVERY_KIND.kind(number) for number in range(15)]
     assert set(kinds) == {"base", "uniform", "sensitivity", "greedy", "agent", "refined"}
-    assert [t.widths for t in done.trials[2:7]] == [alone(UNITS, *point) for point in POINTS]
-    known = done.trials[:7]  # every point, however many may be in flight
-    assert done.trials[7].widths == greedy(UNITS, COST, 0.5 * BASE, tabled(UNITS, known)) != done.trials[1].widths
-    assert agent.asked == [t.number - 1 for t in done.trials if t.kind == "agent" for _ in UNITS]
+    assert [t.widths for t in done.trials[2:7]] == [alone(UNITS, *sample) for sample in SAMPLES]
+    table = table_from_trials(UNITS, done.trials[:7])  # every sample, however many may be in flight
+    assert done.trials[7].widths == greedy(UNITS, COST, 0.5 * BASE, table) != done.trials[1].widths
+    assert agent.acted == [t.number - 1 for t in done.trials if t.kind == "agent" for _ in UNITS]
     for trial in done.trials:
         assert trial.outcome == EVALUATE(trial.widths)
         assert trial.outcome.cost <= 0.5 * BASE or trial.kind in ("base", "sensitivity")
@@ -155,22 +155,22 @@ def test_the_refinement_knows_what_the_agent_would_and_has_chance_of_its_own(
         asked.append((limit, len(trials), wide, rng.random()))
         return uniform(units, cost, limit)
 
-    monkeypatch.setattr("amc_tf.search.study.refined", refined)
-    schedule = Schedule(26, POINTS, greedy=True)
+    monkeypatch.setattr("amc_tf.search.proposer.refined", refined)
+    schedule = Schedule(26, SAMPLES, greedy=True)
     done = search(journal, schedule=schedule, in_flight=in_flight, correction=lambda trials: 1.25).run()
     numbers = [t.number for t in done.trials if t.kind == "refined"]
-    warm = [number - schedule.taught < schedule.warmup for number in numbers]
+    warm = [number - schedule.first_learned < schedule.warmup for number in numbers]
     assert [known for _, known, _, _ in asked] == [number - in_flight + 1 for number in numbers]
     assert [wide for _, _, wide, _ in asked] == warm and 0 < sum(warm) < len(warm)
     assert {limit for limit, _, _, _ in asked} == {0.4 * BASE}
     assert len({chance for *_, chance in asked}) == len(asked)
 
 
-def test_uniform_greedy_and_refined_plans_are_taught_and_points_are_not(journal: Journal) -> None:
+def test_the_agent_learns_uniform_greedy_and_refined_plans_but_no_samples(journal: Journal) -> None:
     agent, fine = FakeAgent(), units(64, 96, 64, 32, step=1)  # so that the uniform plan is one of the bounds'
     arguments = {"limit": 0.5 * BASE, "schedule": EVERY_KIND, "in_flight": 1}
-    done = Study(fine, COST, EVALUATE, agent, journal, **arguments).run()
-    taught = {episode + 1: (states, actions, reward) for episode, states, actions, reward in agent.lessons}
+    done = study(fine, COST, EVALUATE, agent, journal, **arguments).run()
+    taught = {episode + 1: (states, actions, reward) for episode, states, actions, reward in agent.learned}
     last = max(t.number for t in done.trials if t.kind == "agent")
     expected = [t for t in done.trials[:last] if t.kind not in ("base", "sensitivity")]
     assert list(taught) == [t.number for t in expected]
@@ -183,24 +183,24 @@ def test_uniform_greedy_and_refined_plans_are_taught_and_points_are_not(journal:
 
 
 @pytest.mark.parametrize("limit", [0.5 * BASE, None])
-def test_uniform_and_greedy_are_taught_whatever_the_bounds_want_and_points_never(
+def test_the_agent_learns_uniform_and_greedy_plans_outside_the_bounds_but_no_samples(
     journal: Journal, limit: float | None
 ) -> None:
     agent = FakeAgent()
     done = search(journal, agent, limit=limit, floor=1.0, schedule=EVERY_KIND).run()
-    taught = {episode + 1: actions for episode, _, actions, _ in agent.lessons}
+    taught = {episode + 1: actions for episode, _, actions, _ in agent.learned}
     assert list(taught)[:3] == [1, 7, 8] and done.trials[7].kind == "greedy"
     for number in (1, 7):
         assert taught[number].tolist() == list(done.trials[number].keep_ratios.values())
 
 
-WITH_THRESHOLDS = Schedule(15, POINTS, greedy=True, thresholds=2)
+WITH_THRESHOLDS = Schedule(15, SAMPLES, greedy=True, thresholds=2)
 LEVELS = [(16, 56, 16, 16), (24, 40, 24, 24)]  # what two thresholds leave
 THRESHOLDS = [lambda cost, limit, widths=widths: widths for widths in LEVELS]
 
 
 @pytest.mark.parametrize("limit, correction", [(0.5 * BASE, None), (0.5 * BASE, 1.25), (None, None)])
-def test_plans_of_one_threshold_are_tried_third_and_taught(
+def test_plans_of_one_threshold_are_tried_third_and_learned(
     journal: Journal, in_flight: int, limit: float | None, correction: float | None
 ) -> None:
     """They may cost what the uniform plan may."""
@@ -223,9 +223,9 @@ def test_plans_of_one_threshold_are_tried_third_and_taught(
     ]  # fmt: skip
     assert [t.kind for t in done.trials] == [WITH_THRESHOLDS.kind(number) for number in range(17)]
     assert [t.widths for t in done.trials[2:4]] == LEVELS and [beats[widths] for widths in LEVELS] == [None, None]
-    assert [t.widths for t in done.trials[4:9]] == [alone(UNITS, *point) for point in POINTS]
+    assert [t.widths for t in done.trials[4:9]] == [alone(UNITS, *sample) for sample in SAMPLES]
     assert asked == 2 * [(COST, 0.5 * BASE / (correction or 1))]
-    taught = {episode + 1: (states, actions, reward) for episode, states, actions, reward in agent.lessons}
+    taught = {episode + 1: (states, actions, reward) for episode, states, actions, reward in agent.learned}
     assert list(taught)[:4] == [1, 2, 3, 9] and done.trials[9].kind == "greedy"
     for number in (2, 3):
         states, actions, reward = taught[number]
@@ -254,7 +254,7 @@ def test_a_search_with_thresholds_goes_on_as_it_would_have(tmp_path: Path, in_fl
     assert lines(tmp_path / "stopped") == undisturbed
 
 
-def test_the_greedy_plan_waits_for_every_point(journal: Journal) -> None:
+def test_the_greedy_plan_waits_for_every_sample(journal: Journal) -> None:
     one = search(journal, schedule=EVERY_KIND, in_flight=2)
     while one.schedule.kind(len(one.trials) + len(one.pending)) != "greedy":
         proposal = one.ask()
@@ -268,19 +268,19 @@ def test_the_greedy_plan_waits_for_every_point(journal: Journal) -> None:
     assert one.ask().kind == "greedy" and one.ask().kind == "agent"
 
 
-def test_a_refined_plan_is_told_what_is_being_tried(journal: Journal, in_flight: int, monkeypatch) -> None:
+def test_a_refined_plan_avoids_the_plan_in_flight(journal: Journal, in_flight: int, monkeypatch) -> None:
     def watched(*arguments):
         avoided.append(arguments[6])
         return refined(*arguments)
 
     avoided: list = []
-    monkeypatch.setattr("amc_tf.search.study.refined", watched)
+    monkeypatch.setattr("amc_tf.search.proposer.refined", watched)
     done = search(journal, schedule=EVERY_KIND, in_flight=in_flight).run()
     numbers = [t.number for t in done.trials if t.kind == "refined"]
     assert avoided == [(done.trials[number - 1].widths,) for number in numbers]
 
 
-def test_points_are_not_measured(journal: Journal, in_flight: int) -> None:
+def test_samples_are_not_measured(journal: Journal, in_flight: int) -> None:
     measured = []
 
     def measure(widths: tuple[int, ...], outcome: Outcome) -> Outcome:
@@ -295,7 +295,7 @@ def test_points_are_not_measured(journal: Journal, in_flight: int) -> None:
 
 @pytest.mark.parametrize("measured", [False, True])
 @pytest.mark.parametrize("limit", [0.97 * BASE, None])
-def test_a_point_is_best_only_where_nothing_limits_or_measures_the_cost(
+def test_a_sample_is_best_only_without_limit_and_measurement(
     journal: Journal, limit: float | None, measured: bool
 ) -> None:
     """One may cost less than the limit by chance, and what it costs is not measured."""
@@ -306,7 +306,7 @@ def test_a_point_is_best_only_where_nothing_limits_or_measures_the_cost(
 
     beats = []
     schedule = Schedule(9, tuple((i, UNITS[i].widths[-2]) for i in range(4)), greedy=True)
-    plans = [alone(UNITS, *point) for point in schedule.points]
+    plans = [alone(UNITS, *sample) for sample in schedule.samples]
     measure = (lambda widths, outcome: None) if measured else None
     done = search(journal, limit=limit, schedule=schedule, evaluate=evaluate, measure=measure).run()
     assert any(t.kind == "sensitivity" and t.outcome.cost <= 0.97 * BASE for t in done.trials)
@@ -317,7 +317,7 @@ def test_a_point_is_best_only_where_nothing_limits_or_measures_the_cost(
         }
 
 
-def test_what_a_point_came_to_stands_for_no_candidate_that_is_measured(journal: Journal) -> None:
+def test_the_outcome_of_a_sample_is_not_reused_if_candidates_are_measured(journal: Journal) -> None:
     """As it was not; where nothing is measured it does."""
     table = measured_table(UNITS, EVALUATE)
     planned = greedy(UNITS, COST, 0.5 * BASE, table)
@@ -328,12 +328,12 @@ def test_what_a_point_came_to_stands_for_no_candidate_that_is_measured(journal: 
         return EVALUATE(widths)
 
     def digest(widths: tuple[int, ...]) -> str:
-        return "the same" if widths in (alone(UNITS, *POINTS[0]), planned) else str(widths)
+        return "the same" if widths in (alone(UNITS, *SAMPLES[0]), planned) else str(widths)
 
     def measure(widths: tuple[int, ...], outcome: Outcome) -> None:
         measured.append(widths)
 
-    same = {"evaluate": evaluate, "digest": digest, "table": table, "schedule": Schedule(2, POINTS[:1], greedy=True)}
+    same = {"evaluate": evaluate, "digest": digest, "table": table, "schedule": Schedule(2, SAMPLES[:1], greedy=True)}
     search(journal, measure=measure, **same).run()
     assert planned in evaluated and planned in measured
     evaluated.clear()
@@ -342,8 +342,8 @@ def test_what_a_point_came_to_stands_for_no_candidate_that_is_measured(journal: 
     assert done.trials[3].widths == planned and planned not in evaluated
 
 
-def test_where_all_points_of_a_unit_failed_greedy_is_uniform(journal: Journal, in_flight: int) -> None:
-    failing = [alone(UNITS, *point) for point in POINTS if point[0] == 1]
+def test_if_all_samples_of_a_unit_failed_greedy_is_uniform(journal: Journal, in_flight: int) -> None:
+    failing = [alone(UNITS, *sample) for sample in SAMPLES if sample[0] == 1]
     evaluated = []
 
     def evaluate(widths: tuple[int, ...], beat: float | None) -> Outcome:
@@ -368,12 +368,12 @@ def test_a_known_table_leads_to_the_greedy_plan_at_once(journal: Journal, in_fli
     assert "sensitivity" not in {t.kind for t in done.trials}
 
 
-def test_the_agent_is_taught_what_was_executed(journal: Journal) -> None:
+def test_the_agent_learns_the_executed_actions(journal: Journal) -> None:
     agent = FakeAgent()
     done = search(journal, agent).run()
-    assert [episode for episode, *_ in agent.lessons] == list(range(5))  # nobody acts on the last
-    assert agent.asked == [episode for episode in range(6) for _ in UNITS]
-    for trial, (_, states, actions, reward) in zip(done.trials[2:-1], agent.lessons, strict=True):
+    assert [episode for episode, *_ in agent.learned] == list(range(5))  # nobody acts on the last
+    assert agent.acted == [episode for episode in range(6) for _ in UNITS]
+    for trial, (_, states, actions, reward) in zip(done.trials[2:-1], agent.learned, strict=True):
         assert states.shape == (4, 11)
         assert actions.tolist() == list(trial.keep_ratios.values())
         np.testing.assert_allclose(states[1:, -1], actions[:-1], rtol=1e-6)
@@ -427,7 +427,7 @@ def test_without_a_budget_the_reward_weighs_the_cost_and_the_unpruned_network_ma
 def test_without_a_budget_the_uniform_plan_keeps_what_must_be_kept(journal: Journal) -> None:
     some = [unit(64, low=0.9, name="a"), unit(64, low=0.9, name="b")]
     cost = chain_cost(2)
-    done = Study(some, cost, evaluator(cost, some), FakeAgent(), journal, schedule=0).run()
+    done = study(some, cost, evaluator(cost, some), FakeAgent(), journal, schedule=0).run()
     assert done.trials[1].widths == (64, 64)
 
 
@@ -448,7 +448,7 @@ def test_a_failed_evaluation_is_a_failed_trial_and_counts_as_the_worst(journal: 
     assert failure.widths == calls[4]
     assert len(done.trials) == 8 and done.trials[5].state == "complete"
     assert done.best.reward == max(t.reward for t in done.trials[1:] if t is not failure)
-    assert agent.lessons[2][3] == min(t.reward for t in done.trials[:4])
+    assert agent.learned[2][3] == min(t.reward for t in done.trials[:4])
 
 
 def test_a_plan_is_not_to_blame_for_a_device_that_fails(journal: Journal) -> None:
@@ -463,7 +463,7 @@ def test_a_plan_is_not_to_blame_for_a_device_that_fails(journal: Journal) -> Non
     agent = FakeAgent()
     done = search(journal, agent, evaluate=evaluate).run()
     assert done.trials[4].reason == "DeviceError: the phone is gone"
-    assert [episode for episode, *_ in agent.lessons] == [0, 1, 3, 4]
+    assert [episode for episode, *_ in agent.learned] == [0, 1, 3, 4]
 
 
 def subclasses(kind: type) -> set[type]:
@@ -496,7 +496,7 @@ def test_only_what_a_plan_is_to_blame_for_is_learned(journal: Journal, kind: typ
         assert journal.trials == list(done.trials)
     (journal.run_dir / "agent.npz").unlink()
     search(journal, agent, schedule=7).run()  # another agent, which the journal teaches all
-    learned = {episode: reward for episode, *_, reward in agent.lessons}
+    learned = {episode: reward for episode, *_, reward in agent.learned}
     assert learned.get(2) == (min(t.reward for t in done.trials[:4]) if kind in BLAMED else None)
     assert {0, 1, 3, 4} <= set(learned)
 
@@ -512,7 +512,7 @@ def test_where_nothing_was_evaluated_yet_a_failure_teaches_nothing(journal: Jour
 
     agent = FakeAgent()
     search(journal, agent, evaluate=evaluate).run()
-    assert [episode for episode, *_ in agent.lessons] == [1, 2, 3, 4]
+    assert [episode for episode, *_ in agent.learned] == [1, 2, 3, 4]
 
 
 def test_ten_failures_in_a_row_end_the_search(journal: Journal) -> None:
@@ -593,19 +593,19 @@ def test_the_limit_is_corrected_by_what_a_proposal_may_know_of(journal: Journal,
     assert asked == [number - in_flight + 1 for number in (*replayed, 5)]
 
 
-def test_there_is_no_more_to_ask_than_in_flight_and_told_is_in_order(journal: Journal) -> None:
+def test_at_most_in_flight_are_pending_and_tell_is_in_order(journal: Journal) -> None:
     one = search(journal, in_flight=2)
     first, second = one.ask(), one.ask()
     assert one.pending == (first, second)
     with pytest.raises(ValueError, match="2 proposals are pending.* number 0 first"):
         one.ask()
-    with pytest.raises(ValueError, match="Proposal 1 was told of; expected number 0"):
+    with pytest.raises(ValueError, match="Proposal 1 was told; expected number 0"):
         one.tell(second, EVALUATE(second.widths))
     one.tell(first, EVALUATE(first.widths))
-    with pytest.raises(ValueError, match="Proposal 0 was told of; expected number 1"):
+    with pytest.raises(ValueError, match="Proposal 0 was told; expected number 1"):
         one.tell(first, EVALUATE(first.widths))
     one.tell(second, EVALUATE(second.widths))
-    with pytest.raises(ValueError, match="Proposal 1 was told of; none is pending"):
+    with pytest.raises(ValueError, match="Proposal 1 was told; none is pending"):
         one.tell(second, EVALUATE(second.widths))
     assert len(lines(journal.run_dir)) == 2 and one.pending == ()
 
@@ -626,7 +626,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_seconds_count_from_what_was_told_before_or_from_the_asking(journal: Journal, clock: Clock) -> None:
+def test_seconds_count_from_the_last_tell_or_from_ask(journal: Journal, clock: Clock) -> None:
     one = search(journal, in_flight=2)
     told = []
 
@@ -703,7 +703,7 @@ def test_what_ends_the_search_begins_nothing_new_and_ends_what_began(journal: Jo
     assert lines(journal.run_dir) == []
 
 
-def test_measuring_is_in_order_and_after_all_that_was_told(journal: Journal, in_flight: int) -> None:
+def test_measuring_is_in_order_and_after_the_trials_before_are_told(journal: Journal, in_flight: int) -> None:
     measured = []
 
     def measure(widths: tuple[int, ...], outcome: Outcome) -> Outcome | None:
@@ -802,7 +802,7 @@ def test_the_agent_learns_from_an_estimate(journal: Journal) -> None:
     agent = FakeAgent()
     done = search(journal, agent, evaluate=evaluate_some_early).run()
     rewards = [t.reward for t in done.trials[2:-1]]
-    assert [reward for *_, reward in agent.lessons] == rewards and -(1 - 0.99) in rewards
+    assert [reward for *_, reward in agent.learned] == rewards and -(1 - 0.99) in rewards
 
 
 @pytest.mark.parametrize("limit", [0.5 * BASE, None])
@@ -925,7 +925,7 @@ import os, signal, sys
 from pathlib import Path
 from amc_tf.errors import DeviceError
 from amc_tf.search.journal import Journal
-from tests.search.fakes import FakeAgent
+from tests.search.fakes import FakeAgent, study
 from tests.search.test_study import EVALUATE, EVERY_KIND, HEADER, search
 
 folder, where, count, in_flight = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
@@ -1095,11 +1095,11 @@ def test_the_journal_is_replayed_to_an_agent_that_lacks_it(
     agent = FakeAgent()
     search(journal, agent, in_flight=in_flight).run()
     first = 1 if (agent_file, in_flight) == ("behind", 1) else 0
-    assert [episode for episode, *_ in agent.lessons] == list(range(first, 6 - in_flight))
+    assert [episode for episode, *_ in agent.learned] == list(range(first, 6 - in_flight))
     assert lines(journal.run_dir) == undisturbed
 
 
-def test_a_failed_trial_is_replayed_as_it_was_taught(journal: Journal) -> None:
+def test_a_failed_trial_is_replayed_as_it_was_learned(journal: Journal) -> None:
     calls = []
 
     def evaluate(widths: tuple[int, ...], beat: float | None) -> Outcome:
@@ -1112,7 +1112,7 @@ def test_a_failed_trial_is_replayed_as_it_was_taught(journal: Journal) -> None:
     search(journal, first, evaluate=evaluate).run()
     (journal.run_dir / "agent.npz").unlink()
     search(journal, second, schedule=7).run()
-    for (*_, taught), (*_, replayed) in zip(first.lessons, second.lessons[:4], strict=True):
+    for (*_, taught), (*_, replayed) in zip(first.learned, second.learned[:4], strict=True):
         assert taught == replayed
 
 
@@ -1134,15 +1134,15 @@ def test_a_search_of_every_kind_is_replayed_to_an_agent_that_lacks_it(journal: J
     first, second = FakeAgent(), FakeAgent()
     search(journal, first, schedule=EVERY_KIND, in_flight=in_flight).run()
     (journal.run_dir / "agent.npz").unlink()
-    longer = Schedule(15, POINTS, greedy=True)
+    longer = Schedule(15, SAMPLES, greedy=True)
     done = search(journal, second, schedule=longer, in_flight=in_flight).run()
-    assert [t.kind for t in done.trials[-2:]] == ["refined"] * 2 and second.lessons == []  # nobody acts
-    longer = Schedule(25, POINTS, greedy=True)
+    assert [t.kind for t in done.trials[-2:]] == ["refined"] * 2 and second.learned == []  # nobody acts
+    longer = Schedule(25, SAMPLES, greedy=True)
     search(journal, second, schedule=longer, in_flight=in_flight).run()
-    for (episode, states, actions, reward), again in zip(first.lessons, second.lessons, strict=False):
+    for (episode, states, actions, reward), again in zip(first.learned, second.learned, strict=False):
         assert (episode, actions.tolist(), reward) == (again[0], again[2].tolist(), again[3])
         assert np.array_equal(states, again[1])
-    assert len(second.lessons) > len(first.lessons) > 1
+    assert len(second.learned) > len(first.learned) > 1
 
 
 def test_an_agents_file_without_a_journal_is_not_loaded(
@@ -1166,7 +1166,7 @@ def test_a_journal_of_other_units_is_refused(journal: Journal) -> None:
     search(journal, schedule=1).run()
     other = [unit(64, name="elsewhere")]
     with pytest.raises(RunDirError, match="of units .*unit0.*this search of .*elsewhere"):
-        Study(other, chain_cost(1), EVALUATE, FakeAgent(), journal)
+        study(other, chain_cost(1), EVALUATE, FakeAgent(), journal)
 
 
 def test_a_journal_of_other_bounds_is_refused(journal: Journal) -> None:
@@ -1180,7 +1180,7 @@ def test_a_journal_of_other_bounds_is_refused(journal: Journal) -> None:
 
 def test_units_need_names_of_their_own(journal: Journal) -> None:
     with pytest.raises(ValueError, match="'same', 'same'.*each needs its own"):
-        Study([unit(64, name="same")] * 2, chain_cost(2), EVALUATE, FakeAgent(), journal)
+        study([unit(64, name="same")] * 2, chain_cost(2), EVALUATE, FakeAgent(), journal)
 
 
 def test_a_limit_out_of_reach_is_refused_before_anything_is_evaluated(journal: Journal) -> None:
@@ -1191,7 +1191,7 @@ def test_a_limit_out_of_reach_is_refused_before_anything_is_evaluated(journal: J
 
 def test_every_trial_of_the_agent_is_within_the_limit_and_uses_it(journal: Journal) -> None:
     fine = units(64, 96, 64, 32, step=1)
-    done = Study(fine, COST, EVALUATE, FakeAgent(), journal, limit=0.5 * BASE, schedule=60).run()
+    done = study(fine, COST, EVALUATE, FakeAgent(), journal, limit=0.5 * BASE, schedule=60).run()
     shares = np.array([t.outcome.cost / BASE for t in done.trials[2:]])
     assert (shares <= 0.5).all()
     assert (shares >= 0.97 * 0.5).mean() > 0.9
@@ -1210,5 +1210,5 @@ def test_numpy_numbers_of_the_evaluator_reach_the_journal(journal: Journal) -> N
 def test_costs_of_any_number_of_units(journal: Journal) -> None:
     one = [unit(64, name="only")]
     cost = ProductCost([[0, 1], [0, 0]])
-    done = Study(one, cost, evaluator(cost, one), FakeAgent(), journal, limit=32, schedule=3).run()
+    done = study(one, cost, evaluator(cost, one), FakeAgent(), journal, limit=32, schedule=3).run()
     assert [t.widths for t in done.trials] == [(64,), (32,), (32,), (32,), (32,)]

@@ -99,7 +99,7 @@ def of_format_1(failed: AmcError) -> dict:
     ],
     ids=lambda given: type(given).__name__ if isinstance(given, AmcError) else given,
 )
-def test_what_failed_is_told_by_the_error_and_by_an_old_line(failed: AmcError, what: str) -> None:
+def test_what_failed_is_known_from_the_error_and_from_an_old_line(failed: AmcError, what: str) -> None:
     assert failure(failed) == what == Trial.from_dict(of_format_1(failed)).failure
 
 

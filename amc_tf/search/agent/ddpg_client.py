@@ -1,4 +1,4 @@
-"""The client of the DDPG agent: it starts ddpg_process.py and asks it, so that TF-Agents stays out of this process."""
+"""Client of the DDPG agent. It runs ddpg_process.py, so that TF-Agents is not imported in this process."""
 
 import json
 import math
@@ -18,28 +18,28 @@ from amc_tf.system.json_lines import JsonProcess, ProcessLost
 
 _PACKAGE_PARENT = str(Path(__file__).resolve().parents[3])
 _PROGRAM = Path(__file__).with_name("ddpg_process.py")
-_SLACK = 1e-6  # features scaled in floating point may end a hair outside [0, 1]
+_SLACK = 1e-6  # rounding may put scaled features slightly outside [0, 1]
 
 
 class DdpgAgent:
-    """The DDPG agent, which learns to choose a keep ratio for each unit from the reward at an episode's end.
+    """The DDPG agent. It learns a keep ratio for each unit from the reward at the end of an episode.
 
-    It lives in a process of its own, which starts while this constructor returns; the first call waits for it. The
-    process ends with `close()`, with the `with` block, when the agent is garbage collected, or with this process.
+    It runs in a separate process, which starts while this constructor returns; the first call waits for it. The process
+    ends at `close()`, at the end of the `with` block, when the agent is garbage collected, or when this process ends.
 
     Args:
         num_features: Length of a state.
-        episodes: How many episodes there will be; the exploration noise fades away within them.
-        warmup_episodes: First episodes, which act at random; None for a quarter of `episodes`, as in the paper.
+        episodes: Number of episodes. The exploration noise decays over them.
+        warmup_episodes: Number of first episodes that act at random; None for a quarter of `episodes`, as in the paper.
         low: Smallest keep ratio that `act` returns, in (0, 1).
-        seed: Same seed, same calls: same actions.
-        paper: Whether rewards are learned as in the paper; see ddpg_process.py for what is done else.
-        time_limit_s: How many seconds one call may take, the start included.
+        seed: Equal seeds and equal calls give equal actions.
+        paper: Whether to learn exactly as in the paper; ddpg_process.py lists the differences otherwise.
+        time_limit_s: Most seconds that one call may take, the start included.
 
     Raises:
         ValueError: An argument is outside its range.
         SetupError: TF-Agents is not in this environment and could not be installed beside it.
-        AgentError: No process could be started. Later calls raise it when the process has died, is stuck, or failed.
+        AgentError: The process could not be started. Later calls raise it if the process ended, hangs or failed.
     """
 
     def __init__(
@@ -76,35 +76,35 @@ class DdpgAgent:
 
     @property
     def last_episode(self) -> int:
-        """The last episode learned, those of a loaded file included; -1 before the first."""
-        return self._ask("last_episode")
+        """Number of the last learned episode, also of a loaded file; -1 before the first."""
+        return self._request("last_episode")
 
     def act(self, state: np.ndarray, episode: int, *, explore: bool = True) -> float:
         """Chooses a keep ratio.
 
         Args:
             state: (num_features,), each in [0, 1].
-            episode: Number of the episode, from 0. Each step of an episode takes the next of its random numbers.
-            explore: False for the actor's own choice, without noise and without using a random number up.
+            episode: Number of the episode, from 0. Each step of an episode consumes one random number of the episode.
+            explore: False for the actor's own choice: no noise, and no random number is consumed.
 
         Returns:
             A keep ratio in [low, 1].
         """
         episode = _whole("episode", episode, least=0)
         states = self._states(np.asarray(state)[None])
-        return self._ask("act", state=states[0].tolist(), episode=episode, explore=bool(explore))
+        return self._request("act", state=states[0].tolist(), episode=episode, explore=bool(explore))
 
     def learn(self, episode: int, states: np.ndarray, actions: np.ndarray, reward: float) -> None:
         """Stores a finished episode and, after warm-up, trains on the replay.
 
         Args:
-            episode: Number of the episode, larger than that of any learned before.
+            episode: Number of the episode, larger than the number of every learned episode.
             states: (steps, num_features), each in [0, 1].
             actions: (steps,), keep ratios in (0, 1] as executed, after bounding and rounding.
-            reward: The episode's one, final reward; every step of it is given it.
+            reward: The final reward of the episode; every step of it is trained with this reward.
 
         Raises:
-            ValueError: Wrong shape, a number out of range or not finite, or an episode that was learned already.
+            ValueError: A shape is wrong, a number is out of range or not finite, or the episode was learned before.
         """
         episode = _whole("episode", episode, least=0)
         rows = self._states(states)
@@ -119,22 +119,22 @@ class DdpgAgent:
             raise ValueError(f"The action of step {step} is {ratios[step]}, expected a keep ratio in (0, 1].")
         if not math.isfinite(reward):
             raise ValueError(f"The reward of episode {episode} is {reward}, expected a finite number.")
-        self._ask("learn", episode=episode, states=rows.tolist(), actions=ratios.tolist(), reward=float(reward))
+        self._request("learn", episode=episode, states=rows.tolist(), actions=ratios.tolist(), reward=float(reward))
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes all that was learned to one file; an existing one is replaced only when the new one is complete."""
-        self._ask("save", path=os.path.abspath(path))
+        """Writes all learned state to one file. An existing file is replaced only when the new one is complete."""
+        self._request("save", path=os.path.abspath(path))
 
     def load(self, path: str | os.PathLike) -> None:
-        """Takes over what `save` wrote. With the constructor's arguments the same, all goes on as if never stopped.
+        """Restores the state that `save` wrote. With equal constructor arguments the agent continues where it stopped.
 
         Raises:
-            AgentError: The file cannot be read or does not fit; the agent is as it was before.
+            AgentError: The file cannot be read or does not fit. The agent keeps its former state.
         """
-        self._ask("load", path=os.path.abspath(path))
+        self._request("load", path=os.path.abspath(path))
 
     def close(self) -> None:
-        """Ends the process. What was not saved is lost."""
+        """Ends the process. Unsaved state is lost."""
         self._finalizer()
 
     def __enter__(self) -> "DdpgAgent":
@@ -158,8 +158,8 @@ class DdpgAgent:
             )
         return rows
 
-    def _ask(self, call: str, **arguments: Any) -> Any:
-        """Sends one request and waits for its reply."""
+    def _request(self, call: str, **arguments: Any) -> Any:
+        """Sends one request and waits for its reply; arguments and reply are JSON values."""
         if not self._finalizer.alive:
             raise AgentError(f"The agent is closed and cannot {call}: build a new one and load what was saved.")
         try:
@@ -178,7 +178,7 @@ class DdpgAgent:
 
 
 def _whole(name: str, value: int, least: int) -> int:
-    """Checks a whole number at the door; NumPy's are welcome."""
+    """Checks a whole number, which may be NumPy's, and returns it as int."""
     if not is_whole(value):
         raise TypeError(f"{name} is {value!r}, expected a whole number.")
     if value < least:
@@ -189,8 +189,8 @@ def _whole(name: str, value: int, least: int) -> int:
 def _start(settings: dict[str, Any]) -> JsonProcess:
     """Starts ddpg_process.py with the modules that this process finds, and TF-Agents."""
     isolated = provide("tf-agents")
-    # This process's own path, as multiprocessing hands it on; `python -c` puts its working directory before it, where
-    # a stray file could hide a module, hence a directory without any.
+    # The child gets this process's sys.path, as in multiprocessing. `python -c` puts the working directory first, where
+    # a stray file could hide a module; so the child runs in a directory without modules.
     path = [os.path.abspath(entry) for entry in sys.path]
     if isolated is not None:
         path.insert(0, str(isolated))
@@ -199,10 +199,10 @@ def _start(settings: dict[str, Any]) -> JsonProcess:
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(path),
-        "TF_USE_LEGACY_KERAS": "1",  # tf-agents 0.19 knows no Keras 3
-        "CUDA_VISIBLE_DEVICES": "",  # networks of 300 units are faster without, and the memory is the caller's
+        "TF_USE_LEGACY_KERAS": "1",  # tf-agents 0.19 does not support Keras 3
+        "CUDA_VISIBLE_DEVICES": "",  # layers of 300 units are faster on the CPU, and the caller needs the GPU memory
         "TF_CPP_MIN_LOG_LEVEL": "3",
-        "OMP_NUM_THREADS": "1",  # the cores are for scoring candidates
+        "OMP_NUM_THREADS": "1",  # scoring candidates needs the cores
     }
     arguments = json.dumps({"parent": os.getpid(), "settings": settings})
     try:

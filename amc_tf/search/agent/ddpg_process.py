@@ -1,46 +1,46 @@
-"""The DDPG agent by TF-Agents, as a process of its own: `agent.py` starts it and talks to it.
+"""The DDPG agent by TF-Agents, as a separate process. ddpg_client.py starts it and talks to it.
 
-Requests come in on stdin and replies go out on a pipe of their own, one JSON object a line: stdout is where libraries
-print while they are imported. The process ends when stdin closes or when its parent is gone. It is a process of its own
-because tf-agents 0.19 runs on tf_keras alone, and choosing that would change `tf.keras` under the caller's feet; and
-because it may need other versions of packages than the caller has (amc_tf/isolated).
+Requests come in on stdin. Replies go out on a separate pipe, one JSON object a line, because libraries print to stdout
+while they are imported. The process ends when stdin closes or when its parent ends. There are two reasons for the
+separate process: tf-agents 0.19 runs on tf_keras only, and selecting tf_keras would change the caller's `tf.keras`; and
+tf-agents may need other package versions than the caller has (amc_tf/isolated).
 
 Differences from the paper
 --------------------------
-"Paper" is AMC (He et al., ECCV 2018, arXiv 1802.03494), "code" its authors' github.com/mit-han-lab/amc. These are left
-out with paper=True:
+"Paper" is AMC (He et al., ECCV 2018, arXiv 1802.03494). "Code" is its authors' github.com/mit-han-lab/amc.
 
-* A reward is a target as it is, for every step of its episode (discount 0). The paper's bootstrap with discount 1 makes
-  targets grow with the number of steps left and chases its own estimates.
-* The actor also imitates the best tenth of the episodes in the replay, an update for each of the critic's. Left to the
-  critic alone it asks for all of the early units, has the late ones crushed by the bound, and stays there.
-* It learns from plans that it did not propose: the uniform and the greedy one and those of the refinement, with which
-  it takes turns; the last third is the refinement's alone (schedule.py).
+With paper=True these three are off:
 
-What they are worth, on Plain-20 / Fashion-MNIST at half of the MACs, 150 networks, mean of three seeds on images that
-no search saw (docs/results.md): uniform 87.1 %, the paper's agent 88.5, a random agent 88.8, all of them together 89.4.
-One seed each: without imitation the last 20 plans of the agent's own had 69 % instead of 87, and the best network, the
-refinement's, 89.3 instead of 89.4. Discount 0 alone, on a regression fitted to earlier searches of ResNet-56,
-raised the mean of the last 30 plans from 61.2 to 63.2 %.
+* The critic's target is the reward itself, for every step of the episode (discount 0). The paper bootstraps with
+  discount 1: its targets grow with the number of steps left and chase the critic's own estimates.
+* The actor also imitates the best 10 % of the transitions in the replay, one update per critic update. With the critic
+  alone the actor keeps all of the early units, the bound then crushes the late units, and the actor stays there.
+* The agent also learns from plans of other proposers: the uniform plan, the greedy plan and the plans of the
+  refinement. Agent and refinement take turns; the last third of the trials is the refinement's (schedule.py).
 
-These hold always:
+Their effect on Plain-20 / Fashion-MNIST at 50 % of the MACs, with 150 networks, mean of three seeds on images that no
+search saw (docs/results.md): uniform 87.1 %, the paper's agent 88.5 %, a random agent 88.8 %, all three changes 89.4 %.
+With one seed each: without imitation the agent's last 20 plans had 69 % instead of 87 %, and the best network, which
+the refinement proposed, 89.3 % instead of 89.4 %. Discount 0 alone raised the mean of the last 30 plans from 61.2 % to
+63.2 %, on a regression fitted to earlier searches of ResNet-56.
 
-* Warm-up acts uniformly at random, as the code does; the paper explores with a constant sigma of 0.5 around the actor.
-* Warm-up is a quarter of the episodes that are decided in the search (the paper's 100 of 400), and in a short run sigma
-  decays faster than by 0.95 an episode, so that the last episode's is 0.05 at most.
-* Actions are keep ratios in [low, 1], as the code's; the paper's are sparsities. Its sigmoid is TF-Agents' tanh scaled
-  to that range, which is the same curve with twice the slope.
-* When warm-up ends the critic is first trained on what warm-up found, before the actor follows it. Without that the
-  actor follows an untrained critic: Adam takes it to one end of its range within a few episodes, and it is slow to come
-  back from there.
-* Replay keeps the action that was executed (bounded and rounded), where the code keeps what the actor had asked for.
-  It counts transitions (2000, as the paper says), where the code keeps 100 episodes.
-* The baseline is a moving average of the rewards of earlier episodes, as the paper says; how fast it moves the paper
-  does not say. The code averages the rewards of the sampled batches instead. Replay keeps the rewards themselves and
-  today's baseline is taken off when a batch is drawn, so that all transitions of a batch are measured from one level.
-* Targets come from the slowly moving target networks, as in the code; the paper's formula shows the networks' own.
-* The actor's loss is TF-Agents': its gradient is twice that of the mean value, which Adam does not notice.
-* Biases start at 0 and kernels as in the paper that DDPG comes from (see INIT_LAST); the AMC paper does not say.
+These differences always hold:
+
+* Warm-up acts uniformly at random, as the code does. The paper explores around the actor with a constant sigma of 0.5.
+* Warm-up lasts a quarter of the episodes that the agent or the refinement decides (the paper: 100 of 400). In a short
+  run sigma decays faster than by 0.95 an episode, so that it is at most 0.05 in the last episode.
+* Actions are keep ratios in [low, 1], as in the code; the paper's are sparsities. TF-Agents scales a tanh to that
+  range, the paper a sigmoid: the same curve, but the tanh has twice the slope.
+* When warm-up ends, the critic is first trained on the warm-up episodes; then the actor follows it. Otherwise the actor
+  follows an untrained critic: Adam drives it to one end of its range within a few episodes, and it returns slowly.
+* The replay stores the executed action (bounded and rounded); the code stores the actor's output. The replay holds
+  2000 transitions, as the paper says; the code's holds 100 episodes.
+* The baseline is a moving average of the rewards of earlier episodes, as in the paper, which does not give its rate.
+  The code averages the rewards of the sampled batches. The replay stores plain rewards; the current baseline is
+  subtracted when a batch is drawn, so that all transitions of a batch have the same baseline.
+* Targets come from the slowly moving target networks, as in the code; the paper's formula uses the networks themselves.
+* The actor's loss is TF-Agents': its gradient is twice that of the mean value. Adam is invariant to that.
+* Biases start at 0 and kernels as in the DDPG paper (see INIT_LAST); the AMC paper does not say.
 """
 
 import contextlib
@@ -50,6 +50,7 @@ import signal
 import sys
 import traceback
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import NormalDist
 
@@ -58,6 +59,7 @@ import tensorflow as tf
 from tf_agents.agents.ddpg.actor_network import ActorNetwork
 from tf_agents.agents.ddpg.critic_network import CriticNetwork
 from tf_agents.agents.ddpg.ddpg_agent import DdpgAgent
+from tf_agents.networks.network import Network
 from tf_agents.specs.tensor_spec import BoundedTensorSpec
 from tf_agents.trajectories.policy_step import PolicyStep
 from tf_agents.trajectories.time_step import StepType, TimeStep, time_step_spec
@@ -73,25 +75,25 @@ ADAM_EPSILON = 1e-8  # code: PyTorch's default; tf_keras's 1e-7 is near the acto
 TAU = 0.01  # paper, and code: --tau
 BATCH = 64  # paper, and code: --bsize
 CAPACITY = 2000  # paper: size of the replay buffer, in transitions
-DISCOUNT = 1.0  # paper: gamma = 1, so that early steps are not held cheaper than late ones
+DISCOUNT = 1.0  # paper: gamma = 1, so that early steps count as much as late ones
 INIT_LAST = 3e-3  # DDPG (Lillicrap et al., 2016), section 7, as is 1/sqrt(inputs) for the layers before; code: --init_w
 SIGMA = 0.5  # paper, and code: --init_delta
 SIGMA_DECAY = 0.95  # code: --delta_decay, an episode
-SIGMA_END = 0.05  # ours: what a short run decays to, or it would end exploring
-FIRST_UPDATES = 1000  # ours: of the critic alone when warm-up ends, see above
+SIGMA_END = 0.05  # ours: sigma at the end of a short run, which would otherwise still explore
+FIRST_UPDATES = 1000  # ours: updates of the critic alone when warm-up ends, see above
 BASELINE_DECAY = 0.95  # PocketFlow's AMC; the code's 0.5 makes the targets of deep networks jump with every episode
 
-ELITE = 0.1  # ours: share of the replay, its best episodes, that the actor imitates
-IMITATION_RATE = 1e-3  # ours: as the critic's
+ELITE = 0.1  # ours: share of the replay that the actor imitates, the transitions of the best rewards
+IMITATION_RATE = 1e-3  # ours: the critic's rate
 
 FORMAT = 2  # of the saved file
-INIT, NOISE, REPLAY, FIRST = range(4)  # what the random numbers of an episode are for
+INIT, NOISE, REPLAY, FIRST = range(4)  # purposes of random numbers; part of each generator's seed
 
 State = list[float]
 
 
 def truncated_normal(mean: float, sigma: float, low: float, high: float, uniform: float) -> float:
-    """The value below which `uniform` (in [0, 1)) of a normal distribution lies that is cut off outside [low, high]."""
+    """The quantile `uniform`, in [0, 1), of a normal distribution truncated to [low, high]."""
     if sigma < 1e-9:
         return mean
     normal = NormalDist(mean, sigma)
@@ -107,7 +109,7 @@ class Replay:
         self.states = np.zeros((0, num_features), np.float32)
         self.actions = np.zeros((0, 1), np.float32)
         self.rewards = np.zeros(0, np.float32)  # final reward of the transition's episode
-        self.discounts = np.zeros(0, np.float32)  # 0 masks what would follow an episode's last step, else 1
+        self.discounts = np.zeros(0, np.float32)  # 0 for the last step of an episode, else 1
         self.next_states = np.zeros((0, num_features), np.float32)
 
     def add(self, states: np.ndarray, actions: np.ndarray, reward: float) -> None:
@@ -118,11 +120,11 @@ class Replay:
             "actions": actions[:, None],
             "rewards": np.full(steps, reward),
             "discounts": np.arange(steps) < steps - 1,
-            "next_states": np.concatenate([states[1:], np.zeros_like(states[:1])]),  # the last is masked: any will do
+            "next_states": np.concatenate([states[1:], np.zeros_like(states[:1])]),  # discount 0 masks the last
         }
         for name, rows in episode.items():
-            kept = np.concatenate([getattr(self, name), rows.astype(np.float32)])[-CAPACITY:]
-            setattr(self, name, kept)
+            newest = np.concatenate([getattr(self, name), rows.astype(np.float32)])[-CAPACITY:]
+            setattr(self, name, newest)
 
     def batches(self, count: int, rng: np.random.Generator) -> list[np.ndarray]:
         """Draws (count, BATCH) transitions with replacement: states, actions, rewards, discounts, next states."""
@@ -139,8 +141,8 @@ class Replay:
 class Learner:
     """Networks, optimisers, replay and baseline of the agent, and the exploration of its episodes.
 
-    The random numbers of an episode depend on nothing but (seed, episode, purpose). So one that is saved at an
-    episode's end and loaded elsewhere goes on exactly as if it had never stopped.
+    The random numbers of an episode depend only on (seed, episode, purpose). So an agent that is saved after an episode
+    and loaded elsewhere continues exactly as if it had never stopped.
     """
 
     def __init__(
@@ -162,15 +164,14 @@ class Learner:
             (state_spec, action_spec), observation_fc_layer_params=(HIDDEN,), joint_fc_layer_params=(HIDDEN,)
         )
         target_actor, target_critic = actor.copy(name="TargetActor"), critic.copy(name="TargetCritic")
-        self._actor_adam = actor_adam = tf.keras.optimizers.Adam(ACTOR_RATE, epsilon=ADAM_EPSILON)
-        critic_adam = tf.keras.optimizers.Adam(CRITIC_RATE, epsilon=ADAM_EPSILON)
-        self._actor, self._imitation_adam = actor, tf.keras.optimizers.Adam(IMITATION_RATE, epsilon=ADAM_EPSILON)
+        self._actor, critic_adam = actor, adam(CRITIC_RATE)
+        self._actor_adam, self._imitation_adam = adam(ACTOR_RATE), adam(IMITATION_RATE)
         self._agent = DdpgAgent(
             time_step_spec(state_spec),
             action_spec,
             actor,
             critic,
-            actor_adam,
+            self._actor_adam,
             critic_adam,
             target_actor_network=target_actor,
             target_critic_network=target_critic,
@@ -179,33 +180,22 @@ class Learner:
             td_errors_loss_fn=element_wise_squared_loss,  # paper: mean squared error; TF-Agents' default is Huber's
             gamma=DISCOUNT if paper else 0.0,
         )
-        rng = np.random.default_rng([seed, 0, INIT])
-        for network in (actor, critic):
-            *inner, last_kernel, last_bias = network.variables
-            for kernel, bias in zip(inner[::2], inner[1::2], strict=True):
-                limit = 1 / np.sqrt(kernel.shape[0])
-                kernel.assign(rng.uniform(-limit, limit, kernel.shape))
-                bias.assign(np.zeros(bias.shape))
-            last_kernel.assign(rng.uniform(-INIT_LAST, INIT_LAST, last_kernel.shape))
-            last_bias.assign(np.zeros(last_bias.shape))
-        self._agent.initialize()  # the targets start as copies
-        actor_adam.build(actor.trainable_variables)  # a file may be loaded before anything was trained
+        initialise((actor, critic), np.random.default_rng([seed, 0, INIT]))
+        self._agent.initialize()  # the target networks start as copies
+        self._actor_adam.build(actor.trainable_variables)  # load() may be called before the first training step
         critic_adam.build(critic.trainable_variables)
         self._imitation_adam.build(actor.trainable_variables)
-        self._variables = {
-            f"{name}/{index}": variable
-            for name, variables in {
-                "actor": actor.variables,
-                "critic": critic.variables,
-                "target_actor": target_actor.variables,
-                "target_critic": target_critic.variables,
-                "actor_adam": actor_adam.variables,
-                "critic_adam": critic_adam.variables,
-                "imitation_adam": self._imitation_adam.variables,
-            }.items()
-            for index, variable in enumerate(variables)
+        saved = {
+            "actor": actor,
+            "critic": critic,
+            "target_actor": target_actor,
+            "target_critic": target_critic,
+            "actor_adam": self._actor_adam,
+            "critic_adam": critic_adam,
+            "imitation_adam": self._imitation_adam,
         }
-        # Without autograph, which takes seconds to translate TF-Agents and finds nothing to translate.
+        self._variables = {f"{name}/{i}": var for name, own in saved.items() for i, var in enumerate(own.variables)}
+        # Without autograph, which takes seconds to translate TF-Agents and changes nothing in it.
         state = tf.TensorSpec((1, num_features))
         rows = [tf.TensorSpec((None, BATCH, *own.shape[1:])) for own in vars(self.replay).values()]
         self._decide = tf.function(self._decide_one, input_signature=[state], autograph=False)
@@ -213,11 +203,11 @@ class Learner:
         self._imitate = tf.function(self._imitate_all, input_signature=rows[:2], autograph=False)
 
     def sigma(self, episode: int) -> float:
-        """Standard deviation of the noise around the actor's action, after warm-up."""
+        """Standard deviation of the noise around the actor's action in an episode after warm-up."""
         return SIGMA * self.sigma_decay ** (episode - self.warmup_episodes)
 
     def act(self, state: State, episode: int, explore: bool) -> float:
-        """The keep ratio for a state; with `explore`, the next one of the episode's random numbers is used up."""
+        """The keep ratio for a state; with `explore` it consumes one random number of the episode."""
         uniform = 0.0
         if explore:
             if self._noise is None or self._noise[0] != episode:
@@ -228,10 +218,10 @@ class Learner:
         action = float(self._decide(tf.constant([state], tf.float32))[0, 0])
         if explore:
             action = truncated_normal(action, self.sigma(episode), self.low, 1.0, uniform)
-        return min(max(action, self.low), 1.0)  # float32 and the distribution's tails end a hair beyond
+        return min(max(action, self.low), 1.0)  # rounding may end slightly outside
 
     def learn(self, episode: int, states: list[State], actions: list[float], reward: float) -> None:
-        """Stores an episode and, after warm-up, makes one update for each of its transitions."""
+        """Stores an episode and, after warm-up, makes one update per transition of it."""
         if episode <= self.last_episode:
             raise ValueError(
                 f"learn() got episode {episode}, but episodes up to {self.last_episode} are learned: each may be "
@@ -258,7 +248,7 @@ class Learner:
             self._imitate(*self.replay.best(count, rng))
 
     def save(self, path: Path) -> None:
-        """Writes everything that learning has changed to one file, which is complete or not there."""
+        """Writes all learned state to one file. The file is complete or absent."""
         arrays = {
             "format": np.int64(FORMAT),
             "num_features": np.int64(self.num_features),
@@ -277,14 +267,14 @@ class Learner:
             unfinished.replace(path)
         except OSError as error:
             with contextlib.suppress(OSError):
-                unfinished.unlink()  # it takes room where there may be none left
+                unfinished.unlink()  # the disk may be full
             raise AgentError(
                 f"The agent cannot be saved to {path} ({error.strerror or error}): make room or mend the permissions "
                 "and run the same call again; no finished episode is lost."
             ) from error
 
     def load(self, path: Path) -> None:
-        """Takes over what `save` wrote; nothing is changed when the file does not fit."""
+        """Restores the state that `save` wrote. If the file does not fit, the learner stays as it was."""
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = dict(file)
@@ -293,9 +283,9 @@ class Learner:
                 f"The agent cannot be loaded from {path} ({error}): pass a file that save() wrote."
             ) from error
         for name, own in {"format": FORMAT, "num_features": self.num_features, "low": self.low}.items():
-            if (found := arrays.get(name)) is None or found != own:
+            if (stored := arrays.get(name)) is None or stored != own:
                 raise AgentError(
-                    f"The agent cannot be loaded from {path}: its {name} is {found}, this agent's is {own}; load a "
+                    f"The agent cannot be loaded from {path}: its {name} is {stored}, this agent's is {own}; load a "
                     "file that was saved by an agent built with the same arguments and version."
                 )
         rows = len(arrays.get("replay/rewards", ()))
@@ -303,11 +293,11 @@ class Learner:
         shapes |= {f"replay/{name}": (rows, *own.shape[1:]) for name, own in vars(self.replay).items()}
         shapes |= {"last_episode": (), "baseline": ()}
         for name, shape in shapes.items():
-            found = arrays[name].shape if name in arrays else None
-            if found != shape:
+            stored_shape = arrays[name].shape if name in arrays else None
+            if stored_shape != shape:
                 raise AgentError(
-                    f"The agent cannot be loaded from {path}: the shape of {name} is {found}, expected was {shape}; "
-                    "the file is damaged or of another version, so start anew without it."
+                    f"The agent cannot be loaded from {path}: the shape of {name} is {stored_shape}, expected was "
+                    f"{shape}; the file is damaged or of another version, so start anew without it."
                 )
         for name, variable in self._variables.items():
             variable.assign(arrays[name])
@@ -321,9 +311,11 @@ class Learner:
         one = tf.ones(1)
         return self._agent.policy.action(TimeStep(tf.constant([StepType.MID]), 0 * one, one, states)).action
 
-    def _train_all(self, states, actions, rewards, discounts, next_states) -> None:
-        """One update for each row of (updates, BATCH, ...) tensors, in order."""
-        mid, zero = tf.fill([BATCH], StepType.MID), tf.zeros(BATCH)  # the loss reads the next step's discount alone
+    def _train_all(
+        self, states: tf.Tensor, actions: tf.Tensor, rewards: tf.Tensor, discounts: tf.Tensor, next_states: tf.Tensor
+    ) -> None:
+        """One update per row of (updates, BATCH, ...) tensors, in order."""
+        mid, zero = tf.fill([BATCH], StepType.MID), tf.zeros(BATCH)  # the loss reads only the next step's discount
 
         def update(row: tf.Tensor) -> tf.Tensor:
             now = TimeStep(mid, zero, zero, states[row])
@@ -333,13 +325,13 @@ class Learner:
 
         tf.while_loop(lambda row: row < tf.shape(rewards)[0], update, [0])
 
-    def _imitate_all(self, states, actions) -> None:
-        """One update of the actor towards what was done for each row of (updates, BATCH, ...) tensors, in order."""
+    def _imitate_all(self, states: tf.Tensor, actions: tf.Tensor) -> None:
+        """One update of the actor towards the given actions per row of (updates, BATCH, ...) tensors, in order."""
 
         def update(row: tf.Tensor) -> tf.Tensor:
             with tf.GradientTape() as tape:
-                acted, _ = self._actor(states[row], tf.fill([BATCH], StepType.MID))
-                loss = tf.reduce_mean(tf.square(acted - actions[row]))
+                outputs, _ = self._actor(states[row], tf.fill([BATCH], StepType.MID))
+                loss = tf.reduce_mean(tf.square(outputs - actions[row]))
             weights = self._actor.trainable_variables
             self._imitation_adam.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
             return row + 1
@@ -347,18 +339,37 @@ class Learner:
         tf.while_loop(lambda row: row < tf.shape(actions)[0], update, [0])
 
 
+def adam(rate: float) -> tf.keras.optimizers.Adam:
+    return tf.keras.optimizers.Adam(rate, epsilon=ADAM_EPSILON)
+
+
+def initialise(networks: Sequence[Network], rng: np.random.Generator) -> None:
+    """Sets the kernels to random values as in the DDPG paper, see INIT_LAST, and the biases to 0."""
+    for network in networks:
+        *inner, last_kernel, last_bias = network.variables
+        for kernel, bias in zip(inner[::2], inner[1::2], strict=True):
+            limit = 1 / np.sqrt(kernel.shape[0])
+            kernel.assign(rng.uniform(-limit, limit, kernel.shape))
+            bias.assign(np.zeros(bias.shape))
+        last_kernel.assign(rng.uniform(-INIT_LAST, INIT_LAST, last_kernel.shape))
+        last_bias.assign(np.zeros(last_bias.shape))
+
+
 def main(replies: int, parent: int, settings: dict) -> None:
-    """Answers requests {"call", ...arguments}: {"value"}, or "refused" or "failed" with a sentence.
+    """Answers each request {"call", ...arguments} with {"value"}.
+
+    If the arguments are invalid the answer has "refused" instead of "value", if the call failed "failed"; each is an
+    error message.
 
     Args:
-        replies: the file descriptor that answers are written to.
-        parent: number of the process that asks.
-        settings: the arguments of Learner.
+        replies: File descriptor that the answers are written to.
+        parent: Process id of the client.
+        settings: Arguments of Learner.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop, between two requests
-    # A process that the parent forked holds stdin open after the parent's death.
+    # Needed because another fork of the parent may hold stdin open after the parent's death.
     end_with(parent)
-    tf.config.threading.set_intra_op_parallelism_threads(1)  # the cores are for scoring, and sums keep their order
+    tf.config.threading.set_intra_op_parallelism_threads(1)  # scoring needs the cores, and sums keep their order
     tf.config.threading.set_inter_op_parallelism_threads(1)
     learner = Learner(**settings)
     calls = {

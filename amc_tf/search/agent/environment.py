@@ -1,10 +1,11 @@
-"""An episode: one unit a step, one keep ratio an action."""
+"""Environment: an episode decides one unit per step; an action is a keep ratio."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from amc_tf.cost.cost_model import Cost
 from amc_tf.search.agent.features import Features
 from amc_tf.search.budget import Budget, nearest_width
 
@@ -15,15 +16,15 @@ if TYPE_CHECKING:
 class Environment:
     """Turns a sequence of actions into widths that respect rounding, the units' lower bounds and the budget.
 
-    It knows nothing of rewards: the candidate is evaluated once, when the episode is done.
+    It gives no rewards: the candidate is evaluated once, after the episode.
 
     Args:
         units: In the order in which they are decided.
-        cost: Widths (units,) -> cost.
-        budget: None where only the units' own lower bounds hold.
+        cost: Cost of a plan.
+        budget: None if only the units' lower bounds hold.
     """
 
-    def __init__(self, units: Sequence["Unit"], cost: Callable[[np.ndarray], float], budget: Budget | None = None):
+    def __init__(self, units: Sequence["Unit"], cost: Cost, budget: Budget | None = None):
         if not units:
             raise ValueError("There is no unit to decide: the search needs at least one.")
         self.units = tuple(units)
@@ -33,7 +34,7 @@ class Environment:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Channels kept of each unit decided so far; of all units once the episode is done."""
+        """Widths of the units decided so far; of all units after the episode."""
         return tuple(self._widths)
 
     def reset(self) -> np.ndarray:
@@ -45,13 +46,13 @@ class Environment:
         """Decides the next unit.
 
         Args:
-            action: The keep ratio asked for, in (0, 1].
+            action: Requested keep ratio, in (0, 1].
 
         Returns:
-            The next state (11,), or None at the end; the keep ratio that was executed; whether the episode is done.
+            The next state (11,), or None at the end; the executed keep ratio; whether the episode is done.
 
         Raises:
-            ValueError: The action is no keep ratio, or the episode is over.
+            ValueError: The action is not a keep ratio, or the episode is over.
         """
         t = len(self._widths)
         if t == len(self.units):
@@ -69,10 +70,10 @@ class Environment:
         """Runs a whole episode.
 
         Args:
-            act: (index of the unit, state) -> action.
+            act: (unit's index, state) -> action.
 
         Returns:
-            The states seen, float32 (units, 11), and the keep ratios executed, (units,).
+            The states, float32 (units, 11), and the executed keep ratios, (units,).
         """
         states, ratios, state, done = [], [], self.reset(), False
         while not done:
@@ -81,14 +82,14 @@ class Environment:
             ratios.append(ratio)
         return np.stack(states), np.array(ratios)
 
-    def seen(self, widths: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """What an episode of these widths would have looked like, whether the bounds allow them or not.
+    def replay(self, widths: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """The states and keep ratios of an episode that ends with these widths; the bounds need not allow them.
 
         Args:
-            widths: Of all units.
+            widths: Widths of all units.
 
         Returns:
-            As of `run`.
+            The same as `run`.
         """
         states = [self._features.state(t, list(widths[:t])) for t in range(len(self.units))]
         return np.stack(states), np.array([w / unit.size for w, unit in zip(widths, self.units, strict=True)])

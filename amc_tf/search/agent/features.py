@@ -1,38 +1,40 @@
 """The 11 state features of the paper (arXiv 1802.03494, section 3.2), each in [0, 1]."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from amc_tf.cost.cost_model import Cost
+
 if TYPE_CHECKING:
     from amc_tf.pruning.unit import Unit
 
-# a_{t-1} of the paper; it is the executed keep ratio, after bounds and rounding.
+# previous_action is the paper's a_{t-1}: the executed keep ratio, after bounds and rounding.
 NAMES = ("t", "n", "c", "h", "w", "stride", "k", "cost", "reduced", "rest", "previous_action")
 
 
 class Features:
-    """What the agent sees before it decides unit t.
+    """The state of the agent before it decides unit t.
 
     | feature | definition |
     |---|---|
     | t | index of the unit, from 0 |
-    | n, c, h, w, stride, k | of the layer that makes the unit's channels: kernel n x c x k x k, input c x h x w |
-    | cost | what unit t alone can take off: (base - cost with only t at its narrowest) / base |
-    | reduced | already taken off: (base - cost with the undecided units at their widest) / base |
-    | rest | what the undecided units, t among them, can still take off: (widest - narrowest of them) / base |
-    | previous_action | executed keep ratio of unit t - 1; 1 for the first, as nothing was cut yet |
+    | n, c, h, w, stride, k | of the layer that outputs the unit's channels: kernel n x c x k x k, input c x h x w |
+    | cost | most that unit t alone can save: (base - cost with only t at its narrowest) / base |
+    | reduced | saved so far: (base - cost with the undecided units at their widest) / base |
+    | rest | most that the undecided units, t included, can still save: (widest - narrowest of them) / base |
+    | previous_action | executed keep ratio of unit t - 1; 1 for the first unit |
 
-    The first eight are min-max scaled over the units (0 where all are equal); the others are fractions already. Costs
-    are differences of the exact cost, not sums over layers: neighbours share the cost of the layer between them.
+    The first eight are min-max scaled over the units (0 if all units have the same value); the others are fractions.
+    Savings are differences of the exact cost, not sums over layers: neighbouring units share the cost of a layer.
 
     Args:
         units: In the order in which they are decided.
-        cost: Widths (units,) -> cost; non-decreasing in each width.
+        cost: Cost of a plan.
     """
 
-    def __init__(self, units: Sequence["Unit"], cost: Callable[[np.ndarray], float]):
+    def __init__(self, units: Sequence["Unit"], cost: Cost):
         self._cost = cost
         self._channels = [unit.size for unit in units]
         self._narrowest = np.array([unit.widths[0] for unit in units])
@@ -49,7 +51,7 @@ class Features:
 
         Args:
             t: Index of the unit.
-            widths: Those of the units before t.
+            widths: Widths of the units before t.
 
         Returns:
             float32 array (11,), ordered as NAMES.
@@ -60,7 +62,7 @@ class Features:
         reduced = (self._base - most) / self._base
         rest = (most - self._cost(narrowest)) / self._base
         previous = widths[t - 1] / self._channels[t - 1] if t else 1.0
-        # The clip is for the last bit of a float32 only.
+        # The clip only corrects rounding to float32.
         return np.clip([*self._fixed[t], reduced, rest, previous], 0, 1).astype(np.float32)
 
     def _removable(self, t: int) -> float:

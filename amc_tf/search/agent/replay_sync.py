@@ -1,109 +1,106 @@
-"""ReplaySync: what the agent has been taught of the journal, and that it acts on exactly the trials it may know of."""
+"""ReplaySync: feeds the trials of the journal to the agent, so that it has learned exactly those that it may use."""
 
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
 from amc_tf.errors import AgentError, RunDirError
+from amc_tf.search.agent.agent_interface import Agent
 from amc_tf.search.agent.environment import Environment
 from amc_tf.search.journal import Journal
 from amc_tf.search.trial import Trial
 
 _LOG = logging.getLogger(__name__)
-_GIVEN = ("uniform", "threshold", "greedy")  # plans that fit the budget, but may spend less of it than the bounds want
+_UNBOUNDED = ("uniform", "threshold", "greedy")  # kinds of plans within the limit that may spend less than the floor
+
+Episode = tuple[tuple[int, ...], np.ndarray, np.ndarray]  # widths; states, float32 (steps, 11); keep ratios, (steps,)
 
 
 class ReplaySync:
-    """Teaches the agent the episodes in the journal, each when the first proposal that may know of it is made.
+    """Has the agent learn the trials of the journal: each when the first proposal that may use it is made.
 
-    What was learned lies in `agent.npz` in the run directory. It is saved before the last lesson is given, not after,
-    so that the file never knows more than a search may that is killed at any moment and goes on. With lag = in_flight -
-    1, proposal n is made with the trials before n - lag learned, and those before n - lag - 1 in the file. At that
-    moment the journal holds m >= n - lag trials, and whoever goes on from them makes proposal m, with those before
-    m - lag learned: for a lag of 0 or 1 that is never less than the file has. The rest is replayed from the journal.
+    The checkpoint `agent.npz` in the run directory always lags the journal, so a killed search can resume: it is saved
+    before the last known trial is learned, not after. In detail, with lag = in_flight - 1: when proposal n is made, the
+    agent has learned the trials before n - lag and the checkpoint those before n - lag - 1. The journal then holds
+    m >= n - lag trials. A resumed search makes proposal m and must have learned the trials before m - lag. For a lag of
+    0 or 1 the checkpoint never has more than those; the rest is replayed from the journal.
 
     Args:
         agent: See Study.
         environment: Of the search.
         journal: Open.
-        bound: Called with the number of a trial, sets the limit that the environment had or has for it.
+        set_limit: (trial's number) -> None; sets the environment's limit to that of the trial.
         first: Number of the first trial to learn from, the agent's episode 0.
     """
 
     def __init__(
-        self, agent: Any, environment: Environment, journal: Journal, bound: Callable[[int], None], first: int
+        self, agent: Agent, environment: Environment, journal: Journal, set_limit: Callable[[int], None], first: int
     ):
-        self._agent, self._environment, self._journal, self._bound = agent, environment, journal, bound
+        self._agent, self._environment, self._journal, self._set_limit = agent, environment, journal, set_limit
         self._first = first
         self._path = journal.run_dir / "agent.npz"
-        self._saved = False  # whether the file is of this process
-        self._current = False  # whether the agent is as the calls so far left it: Ctrl-C may have cut one short
-        self._taught = first  # so many trials the agent has learned from, the first ones included
-        self._acted: dict[int, tuple[tuple[int, ...], np.ndarray, np.ndarray]] = {}
+        self._saved = False  # whether this process wrote the checkpoint
+        self._in_sync = False  # False before the first call, and after a call that Ctrl-C interrupted
+        self._learned = first  # the agent has learned the trials before this number
+        self._episodes: dict[int, Episode] = {}  # trial's number -> its episode
 
-    def act(self, number: int, known: int) -> tuple[tuple[int, ...], np.ndarray, np.ndarray]:
-        """Has the agent decide on a trial.
+    def act(self, number: int, known: int) -> Episode:
+        """The agent's episode for a trial.
 
         Args:
-            number: Of the trial.
-            known: So many trials, the first ones of the journal, have been learned from when the agent acts.
-
-        Returns:
-            The widths; the states seen, float32 (steps, 11); the keep ratios executed, (steps,).
+            number: Number of the trial.
+            known: Number of trials, the first ones of the journal, that the agent has learned when it acts.
 
         Raises:
             AgentError, RunDirError: See Study.ask.
         """
-        if number not in self._acted:
-            if not self._current:
+        if number not in self._episodes:
+            if not self._in_sync:
                 self._resume(known)
-            self._current = False
-            lessons = self._journal.trials[self._taught : known]
-            for trial in lessons[:-1]:
-                self._teach(trial)
+            self._in_sync = False
+            new = self._journal.trials[self._learned : known]
+            for trial in new[:-1]:
+                self._learn(trial)
             self._agent.save(self._path)
             self._saved = True
-            for trial in lessons[-1:]:
-                self._teach(trial)
+            for trial in new[-1:]:
+                self._learn(trial)
             episode = number - self._first
-            self._execute(number, lambda t, state: self._agent.act(state, episode))
-            self._current = True
-        return self._acted[number]
+            self._run_episode(number, lambda t, state: self._agent.act(state, episode))
+            self._in_sync = True
+        return self._episodes[number]
 
-    def follow(self, number: int, ratios: Sequence[float]) -> tuple[tuple[int, ...], np.ndarray, np.ndarray]:
-        """The episode of keep ratios that somebody else decided, within the bounds.
+    def follow(self, number: int, ratios: Sequence[float]) -> Episode:
+        """The episode that executes given keep ratios, within the bounds.
 
         Args:
-            number: Of the trial.
-            ratios: One a unit.
-
-        Returns:
-            As of `act`.
+            number: Number of the trial.
+            ratios: One per unit.
         """
-        if number not in self._acted:
-            self._execute(number, lambda t, state: ratios[t])
-        return self._acted[number]
+        if number not in self._episodes:
+            self._run_episode(number, lambda t, state: ratios[t])
+        return self._episodes[number]
 
-    def _execute(self, number: int, act: Callable[[int, np.ndarray], float]) -> None:
-        self._bound(number)
+    def _run_episode(self, number: int, act: Callable[[int, np.ndarray], float]) -> None:
+        self._set_limit(number)
         states, actions = self._environment.run(act)
-        self._acted[number] = self._environment.widths, states, actions
+        self._episodes[number] = self._environment.widths, states, actions
 
-    def _teach(self, trial: Trial) -> None:
-        """A failed plan counts as the worst one so far, or the agent would propose it again and again.
+    def _learn(self, trial: Trial) -> None:
+        """Has the agent learn a trial.
 
-        Where something else failed the plan is not to blame, and nothing is to be learned from it. Where scoring
-        stopped early, the reward is an estimate. It errs a little towards the worse, as bad luck makes a stop more
-        likely; but only for candidates that are no good, and by less than what separates them from the good ones.
+        A failed candidate gets the worst reward so far, or the agent would propose it again and again. If the device or
+        another part failed, nothing is learned, since the plan is not the cause. If scoring stopped early, the reward
+        is an estimate. It is slightly too low on average, because bad luck makes a stop more likely; but this concerns
+        only poor candidates, and the error is smaller than their distance from good ones.
         """
-        if trial.kind == "sensitivity":  # far from any plan that the agent is to make
-            self._taught = trial.number + 1
+        if trial.kind == "sensitivity":  # unlike any plan that the agent should make
+            self._learned = trial.number + 1
             return
-        if trial.kind in _GIVEN:
-            widths, (states, actions) = trial.widths, self._environment.seen(trial.widths)
+        if trial.kind in _UNBOUNDED:
+            widths, (states, actions) = trial.widths, self._environment.replay(trial.widths)
         else:
             widths, states, actions = self.follow(trial.number, list(trial.keep_ratios.values()))
         if widths != trial.widths:
@@ -117,10 +114,10 @@ class ReplaySync:
             reward = min((t.reward for t in before if t.reward is not None), default=None)
         if reward is not None and trial.failure in (None, "candidate"):
             self._agent.learn(trial.number - self._first, states, actions, reward)
-        self._taught = trial.number + 1
+        self._learned = trial.number + 1
 
     def _resume(self, known: int) -> None:
-        """Loads the agent as far as it has learned before; with a journal without episodes the file is another's."""
+        """Loads the checkpoint. If the journal has no episodes, a checkpoint is of another search and is not loaded."""
         if (self._saved or len(self._journal.trials) > self._first) and self._path.exists():
             self._load(known)
         last = self._agent.last_episode
@@ -129,11 +126,12 @@ class ReplaySync:
                 f"The agent has learned episode {last}, but the first {known} trials of {self._journal.path} are all "
                 "that it may know of: give a fresh agent, which learns from the journal."
             )
-        self._taught = self._first + last + 1
+        self._learned = self._first + last + 1
 
     def _load(self, known: int) -> None:
+        """Loads the checkpoint, unless it is damaged or has learned later episodes than the agent may use."""
         before = self._path.with_name("agent.before.npz")
-        self._agent.save(before)  # there is no other way to make it fresh again
+        self._agent.save(before)  # the only way to make the agent fresh again
         try:
             self._agent.load(self._path)
             last = self._agent.last_episode

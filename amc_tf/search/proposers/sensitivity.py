@@ -1,4 +1,4 @@
-"""Sensitivity: how accurate the network is with one unit alone narrowed; measured once, used for every budget."""
+"""Sensitivity: accuracy of the network when one unit is narrowed and all others are whole; valid for every budget."""
 
 import hashlib
 import json
@@ -19,85 +19,85 @@ from amc_tf.system import files
 if TYPE_CHECKING:
     from amc_tf.pruning.unit import Unit
 
-_FORMAT = 2  # 1, of amc_tf 0.1, did not say what a table was made with
-_MADE_WITH = ("method", "metric", "round_to", "importance", "reconstruct", "calibration", "reward_data")
+_FORMAT = 2  # format 1, of amc_tf 0.1, had no provenance
+_PROVENANCE = ("method", "metric", "round_to", "importance", "reconstruct", "calibration", "reward_data")
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """How accurate the network is with one unit alone narrowed and all others whole.
+    """Accuracy of the network when one unit is narrowed and all others are whole. One measurement is a sample.
 
     Attributes:
         base: Accuracy of the whole network.
-        accuracy: Unit name -> {width: accuracy}, as measured; the full width, which is the base, is not in it.
-        made_with: What the accuracies depend on, see `made_with`; empty where that is not known.
+        accuracy: Unit name -> {width: accuracy}, as measured. The full width is left out: its accuracy is the base.
+        provenance: What the accuracies depend on, see `provenance`; empty if that is not known.
 
     Raises:
-        TypeError, ValueError: A width or an accuracy is no number that can be one.
+        TypeError, ValueError: A width or an accuracy is not a valid number.
     """
 
     base: float
     accuracy: Mapping[str, Mapping[int, float]]
-    made_with: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
         table = {
-            str(name): {_width(name, width): _accuracy(points[width]) for width in sorted(points)}
-            for name, points in self.accuracy.items()
+            str(name): {_width(name, width): _accuracy(samples[width]) for width in sorted(samples)}
+            for name, samples in self.accuracy.items()
         }
         object.__setattr__(self, "base", _accuracy(self.base))
         object.__setattr__(self, "accuracy", table)
 
     def curve(self, unit: "Unit") -> dict[int, float]:
-        """The accuracy to be expected at each of a unit's widths when it alone is narrowed.
+        """The expected accuracy at each width of a unit that is narrowed alone.
 
-        It never falls as the unit grows. Where measured points contradict that, which is noise, they are averaged
-        until none does: the least squares fit of such a curve. A running minimum would let one unlucky point pull all
-        narrower ones down, and so make the units that matter least look as if they mattered. No point is above the
-        base, as narrowing teaches nothing. Between points the curve is a straight line, up to the base at full width.
-        Below the narrowest one it goes on as steeply as before: to hold it there would call more pruning free.
+        The curve never falls as the unit grows. Noisy samples that contradict this are averaged by isotonic regression
+        (least squares). A running minimum would be worse: one unlucky sample would lower all narrower widths, and a
+        unit that matters little would seem to matter. No value is above the base accuracy, since narrowing does not
+        improve a network. Between samples the curve is linear, up to the base at full width. Below the narrowest sample
+        it continues with the slope above it: a constant would make further pruning seem free.
 
         Args:
-            unit: Its name, channels and widths are read.
+            unit: Its name, size and widths are read.
 
         Returns:
-            {width: accuracy}, ascending, for all of the unit's widths.
+            {width: accuracy}, ascending, for all widths of the unit.
 
         Raises:
-            ValueError: The table has no point of the unit, which has a choice.
+            ValueError: The unit has more than one width and no sample in the table.
         """
         if len(unit.widths) == 1:
             return {unit.size: self.base}
-        points = {width: value for width, value in self.accuracy.get(unit.name, {}).items() if width < unit.size}
-        if not points:
+        samples = {width: value for width, value in self.accuracy.get(unit.name, {}).items() if width < unit.size}
+        if not samples:
             raise ValueError(
-                f"The sensitivity table has no point of unit {unit.name!r}, but of {sorted(self.accuracy)}: measure "
+                f"The sensitivity table has no sample of unit {unit.name!r}, but of {sorted(self.accuracy)}: measure "
                 "the rest, or give the table of this network."
             )
         from scipy.optimize import isotonic_regression  # takes a third of a second to import
 
-        widths = [*points, unit.size]
-        values = np.append(np.minimum(isotonic_regression([*points.values()]).x, self.base), self.base)
+        widths = [*samples, unit.size]
+        values = np.append(np.minimum(isotonic_regression([*samples.values()]).x, self.base), self.base)
         slope = (values[1] - values[0]) / (widths[1] - widths[0])
         expected = np.interp(unit.widths, widths, values)
         expected += slope * np.minimum(np.array(unit.widths) - widths[0], 0)
-        rising = np.minimum.accumulate(expected[::-1])[::-1]  # rounding may end a hair above the next point
+        rising = np.minimum.accumulate(expected[::-1])[::-1]  # rounding may put a value slightly above the next one
         return dict(zip(unit.widths, rising.tolist(), strict=True))
 
-    def check(self, accuracy: float, made_with: Mapping[str, Any]) -> None:
-        """Checks that the table is of the search that is to use it.
+    def check(self, accuracy: float, provenance: Mapping[str, Any]) -> None:
+        """Checks that the table fits a search.
 
         Args:
-            accuracy: Of the whole network, on the reward data of the search.
-            made_with: Of the search, see `made_with`.
+            accuracy: Accuracy of the whole network on the reward data of the search.
+            provenance: That of the search, see `provenance`.
 
         Raises:
-            ValueError: It is of another network, other data or other arguments.
+            ValueError: The table is of another network, other data or other arguments.
         """
-        for name, value in made_with.items():
-            if self.made_with and self.made_with.get(name) != value:
+        for name, value in provenance.items():
+            if self.provenance and self.provenance.get(name) != value:
                 raise ValueError(
-                    f"The sensitivity table was measured with {name} {self.made_with.get(name)!r}, this search has "
+                    f"The sensitivity table was measured with {name} {self.provenance.get(name)!r}, this search has "
                     f"{value!r}: give the table of a search on the same model and data with the same arguments, or "
                     f"none."
                 )
@@ -109,7 +109,7 @@ class Sensitivity:
 
     @property
     def digest(self) -> str:
-        """Names the table: equal points, equal digest."""
+        """Digest of the table; equal tables have equal digests."""
         return hashlib.sha256(self._as_json()).hexdigest()[:16]
 
     def save(self, path: str | os.PathLike) -> None:
@@ -131,7 +131,7 @@ class Sensitivity:
             stored = json.loads(Path(path).read_bytes())
             if stored["format"] not in range(1, _FORMAT + 1):
                 raise ValueError(f"format {stored['format']!r}, expected 1 to {_FORMAT}")
-            accuracy = {name: dict(points) for name, points in stored["accuracy"].items()}
+            accuracy = {name: dict(samples) for name, samples in stored["accuracy"].items()}
             return cls(stored["base"], accuracy, dict(stored.get("made_with", {})))
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise RunDirError(
@@ -140,54 +140,54 @@ class Sensitivity:
             ) from error
 
     def _as_json(self) -> bytes:
-        table = {name: list(map(list, points.items())) for name, points in self.accuracy.items()}
-        stored = {"format": _FORMAT, "base": self.base, "made_with": dict(self.made_with), "accuracy": table}
+        table = {name: list(map(list, samples.items())) for name, samples in self.accuracy.items()}
+        stored = {"format": _FORMAT, "base": self.base, "made_with": dict(self.provenance), "accuracy": table}
         return (json.dumps(stored, indent=1) + "\n").encode()
 
 
-def made_with(header: Mapping[str, Any]) -> dict[str, Any]:
-    """What the points of a table depend on, from the header of a journal; not the budget, nor what is counted."""
+def provenance(header: Mapping[str, Any]) -> dict[str, Any]:
+    """What the samples of a table depend on, from the header of a journal. Budget and target do not matter."""
     arguments = header["arguments"]
-    return {"model": header["model"], **{name: arguments[name] for name in _MADE_WITH}}
+    return {"model": header["model"], **{name: arguments[name] for name in _PROVENANCE}}
 
 
-def points(units: Sequence["Unit"], most: int = 3) -> tuple[tuple[int, int], ...]:
-    """Which widths of which units to measure.
+def samples_to_measure(units: Sequence["Unit"], most: int = 3) -> tuple[tuple[int, int], ...]:
+    """The widths of each unit that a sensitivity scan measures.
 
     Args:
         units: In any order.
-        most: How many widths a unit at most. They lie evenly in its list of widths, the narrowest always among them and
-            the full one, which needs no measuring, one such step beyond the widest.
+        most: Most widths per unit. They are evenly spaced in the unit's list of widths, from the narrowest to one step
+            below the full width, which needs no measurement.
 
     Returns:
-        (unit's index, width) pairs: the narrowest of every unit first, then the next, so that whoever stops early knows
-        something of each.
+        (unit's index, width) pairs: first the narrowest width of every unit, then the next of every unit, so that a
+        scan that stops early has samples of all units.
 
     Raises:
         ValueError: most is less than 1.
     """
     if most < 1:
         raise ValueError(f"most is {most!r}, expected 1 or more widths to measure of each unit.")
-    chosen = []
+    samples = []
     for i, unit in enumerate(units):
         below = len(unit.widths) - 1
         count = min(most, below)
-        chosen += [(j, i, unit.widths[round(j * below / count)]) for j in range(count)]
-    return tuple((i, width) for _, i, width in sorted(chosen))
+        samples += [(j, i, unit.widths[round(j * below / count)]) for j in range(count)]
+    return tuple((i, width) for _, i, width in sorted(samples))
 
 
-def tabled(
-    units: Sequence["Unit"], trials: Sequence[Trial], made_with: Mapping[str, Any] | None = None
+def table_from_trials(
+    units: Sequence["Unit"], trials: Sequence[Trial], provenance: Mapping[str, Any] | None = None
 ) -> Sensitivity | None:
-    """The table that a search has measured so far; None where it has no point of a unit that has a choice.
+    """The table that a search has measured so far; None if a unit with more than one width has no sample.
 
-    A failed trial leaves its point out, and the lines between the others stand for it: a failure does not say how
-    accurate the network is (a device was unplugged, a file could not be converted).
+    A failed trial gives no sample, and the curve interpolates there: a failure does not tell the accuracy (a device was
+    unplugged, a file could not be converted).
 
     Args:
         units: In the order of the trials' widths.
         trials: Of the search.
-        made_with: What it is to say that it was made with.
+        provenance: The provenance that the table gets.
     """
     table: dict[str, dict[int, float]] = {}
     base = None
@@ -197,7 +197,7 @@ def tabled(
             i = next(i for i, unit in enumerate(units) if trial.widths[i] < unit.size)
             table.setdefault(units[i].name, {})[trial.widths[i]] = trial.outcome.accuracy
     missing = any(len(unit.widths) > 1 and unit.name not in table for unit in units)
-    return None if base is None or missing else Sensitivity(base, table, made_with or {})
+    return None if base is None or missing else Sensitivity(base, table, provenance or {})
 
 
 def _width(name: str, width: int) -> int:

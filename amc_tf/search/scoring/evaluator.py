@@ -1,11 +1,13 @@
-"""Evaluator: a plan's widths -> Outcome. Every candidate is the .tflite that would ship, without fine-tuning."""
+"""Evaluator: widths -> Outcome. A candidate is the .tflite that would ship, without fine-tuning."""
 
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from amc_tf.cost.cost_model import Cost
 from amc_tf.data.splits import Split
 from amc_tf.errors import ConversionError
 from amc_tf.pruning.plan import Plan
@@ -14,7 +16,7 @@ from amc_tf.pruning.reconstruct import Reconstruction
 from amc_tf.search.rewards import Reward
 from amc_tf.search.scoring.evalset import EvalSet
 from amc_tf.search.scoring.metrics import Metric
-from amc_tf.search.scoring.racing import Race, needed
+from amc_tf.search.scoring.racing import Race, right_to_win
 from amc_tf.search.trial import Outcome
 from amc_tf.tflite.runtime.scorer import Scorer, outputs
 from amc_tf.tflite.slicing.bn_recalibration import Statistics
@@ -22,145 +24,157 @@ from amc_tf.tflite.slicing.candidate import Candidates, Converted
 from amc_tf.tflite.slicing.shapes import Shapes
 from amc_tf.tflite.slicing.weight_formulas import Weights
 
-_FILES = 4  # candidates that are kept for whoever measures them next
+_FILES = 4  # newest candidates that are kept in memory, since they may be measured next
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """On what and by what candidates are scored.
+
+    Attributes:
+        split: Examples that candidates are scored on. Without labels, agreement with the original network is scored.
+        metric: (labels, outputs) -> number, the larger the better; None for accuracy.
+        reward: Reward of the search. Scoring stops early if a candidate cannot get a reward above `beat`; None to score
+            every candidate on all examples.
+    """
+
+    split: Split
+    metric: Metric | None = None
+    reward: Reward | None = None
 
 
 class Evaluator:
-    """Makes candidates and scores them; may be called from several threads at once.
+    """Makes candidates and scores them. Several threads may call it at once.
 
     Args:
-        pruning: makes the plans.
-        cost: widths -> cost.
-        calibration: the examples that weights are reconstructed on and BatchNorm statistics measured.
-        reward_split: the examples that candidates are scored on; without labels, agreement with the original is scored.
-        base: the .tflite of the original network.
-        scorer: runs .tflite files.
-        metric: (labels, outputs) -> number, the larger the better; default: accuracy.
-        reward: what the search rewards: a candidate that cannot earn more than `beat` is not scored to the end.
-        reconstruct: whether the kept weights are to make up for the dropped ones, see pruning.reconstruct.
+        pruner: Makes the plans and the weights.
+        cost: Cost of a plan.
+        base: The .tflite of the original network.
+        scorer: Runs .tflite files.
+        calibration: Examples for weight reconstruction and BatchNorm recalibration.
+        scoring: On what and by what candidates are scored.
+        reconstruct: Whether the kept weights compensate for the dropped ones, see pruning.reconstruct.
 
     Attributes:
-        sample: the examples of `reward_split`.
-        candidates: makes the files of candidates.
+        eval_set: The examples of `scoring`.
+        candidates: Makes the files of candidates.
 
     Raises:
-        ValueError: the labels do not fit the outputs, or the model's own predictions hold NaN.
-        ConversionError: the network that measures BatchNorm statistics cannot be converted.
+        ValueError: The labels do not fit the outputs, or the model's own predictions hold NaN.
+        ConversionError: The network for BatchNorm recalibration cannot be converted.
     """
 
     def __init__(
         self,
-        pruning: Pruner,
-        cost: Callable[[Sequence[int]], float],
-        calibration: Split,
-        reward_split: Split,
+        pruner: Pruner,
+        cost: Cost,
         base: bytes,
         scorer: Scorer,
-        metric: Metric | None = None,
-        reward: Reward | None = None,
+        calibration: Split,
+        scoring: Scoring,
         reconstruct: bool = True,
     ):
-        self.pruning, self.cost = pruning, cost
-        self._base, self._reward = base, reward
-        # A part of the examples stands for all of them only in a random order; a caller's metric gets them in theirs.
-        split = reward_split if metric is not None else _shuffled(reward_split)
-        self.sample = EvalSet.of(split, base, scorer, metric)
-        self._reconstruction = Reconstruction(pruning, calibration.inputs) if reconstruct else None
+        self.pruner, self.cost = pruner, cost
+        self._base, self._reward = base, scoring.reward
+        # Racing scores a part of the examples, which must be a random one. A caller's metric keeps the caller's order.
+        split = scoring.split if scoring.metric is not None else _shuffled(scoring.split)
+        self.eval_set = EvalSet.of(split, base, scorer, scoring.metric)
+        self._reconstruction = Reconstruction(pruner, calibration.inputs) if reconstruct else None
         try:
-            self.candidates: Candidates | Converted = Candidates(pruning)
-            self._statistics = Statistics(pruning, calibration.inputs, scorer)
+            self.candidates: Candidates | Converted = Candidates(pruner)
+            self._recalibration = Statistics(pruner, calibration.inputs, scorer)
         except ConversionError as error:
             warnings.warn(
-                f"Each candidate is made by the converter, which takes seconds instead of milliseconds, because a "
+                f"The converter makes each candidate, which takes seconds instead of milliseconds, because a "
                 f".tflite of this network cannot be rewritten: {error}",
                 stacklevel=2,
             )
-            self.candidates = Converted(pruning)
-            self._statistics = Statistics(pruning, calibration.inputs, scorer, Converted)
-        self._files: dict[str, bytes] = {}  # the last few
-        self._turn = threading.Lock()
+            self.candidates = Converted(pruner)
+            self._recalibration = Statistics(pruner, calibration.inputs, scorer, Converted)
+        self._files: dict[str, bytes] = {}  # plan digest -> .tflite of the newest candidates
+        self._lock = threading.Lock()  # for _files
 
     def __call__(self, widths: Sequence[int], beat: float | None = None) -> Outcome:
-        """The outcome of keeping `widths[i]` channels of unit i.
+        """The outcome of the plan that keeps `widths[i]` channels of unit i.
 
         Args:
-            widths: of all units.
-            beat: the reward of the best candidate so far; one that almost certainly earns no more (see search.racing)
-                is scored on a part of the examples only. None: on all of them.
+            widths: Widths of all units.
+            beat: Reward of the best candidate so far. Scoring stops early if the candidate almost certainly gets no
+                higher reward, see scoring.racing. None: it is scored on all examples.
 
         Raises:
-            BadPredictions: the candidate's predictions hold NaN or infinity.
-            ConversionError: the runtime cannot run the candidate.
-            RunDirError: no room for the candidate's file.
+            BadPredictions: The candidate's predictions hold NaN or infinity.
+            ConversionError: The runtime cannot run the candidate.
+            RunDirError: There is no room for the candidate's file.
         """
         widths = tuple(int(w) for w in widths)
-        base_cost = self.base_cost
-        if widths == self.pruning.full:  # nothing pruned: the network as it came, with its own statistics
-            return Outcome(self.sample.base_accuracy, base_cost, self.sample.base_accuracy, base_cost)
+        base_cost, base_accuracy = self.base_cost, self.eval_set.base_accuracy
+        if widths == self.pruner.full:  # the original network with its own BatchNorm statistics
+            return Outcome(base_accuracy, base_cost, base_accuracy, base_cost)
         cost = float(self.cost(widths))
-        accuracy, seen = self._score(self.tflite(widths), self._race(beat, cost, base_cost))
-        examples = None if seen == len(self.sample) else seen
-        return Outcome(accuracy, cost, self.sample.base_accuracy, base_cost, examples=examples)
+        accuracy, scored = self._score(self.tflite(widths), self._race(beat, cost, base_cost))
+        examples = None if scored == len(self.eval_set) else scored
+        return Outcome(accuracy, cost, base_accuracy, base_cost, examples=examples)
 
     @property
     def shapes(self) -> Shapes:
         """The shapes of candidates.
 
         Raises:
-            ConversionError: they cannot be foretold.
+            ConversionError: They cannot be predicted.
         """
-        return self.candidates.shapes if isinstance(self.candidates, Candidates) else Shapes(self.pruning)
+        return self.candidates.shapes if isinstance(self.candidates, Candidates) else Shapes(self.pruner)
 
     @property
     def base_cost(self) -> float:
-        """What the unpruned network costs."""
-        return float(self.cost(self.pruning.full))
+        """Cost of the unpruned network."""
+        return float(self.cost(self.pruner.full))
 
     def tflite(self, widths: Sequence[int]) -> bytes:
-        """The candidate of these widths."""
-        if tuple(widths) == self.pruning.full:
+        """The .tflite of the candidate of these widths."""
+        if tuple(widths) == self.pruner.full:
             return self._base
-        plan = self.pruning.plan(widths)
-        with self._turn:
+        plan = self.pruner.plan(widths)
+        with self._lock:
             if plan.digest in self._files:
                 return self._files[plan.digest]
         file = self.candidates(plan, self.weights(plan))
-        with self._turn:
+        with self._lock:
             self._files[plan.digest] = file
             while len(self._files) > _FILES:
                 del self._files[next(iter(self._files))]
         return file
 
     def weights(self, plan: Plan) -> Weights:
-        """The smaller network's weights, reconstructed, with the BatchNorm statistics that it has: path -> arrays."""
-        sliced = self.pruning.sliced(plan)
+        """Weights of the smaller network: sliced, reconstructed, with recalibrated BatchNorm; layer path -> arrays."""
+        sliced = self.pruner.sliced(plan)
         if all(mask.all() for mask in plan.values()):
             return sliced
         if self._reconstruction is not None:
             sliced = self._reconstruction(plan, sliced)
-        return self._statistics(plan, sliced)
+        return self._recalibration(plan, sliced)
 
     def _score(self, tflite: bytes, race: Race | None) -> tuple[float, int]:
-        """Accuracy of a candidate, and of how many examples."""
+        """Accuracy of a candidate, and the number of examples that it was scored on."""
         if race is None:
-            return self.sample.accuracy(tflite), len(self.sample)
-        seen, found = 0, []
-        with self.sample.scorer.load(tflite, self.sample.held) as loaded:
-            for part in race.parts:
-                found.append(outputs(loaded.run(seen, part)))
-                seen = part
-                accuracy = self.sample.score([np.concatenate(arrays) for arrays in zip(*found, strict=True)])
-                if race.lost(round(accuracy * seen), seen):
+            return self.eval_set.accuracy(tflite), len(self.eval_set)
+        scored, predictions = 0, []
+        with self.eval_set.scorer.load(tflite, self.eval_set.dataset) as loaded:
+            for look in race.looks:
+                predictions.append(outputs(loaded.run(scored, look)))
+                scored = look
+                accuracy = self.eval_set.score([np.concatenate(arrays) for arrays in zip(*predictions, strict=True)])
+                if race.lost(round(accuracy * scored), scored):
                     break
-        return accuracy, seen
+        return accuracy, scored
 
     def _race(self, beat: float | None, cost: float, base_cost: float) -> Race | None:
-        """The race that a candidate of this cost is in, if it is one of right and wrong examples."""
-        examples = len(self.sample)
-        if self.sample.metric is not None or self._reward is None or not self.sample.one_each:
+        """The race of a candidate of this cost; None if it must be scored on all examples."""
+        examples = len(self.eval_set)
+        if self.eval_set.metric is not None or self._reward is None or not self.eval_set.one_each:
             return None
-        wanted = needed(self._reward, beat, cost, self.sample.base_accuracy, base_cost, examples)
-        return None if wanted is None else Race(examples, wanted)
+        right = right_to_win(self._reward, beat, cost, self.eval_set.base_accuracy, base_cost, examples)
+        return None if right is None else Race(examples, right)
 
 
 def _shuffled(split: Split) -> Split:

@@ -1,4 +1,4 @@
-"""How good predictions are: accuracy, or the caller's own metric, or agreement with the original network."""
+"""Metrics of predictions: accuracy, the caller's own metric, or agreement with the original network."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,7 +10,7 @@ Metric = Callable[[np.ndarray, np.ndarray], float]
 
 
 def threshold(outputs: np.ndarray) -> float:
-    """Where a single output says yes: above 0.5 if the original network's outputs are probabilities, else above 0."""
+    """Threshold of a single output: 0.5 if the original network's outputs are probabilities, else 0."""
     return 0.5 if outputs.min() >= 0 and outputs.max() <= 1 else 0.0
 
 
@@ -18,13 +18,13 @@ def accuracy(labels: np.ndarray, outputs: np.ndarray, yes_above: float = 0.5) ->
     """Share of right predictions.
 
     Args:
-        labels: class numbers shaped as `outputs` without its last axis (or with a last axis of 1), or rows of shares
-            that add up to 1 (one-hot) shaped as `outputs`; for a single output 0 or 1 (or -1 or 1).
+        labels: One of: class numbers in the shape of `outputs` without its last axis, or with a last axis of 1; rows
+            that add up to 1 (one-hot) in the shape of `outputs`; for a single output 0 and 1, or -1 and 1.
         outputs: (examples, ..., classes).
-        yes_above: for a single output, see `threshold`.
+        yes_above: Threshold of a single output, see `threshold`.
 
     Raises:
-        ValueError: the labels do not fit the outputs, or are no classes.
+        ValueError: The labels do not fit the outputs, or are not classes.
     """
     labels = np.asarray(labels)
     classes = outputs.shape[-1]
@@ -59,11 +59,11 @@ def accuracy(labels: np.ndarray, outputs: np.ndarray, yes_above: float = 0.5) ->
 def score(
     metric: Metric | None, labels: np.ndarray, outputs: Sequence[np.ndarray], yes_above: float = 0.5
 ) -> float:
-    """The metric, or the accuracy of the first output, as a finite number.
+    """The metric or, without one, the accuracy of the first output, as a finite number.
 
     Raises:
-        BadPredictions: the predictions hold NaN or infinity.
-        ValueError: the labels do not fit, or the metric returned something else than a finite number.
+        BadPredictions: The predictions hold NaN or infinity.
+        ValueError: The labels do not fit, or the metric did not return a finite number.
     """
     if not all(np.isfinite(out).all() for out in outputs):
         raise BadPredictions("The predictions hold NaN or infinity; the network does not survive these widths.")
@@ -83,7 +83,7 @@ def score(
 
 
 def as_labels(outputs: np.ndarray, yes_above: float) -> np.ndarray:
-    """What the original network says, as labels that another network can agree with; `yes_above` as of accuracy."""
+    """Outputs of the original network as labels, to score agreement with it; `yes_above` as in accuracy()."""
     if outputs.shape[-1] > 1:
         return outputs.argmax(axis=-1)
     return (outputs > yes_above).astype(np.int64)

@@ -1,9 +1,9 @@
-"""Racing: a candidate that clearly cannot win is scored on a part of the examples only.
+"""Racing: early stopping of the scoring of a candidate that almost certainly does not become the best.
 
-The examples of the reward split lie in a fixed random order. So of a candidate that has K of all N right, the number of
-right ones among the first n is hypergeometric: drawn without replacement. A candidate is stopped where, even if it were
-just good enough to win, so few right ones or fewer would be too unlikely; nothing is approximated (Serfling or
-Hoeffding bounds, as in Hoeffding races, Maron and Moore 1994, would stop later).
+The examples of the reward split are in a fixed random order. If a candidate predicts K of all N examples right, the
+number of right ones among the first n is hypergeometric (drawn without replacement). Scoring stops when so few right
+examples would be too unlikely for a candidate just good enough to win. The test is exact; Serfling or Hoeffding bounds,
+as in Hoeffding races (Maron and Moore 1994), would stop later.
 """
 
 from bisect import bisect_right
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from amc_tf.search.rewards import NAMED, Reward
 from amc_tf.search.trial import Outcome
 
-ERROR = 0.01  # at most so likely is a candidate stopped that would have won, over all looks at it
-_LEAST = 32  # examples before the first look: fewer tell too little, and starting a part costs as much as scoring it
-_HALVINGS = 4  # the first look is at a sixteenth; a look more costs the others next to nothing in sharpness
+ERROR = 0.01  # largest probability that a winning candidate is stopped, over all looks together
+_LEAST = 32  # examples before the first look: fewer tell too little, and each look has a cost of its own
+_HALVINGS = 4  # the first look is after 1/16 of the examples; more looks hardly weaken the test at the others
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Race:
     """When to stop scoring one candidate.
 
     Attributes:
-        examples: How many there are in all.
-        needed: With so many right ones the candidate would win; `examples + 1` where it cannot win at all, and then it
-            is lost at the first look, which still gives an estimate for the agent to learn from.
+        examples: Number of examples.
+        needed: Number of right examples with which the candidate wins. `examples + 1` if it cannot win at all: then it
+            is lost at the first look, which still gives an estimate that the agent can learn from.
 
     Raises:
         ValueError: The numbers contradict each other.
@@ -41,29 +41,29 @@ class Race:
             )
 
     @property
-    def parts(self) -> tuple[int, ...]:
-        """Where to look: so many examples in all are scored before each look, and at the end the whole."""
+    def looks(self) -> tuple[int, ...]:
+        """Number of examples scored before each look, rising; the last is all of them."""
         halves = [self.examples >> halving for halving in range(_HALVINGS, 0, -1)]
-        return (*(part for part in halves if part >= _LEAST), self.examples)
+        return (*(count for count in halves if count >= _LEAST), self.examples)
 
-    def lost(self, right: int, seen: int) -> bool:
-        """Whether to stop with `right` right ones among the first `seen` examples; never once all are seen.
+    def lost(self, right: int, scored: int) -> bool:
+        """Whether to stop with `right` right ones among the first `scored` examples; False if all are scored.
 
         Raises:
-            ValueError: `seen` is none of `parts`, to whose number the error is fitted; or `right` is no part of it.
+            ValueError: `scored` is none of `looks`, over which the error is divided; or `right` is more than `scored`.
         """
-        if seen not in self.parts or not 0 <= right <= seen:
-            raise ValueError(f"{right} of {seen} are right, expected a part of one of {self.parts}.")
-        if seen == self.examples:
+        if scored not in self.looks or not 0 <= right <= scored:
+            raise ValueError(f"{right} of {scored} are right, expected a part of one of {self.looks}.")
+        if scored == self.examples:
             return False
         if self.needed > self.examples:
             return True
         from scipy.stats import hypergeom  # takes a second to import
 
-        return bool(hypergeom.cdf(right, self.examples, self.needed, seen) <= ERROR / (len(self.parts) - 1))
+        return bool(hypergeom.cdf(right, self.examples, self.needed, scored) <= ERROR / (len(self.looks) - 1))
 
 
-def needed(
+def right_to_win(
     reward: Reward,
     beat: float | None,
     cost: float,
@@ -75,14 +75,14 @@ def needed(
 
     Args:
         reward: See rewards.choose.
-        beat: Reward of the best so far, or None.
-        cost: Of the candidate, as its outcome will have it.
-        base_accuracy, base_cost: Of the unpruned network.
-        examples: How many there are in all.
+        beat: Reward of the best candidate so far, or None.
+        cost: Cost of the candidate, as in its outcome.
+        base_accuracy, base_cost: Those of the unpruned network.
+        examples: Number of examples.
 
     Returns:
-        From 0 to `examples + 1`, where even all right would not do. None where there is nothing to beat or the reward
-        is the caller's own, of which it is not known that it rises with the accuracy: then all are to be scored.
+        From 0 to `examples + 1`; the latter if the candidate cannot win. None if all examples must be scored: there is
+        nothing to beat, or the reward is the caller's own and may not rise with the accuracy.
     """
     if beat is None or reward not in NAMED.values():
         return None
