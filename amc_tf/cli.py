@@ -1,11 +1,14 @@
-"""The command amc-tf: the same names as in Python."""
+"""The command amc-tf, with the names of the Python functions and their arguments."""
 
 import importlib
 import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import click
 import numpy as np
@@ -29,24 +32,24 @@ def main() -> None:
 
 
 def end_in_order() -> None:
-    """Has the signals that end a program unwind it instead, so that nothing is left on a phone."""
-    names = ("SIGTERM", "SIGHUP", "SIGBREAK")  # the last is Windows's, for a window that is closed; it has no SIGHUP
+    """Makes the signals that end a program raise SystemExit, so that clean-up runs and nothing stays on a phone."""
+    names = ("SIGTERM", "SIGHUP", "SIGBREAK")  # Windows has no SIGHUP; it sends SIGBREAK when a window is closed
     for number in (getattr(signal, name) for name in names if hasattr(signal, name)):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, lambda number, _: sys.exit(128 + number))
 
 
-def _surgery_options(command):
-    """Options that say what may shrink and how far."""
+def _surgery_options(command: Callable) -> Callable:
+    """Adds the options on what may shrink, and how far."""
     for option in (
         click.option("--frozen", multiple=True, metavar="LAYER", help="Leave this layer alone (may be repeated)."),
         click.option("--min-keep", type=float, metavar="RATIO",
-                     help="Least keep ratio of a layer; default: 0.2, of a Dense layer's weights 0.02."),
+                     help="Least keep ratio of a layer; default: 0.2, for single weights of a Dense layer 0.02."),
         click.option("--round-to", default=8, show_default=True, help="Keep channels in multiples of this."),
         click.option("--method", type=click.Choice(["channel", "magnitude"]), default="channel", show_default=True,
                      help="Remove whole channels, or make single weights zero."),
         click.option("--keras", "which", type=click.Choice(["keras", "tf_keras"]), default="keras", show_default=True,
-                     help="The Keras that the model was saved with."),
+                     help="The Keras that saved the model."),
     ):  # fmt: skip
         command = option(command)
     return command
@@ -55,39 +58,43 @@ def _surgery_options(command):
 @main.command()
 @click.argument("model", type=click.Path(exists=True, path_type=Path))
 @click.option("--target", type=click.Choice(["latency", "macs", "flops", "params", "size"]), default="latency",
-              show_default=True, help="What the budget is about.")
-@click.option("--budget", help="What may be kept: 0.5 (the default, but for --max-drop), 50%, '30 ms', '280 MMAC', "
-                               "'2 MB'; 'none' weighs accuracy and cost.")  # fmt: skip
+              show_default=True, help="What the budget limits.")
+@click.option("--budget", help="What may be kept: 0.5 (the default without --max-drop), 50%, '30 ms', '280 MMAC', "
+                               "'2 MB'; 'none' weighs accuracy against cost.")  # fmt: skip
 @click.option("--device", metavar="DEVICE",
               help="Where latency is measured: adb, adb:SERIAL or host; default: the connected phone, else the host.")
 @yes_option
 @click.option("--data", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="An .npz with x and y (also x_train, y_train; x_reward, y_reward; x_test, y_test).")
 @click.option("--max-drop", type=float, metavar="POINTS",
-              help="Instead of a budget: how far the accuracy may fall; the cheapest network that holds it is taken.")
+              help="Instead of a budget: take the cheapest network that loses no more accuracy than this.")
 @click.option("--episodes", default=400, show_default=True, help="How many networks are tried.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--importance", default="magnitude_in", show_default=True, help="Which channels go first.")
-@click.option("--finetune-epochs", default=0, show_default=True, help="Times through the data to train the result.")
+@click.option("--finetune-epochs", default=0, show_default=True, help="Epochs to train the result.")
 @click.option("--stage", "stages", type=float, multiple=True, metavar="RATIO",
-              help="Prune to this and fine-tune before the budget (may be repeated, falling); default with "
-                   "--finetune-epochs: halves, where the budget is below one.")
-@click.option("--one-stage", is_flag=True, help="Prune to the budget at once.")
-@click.option("--distill/--no-distill", default=True, help="Whether fine-tuning learns from the original model too.")
-@click.option("--temperature", default=3.0, show_default=True, help="Of the distillation.")
-@click.option("--distill-weight", default=0.5, show_default=True, help="Of the distillation beside the labels.")
+              help="Prune to this and fine-tune before going on to the budget (may be repeated, falling); default "
+                   "with --finetune-epochs: 0.5, 0.25, ... while above the budget.")
+@click.option("--one-stage", is_flag=True, help="Prune to the budget in one stage.")
+@click.option("--distill/--no-distill", default=True, help="Whether fine-tuning also learns from the original model.")
+@click.option("--temperature", default=3.0, show_default=True, help="Temperature of the distillation.")
+@click.option("--distill-weight", default=0.5, show_default=True,
+              help="Weight of the distillation; the labels have the rest.")
 @click.option("--quantize", multiple=True, type=click.Choice(["int8", "fp16", "dynamic"]),
               help="Make this format too (may be repeated); the first one ships.")
-@click.option("--integer-io", is_flag=True, help="Let the int8 file take and give int8.")
+@click.option("--integer-io", is_flag=True, help="Use int8 inputs and outputs in the int8 file.")
 @click.option("--patience", type=int, metavar="N", help="End the search after N episodes without a better network.")
 @click.option("--tensorboard", is_flag=True, help="Write scalars to tensorboard/ in the run directory.")
-@click.option("--dry-run", is_flag=True, help="Only say what would happen, what can be reached and how long it takes.")
-@click.option("--calibration-size", default=256, show_default=True, help="Examples for reconstruction and BatchNorm.")
-@click.option("--reward-size", default=2000, show_default=True, help="Examples of the training data to score on.")
-@click.option("--reconstruct/--no-reconstruct", default=True, help="Let kept weights make up for dropped ones.")
-@click.option("--sensitivity", type=click.Path(exists=True, dir_okay=False), help="Table of an earlier search.")
-@click.option("--paper", is_flag=True, help="Search with the paper's agent alone.")
-@click.option("--run-dir", type=click.Path(file_okay=False, path_type=Path), help="Where everything goes.")
+@click.option("--dry-run", is_flag=True, help="Only print what would happen, what can be reached and how long it takes.")
+@click.option("--calibration-size", default=256, show_default=True,
+              help="Examples for reconstruction and BN recalibration.")
+@click.option("--reward-size", default=2000, show_default=True, help="Training examples that score the networks.")
+@click.option("--reconstruct/--no-reconstruct", default=True,
+              help="Whether least squares adjust the kept weights to make up for the dropped ones.")
+@click.option("--sensitivity", type=click.Path(exists=True, dir_okay=False),
+              help="Sensitivity table of an earlier search.")
+@click.option("--paper", is_flag=True, help="Search with the paper's agent only.")
+@click.option("--run-dir", type=click.Path(file_okay=False, path_type=Path), help="Folder for all files.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout.")
 @click.option("--quiet", is_flag=True, help="No progress on stderr.")
 @_surgery_options
@@ -95,9 +102,9 @@ def _surgery_options(command):
 def compress(
     model, which, data, budget, as_json, quiet, stages, one_stage, distill, patience, yes, **arguments
 ) -> None:
-    """Search the smaller network that loses least, and make it into a .tflite.
+    """Search for the smaller network that loses least accuracy, and write it as a .tflite.
 
-    The same command on the same --run-dir goes on where it stopped; Ctrl-C ends it with the best so far.
+    The same command on the same --run-dir goes on where it stopped. Ctrl-C ends it with the best network so far.
 
     Exit codes: 0 all is well, 1 it could not be done, 2 wrong usage, 70 an internal error, 130 stopped.
     """  # fmt: skip
@@ -135,12 +142,12 @@ def compress(
 @_surgery_options
 @ending()
 def analyze(model, which, method, as_json, **arguments) -> None:
-    """Show what could shrink, what could not and why, and which budgets can be met.
+    """Show what can shrink, what cannot and why, and which budgets can be met.
 
     Exit codes: 0 all is well, 1 it could not be done, 2 wrong usage, 70 an internal error, 130 stopped.
     """
     from amc_tf.api.analyze import analyze as run
-    from amc_tf.report.sparse_notes import told
+    from amc_tf.report.sparse_notes import sparsity_notes
     from amc_tf.tflite.sparse.unsupported_operators import processor_obstacle
 
     analysis = run(_load(model, which), method=method, **arguments)
@@ -148,15 +155,15 @@ def analyze(model, which, method, as_json, **arguments) -> None:
         click.echo(json.dumps(analysis.as_dict()))
         return
     console = Console()
-    what = ("group", "channels") if method == "channel" else ("kernel", "weights")
-    table = Table(*what, "least", "layers", "frozen because", box=None, pad_edge=False)
+    unit_columns = ("group", "channels") if method == "channel" else ("kernel", "weights")
+    table = Table(*unit_columns, "least", "layers", "frozen because", box=None, pad_edge=False)
     for line in analysis.units:
         table.add_row(line.name, str(line.size), str(line.least), str(len(line.layers)), line.frozen or "")
     console.print(table)
     console.print(f"{analysis.model}: {analysis.macs:,} MACs, {analysis.params:,} params", highlight=False)
     for target, (least, _) in analysis.budgets().items():
         console.print(f"budget for target={target}: from {least:.3f} to 1 of the base", highlight=False)
-    for sentence in told(analysis.obstacles, processor_obstacle()):
+    for sentence in sparsity_notes(analysis.obstacles, processor_obstacle()):
         console.print(sentence, soft_wrap=True, highlight=False)
     for layer, why in analysis.unknown.items():
         console.print(f"not understood: {layer}: {why}", soft_wrap=True, highlight=False)
@@ -184,8 +191,8 @@ for command in (main, *main.commands.values()):
     traceback_option(command)
 
 
-def quiet_keras(which: str):
-    """The Keras module of that name, without the lines that TensorFlow prints about the GPU that is not there.
+def quiet_keras(which: str) -> ModuleType:
+    """Imports keras or tf_keras without TensorFlow's messages about a missing GPU.
 
     Raises:
         ValueError: it is not installed.
@@ -206,18 +213,24 @@ def quiet_keras(which: str):
             ) from error
 
 
-def _load(path: Path, which: str, compiled: bool = False):
-    """The model in a file, with its compile settings where they are wanted; Keras's own errors become one sentence."""
+def _load(path: Path, which: str, compiled: bool = False) -> Any:  # a Keras model of either Keras
+    """Loads a model; Keras's own errors become one sentence.
+
+    Args:
+        path: of the file.
+        which: "keras" or "tf_keras".
+        compiled: whether to load the compile settings too, if that is possible.
+    """
     keras = quiet_keras(which)
     if compiled:
         try:
             return keras.models.load_model(path)
-        except Exception:  # a loss or optimizer of the caller's own; a wrong file raises again below
-            said = "it is trained as a classifier, if it can be loaded without its compile settings."
-            Console(stderr=True).print(f"amc-tf: {path} cannot be loaded as it was compiled; {said}", soft_wrap=True)
+        except Exception:  # perhaps a custom loss or optimizer; a wrong file raises again below
+            advice = "it is trained as a classifier, if it can be loaded without its compile settings."
+            Console(stderr=True).print(f"amc-tf: {path} cannot be loaded as it was compiled; {advice}", soft_wrap=True)
     try:
         return keras.models.load_model(path, compile=False)
-    except Exception as error:  # Keras raises whatever its parts raise on a wrong file
+    except Exception as error:  # Keras raises many types for a wrong file
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         other = "tf_keras" if which == "keras" else "keras"
         raise ValueError(
@@ -230,7 +243,7 @@ def _budget(text: str) -> str | None:
     return None if text.strip().lower() == "none" else text
 
 
-def _read(path: Path) -> dict:
+def _read(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
     """The arrays of an .npz as the arguments of compress()."""
     try:
         with np.load(path, allow_pickle=False) as stored:
@@ -239,16 +252,16 @@ def _read(path: Path) -> dict:
         raise ValueError(f"{path} cannot be read as an .npz of arrays: {error}.") from error
     if "x" in arrays and "y" not in arrays and len(arrays) > 1:
         raise ValueError(f"{path} holds {sorted(arrays)}, but its labels must be called y (x_train goes with y_train).")
-    found = {}
+    arguments = {}
     for argument, suffixes in {
         "train_data": ("", "_train"), "reward_data": ("_reward",), "validation_data": ("_test", "_validation")
     }.items():  # fmt: skip
         for suffix in suffixes:
             if "x" + suffix in arrays:
-                found[argument] = (arrays["x" + suffix], arrays.get("y" + suffix))
-    if not found:
+                arguments[argument] = (arrays["x" + suffix], arrays.get("y" + suffix))
+    if not arguments:
         raise ValueError(f"{path} holds {sorted(arrays)}; expected x and y, or x_train and y_train.")
-    return found
+    return arguments
 
 
 if __name__ == "__main__":

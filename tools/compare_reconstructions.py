@@ -109,9 +109,8 @@ class Sequential:
     """Least squares from what each layer reads in the pruned network, layer after layer, towards what it put out."""
 
     def __init__(self, pruning, inputs: np.ndarray):
-        from amc_tf.pruning.im2col import reader
-
         from amc_tf.graph import keras_reader
+        from amc_tf.pruning.im2col import reader
 
         self._pruning, self._inputs, self._graph = pruning, inputs, keras_reader
         found = {node.layer: reader(node) for node in pruning.graph.nodes}

@@ -181,7 +181,8 @@ def calibrate(model, inputs: np.ndarray) -> dict[str, tuple[np.ndarray, ...]]:
 
     Without this the signal of a deep network with random weights dies or explodes, and any two networks agree.
     """
-    norms = {p: layer for p, layer in keras_reader.layers(model).items() if "BatchNormalization" in type(layer).__name__}
+    layers = keras_reader.layers(model)
+    norms = {path: layer for path, layer in layers.items() if "BatchNormalization" in type(layer).__name__}
     momenta = {path: layer.momentum for path, layer in norms.items()}
     for layer in norms.values():
         layer.momentum = 0.0

@@ -29,7 +29,7 @@ from amc_tf.pruning.importance import Importance
 from amc_tf.pruning.pruner import Pruner
 from amc_tf.pruning.unit_lines import unit_lines
 from amc_tf.report.progress import SearchProgress, TableProgress, preparing, say
-from amc_tf.report.sparse_notes import told
+from amc_tf.report.sparse_notes import sparsity_notes
 from amc_tf.request import ORIGINAL, contents, run_name
 from amc_tf.result import FLOAT, SEARCH, Result
 from amc_tf.search.agent.ddpg_client import DdpgAgent
@@ -378,7 +378,7 @@ def _obstacles(way: Method, tflite: bytes, model: Any, verbose: bool) -> tuple[s
     if not way.zeros:
         return None
     found = obstacles(tflite, keras_reader.layers(model))
-    say(told(found, processor_obstacle()), verbose)
+    say(sparsity_notes(found, processor_obstacle()), verbose)
     return found
 
 

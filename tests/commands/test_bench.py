@@ -215,8 +215,8 @@ def test_no_usable_phone_ends_with_3(front, phone, pair) -> None:
 def test_a_failed_measurement_ends_with_4(front, phone, pair, monkeypatch, fault) -> None:
     opened = bench.open_phone
 
-    def then_faulty(**given):
-        device = opened(**given)
+    def then_faulty(*arguments, **settings):
+        device = opened(*arguments, **settings)
         for name, value in fault.items():
             setattr(phone.faults, name, value)
         return device
@@ -239,7 +239,7 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(front, phone, pair, monkeypatch
 
 
 def test_ctrl_c_ends_the_doctor_with_130_and_leaves_nothing(front, phone, monkeypatch) -> None:
-    monkeypatch.setattr(adb_device.benchmark_model, "program", interrupted)  # asked of the output of the program's first run
+    monkeypatch.setattr(adb_device.benchmark_model, "program", interrupted)  # reads the output of the first run
     done = run(phone, front=front, command="doctor")
     assert (done.exit_code, done.stdout) == (130, "")
     assert "stopped" in done.stderr and begins(done.stderr, front, "doctor")

@@ -137,7 +137,7 @@ def bug(*_, **__):
         (bench, "interleave", ["bench", "--host", __file__]),
         (bench, "show", ["bench", "--host", __file__]),
         (doctor.adb_client, "find_adb", ["doctor"]),
-        (setup, "_made", ["setup", "tf-agents"]),
+        (setup, "_install", ["setup", "tf-agents"]),
         (cli, "_load", ["analyze", __file__]),
         (cli, "_load", ["compress", __file__]),
     ],

@@ -45,13 +45,13 @@ def test_what_lacks_something_is_not(environment) -> None:
 def test_what_cannot_be_imported_is_not(environment) -> None:
     (environment / "amc_toy.py").write_text("raise ImportError('broken')\n")
     assert not provide.in_place(FOUND)
-    assert provide.imports(FOUND, None) == "ImportError: broken"
+    assert provide.import_failure(FOUND, None) == "ImportError: broken"
 
 
 def test_what_can_be_imported_but_not_used_is_not(environment) -> None:
     broken = replace(FOUND, use="raise SystemError('made for another NumPy')")
     assert not provide.in_place(broken)
-    assert provide.imports(broken, None) == "SystemError: made for another NumPy"
+    assert provide.import_failure(broken, None) == "SystemError: made for another NumPy"
 
 
 def test_what_is_not_there_is_not() -> None:
