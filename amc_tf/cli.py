@@ -85,7 +85,8 @@ def _surgery_options(command: Callable) -> Callable:
 @click.option("--integer-io", is_flag=True, help="Use int8 inputs and outputs in the int8 file.")
 @click.option("--patience", type=int, metavar="N", help="End the search after N episodes without a better network.")
 @click.option("--tensorboard", is_flag=True, help="Write scalars to tensorboard/ in the run directory.")
-@click.option("--dry-run", is_flag=True, help="Only print what would happen, what can be reached and how long it takes.")
+@click.option("--dry-run", is_flag=True,
+              help="Only print what would happen, what can be reached and how long it takes.")
 @click.option("--calibration-size", default=256, show_default=True,
               help="Examples for reconstruction and BN recalibration.")
 @click.option("--reward-size", default=2000, show_default=True, help="Training examples that score the networks.")

@@ -239,10 +239,11 @@ def _scatter(
             points = [t for t in done if t.kind == kind and (t.outcome.examples is not None) == estimated]
             if points:
                 filled, hollow = {"markeredgewidth": 0.0, "alpha": 0.9}, {"markerfacecolor": "none", "alpha": 0.7}
+                look = hollow if estimated else filled
                 size = 8 if marker == "." else 4 if marker == "o" else 4.5
                 axes.plot(
                     [x(t) for t in points], [y(t) for t in points], marker, color=colour, markersize=size,
-                    label="_" if estimated else text, zorder=1.8 if estimated else 2.2, **(hollow if estimated else filled),
+                    label="_" if estimated else text, zorder=1.8 if estimated else 2.2, **look,
                 )  # fmt: skip
     if any(trial.outcome.examples is not None for trial in done):
         axes.plot([], [], "o", color=SOFT, markersize=4, markerfacecolor="none", label="hollow: scored on a part")
