@@ -1,4 +1,4 @@
-"""How commands end: the user's mistakes and bugs told apart, exit codes, one sentence, and the stack trace on request."""
+"""How commands end: mistakes of the user and bugs told apart, exit codes, one sentence, the stack trace on request."""
 
 import errno
 from concurrent.futures import ThreadPoolExecutor
