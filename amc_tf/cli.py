@@ -1,11 +1,13 @@
-"""The command amc-tf: the same names as in Python."""
+"""The command amc-tf, with the names of the Python functions and their arguments."""
 
 import importlib
 import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import click
@@ -34,8 +36,8 @@ def main() -> None:
 
 
 def end_in_order() -> None:
-    """Has the signals that end a program unwind it instead, so that nothing is left on a phone."""
-    names = ("SIGTERM", "SIGHUP", "SIGBREAK")  # the last is Windows's, for a window that is closed; it has no SIGHUP
+    """Makes the signals that end a program raise SystemExit, so that clean-up runs and nothing stays on a phone."""
+    names = ("SIGTERM", "SIGHUP", "SIGBREAK")  # Windows has no SIGHUP; it sends SIGBREAK when a window is closed
     for number in (getattr(signal, name) for name in names if hasattr(signal, name)):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, lambda number, _: sys.exit(128 + number))
@@ -52,15 +54,15 @@ def _option(name: str, *flags: str, **settings: Any):
     return click.option(*(flags or [f"--{name.replace('_', '-')}"]), name, **told)
 
 
-def _surgery_options(command):
-    """Options that say what may shrink and how far."""
+def _surgery_options(command: Callable) -> Callable:
+    """Adds the options on what may shrink, and how far."""
     for option in (
         _option("frozen", multiple=True, metavar="LAYER"),
         _option("min_keep", type=float, metavar="RATIO"),
         _option("round_to"),
         _option("method", type=click.Choice(METHODS)),
         click.option("--keras", "which", type=click.Choice(["keras", "tf_keras"]), default="keras", show_default=True,
-                     help="The Keras that the model was saved with."),
+                     help="The Keras that saved the model."),
     ):  # fmt: skip
         command = option(command)
     return command
@@ -102,9 +104,9 @@ def _surgery_options(command):
 def compress(
     model, which, data, budget, as_json, quiet, stages, one_stage, distill, patience, yes, **arguments
 ) -> None:
-    """Search the smaller network that loses least, and make it into a .tflite.
+    """Search for the smaller network that loses least accuracy, and write it as a .tflite.
 
-    The same command on the same --run-dir goes on where it stopped; Ctrl-C ends it with the best so far.
+    The same command on the same --run-dir goes on where it stopped. Ctrl-C ends it with the best network so far.
 
     Exit codes: 0 all is well, 1 it could not be done, 2 wrong usage, 70 an internal error, 130 stopped.
     """  # fmt: skip
@@ -142,12 +144,12 @@ def compress(
 @_surgery_options
 @ending()
 def analyze(model, which, method, as_json, **arguments) -> None:
-    """Show what could shrink, what could not and why, and which budgets can be met.
+    """Show what can shrink, what cannot and why, and which budgets can be met.
 
     Exit codes: 0 all is well, 1 it could not be done, 2 wrong usage, 70 an internal error, 130 stopped.
     """
     from amc_tf.api.analyze import analyze as run
-    from amc_tf.report.sparse_notes import told
+    from amc_tf.report.sparse_notes import sparsity_notes
     from amc_tf.tflite.sparse.unsupported_operators import unsupported_processor
 
     analysis = run(_load(model, which), method=method, **arguments)
@@ -155,15 +157,15 @@ def analyze(model, which, method, as_json, **arguments) -> None:
         click.echo(json.dumps(analysis.as_dict()))
         return
     console = Console()
-    what = ("group", "channels") if method == "channel" else ("kernel", "weights")
-    table = Table(*what, "least", "layers", "frozen because", box=None, pad_edge=False)
+    unit_columns = ("group", "channels") if method == "channel" else ("kernel", "weights")
+    table = Table(*unit_columns, "least", "layers", "frozen because", box=None, pad_edge=False)
     for line in analysis.units:
         table.add_row(line.name, str(line.size), str(line.least), str(len(line.layers)), line.frozen or "")
     console.print(table)
     console.print(f"{analysis.model}: {analysis.macs:,} MACs, {analysis.params:,} params", highlight=False)
     for target, (least, _) in analysis.budgets().items():
         console.print(f"budget for target={target}: from {least:.3f} to 1 of the base", highlight=False)
-    for sentence in told(analysis.obstacles, unsupported_processor()):
+    for sentence in sparsity_notes(analysis.obstacles, unsupported_processor()):
         console.print(sentence, soft_wrap=True, highlight=False)
     for layer, why in analysis.unknown.items():
         console.print(f"not understood: {layer}: {why}", soft_wrap=True, highlight=False)
@@ -191,8 +193,8 @@ for command in (main, *main.commands.values()):
     traceback_option(command)
 
 
-def quiet_keras(which: str):
-    """The Keras module of that name, without the lines that TensorFlow prints about the GPU that is not there.
+def quiet_keras(which: str) -> ModuleType:
+    """Imports keras or tf_keras without TensorFlow's messages about a missing GPU.
 
     Raises:
         ValueError: it is not installed.
@@ -213,18 +215,24 @@ def quiet_keras(which: str):
             ) from error
 
 
-def _load(path: Path, which: str, compiled: bool = False):
-    """The model in a file, with its compile settings where they are wanted; Keras's own errors become one sentence."""
+def _load(path: Path, which: str, compiled: bool = False) -> Any:  # a Keras model of either Keras
+    """Loads a model; Keras's own errors become one sentence.
+
+    Args:
+        path: of the file.
+        which: "keras" or "tf_keras".
+        compiled: whether to load the compile settings too, if that is possible.
+    """
     keras = quiet_keras(which)
     if compiled:
         try:
             return keras.models.load_model(path)
-        except Exception:  # a loss or optimizer of the caller's own; a wrong file raises again below
-            said = "it is trained as a classifier, if it can be loaded without its compile settings."
-            Console(stderr=True).print(f"amc-tf: {path} cannot be loaded as it was compiled; {said}", soft_wrap=True)
+        except Exception:  # perhaps a custom loss or optimizer; a wrong file raises again below
+            advice = "it is trained as a classifier, if it can be loaded without its compile settings."
+            Console(stderr=True).print(f"amc-tf: {path} cannot be loaded as it was compiled; {advice}", soft_wrap=True)
     try:
         return keras.models.load_model(path, compile=False)
-    except Exception as error:  # Keras raises whatever its parts raise on a wrong file
+    except Exception as error:  # Keras raises many types for a wrong file
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         other = "tf_keras" if which == "keras" else "keras"
         raise ValueError(
@@ -237,7 +245,7 @@ def _budget(text: str) -> str | None:
     return None if text.strip().lower() == "none" else text
 
 
-def _read(path: Path) -> dict:
+def _read(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
     """The arrays of an .npz as the arguments of compress()."""
     try:
         with np.load(path, allow_pickle=False) as stored:
@@ -246,16 +254,16 @@ def _read(path: Path) -> dict:
         raise ValueError(f"{path} cannot be read as an .npz of arrays: {error}.") from error
     if "x" in arrays and "y" not in arrays and len(arrays) > 1:
         raise ValueError(f"{path} holds {sorted(arrays)}, but its labels must be called y (x_train goes with y_train).")
-    found = {}
+    arguments = {}
     for argument, suffixes in {
         "train_data": ("", "_train"), "reward_data": ("_reward",), "validation_data": ("_test", "_validation")
     }.items():  # fmt: skip
         for suffix in suffixes:
             if "x" + suffix in arrays:
-                found[argument] = (arrays["x" + suffix], arrays.get("y" + suffix))
-    if not found:
+                arguments[argument] = (arrays["x" + suffix], arrays.get("y" + suffix))
+    if not arguments:
         raise ValueError(f"{path} holds {sorted(arrays)}; expected x and y, or x_train and y_train.")
-    return found
+    return arguments
 
 
 if __name__ == "__main__":

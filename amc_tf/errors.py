@@ -1,41 +1,41 @@
-"""What a caller may want to catch. Mistakes at the door raise ValueError or TypeError instead."""
+"""The errors that a caller may want to catch. Wrong arguments raise ValueError or TypeError instead."""
 
 
 class AmcError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base of all errors that this package raises on purpose."""
 
 
 class UnsupportedModel(AmcError, ValueError):
-    """The model is of a sort that cannot be compressed; the sentence says which layer or property is in the way."""
+    """The model cannot be compressed. The message names the layer or the property that prevents it."""
 
 
 class BudgetError(AmcError, ValueError):
-    """The budget lies outside what pruning can reach; the sentence gives the reachable range."""
+    """Pruning cannot reach the budget. The message gives the reachable range."""
 
 
 class ConversionError(AmcError):
-    """The TFLite converter failed, or what it made is not fit to ship."""
+    """The TFLite converter failed, or its file is not fit to ship."""
 
 
 class DeviceError(AmcError):
-    """A measurement on a device failed; the sentence names the cause."""
+    """A measurement on a device failed. The message names the cause."""
 
 
 class RunDirError(AmcError, ValueError):
-    """The run directory cannot be used: unwritable, damaged, or of another model or other arguments."""
+    """The run directory cannot be used: it is not writable, damaged, or belongs to another model or other arguments."""
 
 
 class AgentError(AmcError):
-    """The process of the DDPG agent failed; the sentence gives its last words."""
+    """The process of the DDPG agent failed. The message ends with the last line that it printed."""
 
 
 class SetupError(AmcError):
-    """A package that amc_tf keeps apart from the environment is not there and could not be installed."""
+    """An isolated package is missing and could not be installed."""
 
 
 class TrainingError(AmcError):
-    """A fine-tuning was lost before there was anything to keep of it."""
+    """A fine-tuning failed before it had a result to keep."""
 
 
 class BadPredictions(AmcError):
-    """A candidate's predictions hold NaN or infinity: a failed trial, not a failed search."""
+    """A candidate predicts NaN or infinity. The trial fails, the search goes on."""

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import zlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -231,16 +231,24 @@ class Result:
         for name in stale:
             (self.run_dir / name).replace(self.run_dir / EARLIER / name)
 
+    def __str__(self) -> str:
+        """The before/after table; where there are several formats, a table of these below it."""
+        tables = [_aligned([("", "base", "uniform", "compressed", ""), *self.rows()])]
+        if len(self.formats) > 1:
+            head = ("compressed as", self.scored_by, "latency", "size", "gzipped", "")
+            tables.append(_aligned([head, *self.format_rows()]))
+        return "\n".join(tables)
+
     def rows(self) -> list[tuple[str, str, str, str, str]]:
         """The before/after table: (figure, base, uniform, compressed, what is kept)."""
         base, small, even = self.base, self.compressed, self.uniform
-        metric = self.scored_by == "metric"  # a caller's own, in whatever unit
         lost = small.accuracy - base.accuracy
-        change, score = (f"{lost:+.4g}", "{:.4g}") if metric else (f"{lost * 100:+.2f} points", "{:.2%}")
-        rows = [(self.scored_by, *(_told(f and f.accuracy, score) for f in (base, even, small)), change)]
+        change = f"{lost:+.4g}" if self.scored_by == "metric" else f"{lost * 100:+.2f} points"
+        accuracies = (self.format_score(figures and figures.accuracy) for figures in (base, even, small))
+        rows = [(self.scored_by, *accuracies, change)]
         form = FLOAT if self.latency is None else self.latency.get("format", FLOAT)
         timed = "latency" if form == FLOAT else f"latency ({form})"
-        for name, figure, form in (
+        for name, figure, template in (
             ("MACs", "macs", "{:,}"),
             ("params", "params", "{:,}"),
             ("size", "size_bytes", "{:,} B"),
@@ -250,7 +258,7 @@ class Result:
             values = [figures and getattr(figures, figure) for figures in (base, even, small)]
             if values[0] is not None and values[2] is not None:
                 kept = f"{values[2] / values[0]:.1%} kept"
-                rows.append((name, *(_told(value, form) for value in values), kept))
+                rows.append((name, *(_formatted(value, template) for value in values), kept))
         if self.latency is not None:
             low, high = self.latency["ratio_low"], self.latency["ratio_high"]  # of five rounds or more: never None
             rows[-1] = (*rows[-1][:4], f"{rows[-1][4]} ({low:.1%} to {high:.1%})")
@@ -258,14 +266,17 @@ class Result:
 
     def format_rows(self) -> list[tuple[str, str, str, str, str, str]]:
         """The formats of the compressed network: (format, accuracy, latency, size, gzipped, file)."""
-        score = "{:.4g}" if self.scored_by == "metric" else "{:.2%}"
         return [
             (
-                line.format, score.format(line.accuracy), _told(line.latency_ms, "{:.3g} ms"), f"{line.size_bytes:,} B",
-                f"{line.gzip_bytes:,} B", FORMATS[line.format],
+                line.format, self.format_score(line.accuracy), _formatted(line.latency_ms, "{:.3g} ms"),
+                f"{line.size_bytes:,} B", f"{line.gzip_bytes:,} B", FORMATS[line.format],
             )
             for line in self.formats
         ]  # fmt: skip
+
+    def format_score(self, accuracy: float | None) -> str:
+        """An accuracy in percent, or the caller's own metric as a plain number; "" for None."""
+        return _formatted(accuracy, "{:.4g}" if self.scored_by == "metric" else "{:.2%}")
 
 
 def _network(path: Path) -> str | None:
@@ -280,5 +291,11 @@ def packed(tflite: bytes) -> int:
     return len(zlib.compress(tflite, level=9))
 
 
-def _told(value: float | None, form: str) -> str:
-    return "" if value is None else form.format(value)
+def _formatted(value: float | None, template: str) -> str:
+    return "" if value is None else template.format(value)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    """A table as text: columns flush left, two spaces apart."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)

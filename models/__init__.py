@@ -1,6 +1,6 @@
-"""The base networks of the examples, tests and benchmarks: `load` a trained one, `build` an untrained one.
+"""The networks of the examples, tests and benchmarks: `load` returns a trained one, `build` an untrained one.
 
-Nothing here needs amc_tf, and amc_tf needs nothing of it: to the library these are models like any other.
+Nothing here imports amc_tf, and amc_tf imports nothing from here: to amc_tf these are models like any other.
 
     import keras                                      # or: import tf_keras as keras
     import models
@@ -48,8 +48,8 @@ def build(name: str, /, keras: Any, **options) -> Any:
     Args:
         name: one of `ARCHITECTURES`.
         keras: the module to build it with, `keras` (Keras 3) or `tf_keras`.
-        **options: passed to the `build` of the network's own file: `input_shape` (height, width, channels), `classes`,
-            for the MobileNets also `alpha`, for plain20, resnet20 and resnet56 `name`.
+        **options: passed to the `build` function in the network's file: `input_shape` (height, width, channels),
+            `classes`, for the MobileNets also `alpha`, for plain20, resnet20 and resnet56 also `name`.
 
     Returns:
         A functional model of plain layers, image batch (n, height, width, channels) -> probabilities (n, classes).
@@ -72,12 +72,12 @@ def load(name: str, keras: Any) -> Any:
         keras: the module to build it with, `keras` (Keras 3) or `tf_keras`.
 
     Returns:
-        A functional model of plain layers; input as `models.datasets.load` preprocesses it for the network.
+        A functional model of plain layers; its input is an image as `models.datasets.load` preprocesses it.
 
     Raises:
         ValueError: there is no such trained network.
         TypeError: `keras` is not a Keras module.
-        MissingData: its weights are neither in AMC_DATA_DIR nor to be had otherwise.
+        MissingData: its weights are neither in AMC_DATA_DIR nor available otherwise.
     """
     if name not in TRAINED:
         raise ValueError(_unknown(name, TRAINED, also=ARCHITECTURES, call="models.build"))

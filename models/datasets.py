@@ -1,11 +1,11 @@
-"""The data sets of the base networks, each image preprocessed as its networks were trained.
+"""The data sets of the networks, with images preprocessed as for their training.
 
     data = load("cifar10")
     x, y = data.test                                      # float32 (10000, 32, 32, 3), int64 (10000,)
     reward, reporting = data.halves()                     # of the test images
-    x, y = data.sample("train", 2000)                     # shuffled, decodes these only
+    x, y = data.sample("train", 2000)                     # shuffled; decodes only these
 
-Nothing is decoded before it is asked for, and nothing is kept afterwards: all of CIFAR-10 in float32 is 0.7 GB.
+Images are decoded on request and not kept, because all of CIFAR-10 in float32 takes 0.7 GB.
 """
 
 import gzip
@@ -37,7 +37,7 @@ Arrays = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Part:
-    """Images not yet decoded, with their labels."""
+    """Encoded images with their labels."""
 
     labels: np.ndarray  # int64 (n,)
     decode: Callable[[np.ndarray], np.ndarray]  # indices -> images, float32 (len(indices), height, width, channels)
@@ -56,7 +56,7 @@ class Dataset:
 
     Attributes:
         name: as given to `load`.
-        origin: where it was found, for logs.
+        origin: folder or download that it came from, for logs.
         parts: "train" and "test".
     """
 
@@ -104,7 +104,7 @@ def load(name: str, **options) -> Dataset:
 
     Raises:
         ValueError: there is no such data set.
-        MissingData: it is not on this machine and could not be downloaded; the sentence says each way to get it.
+        MissingData: it is not on this machine and could not be downloaded; the message says how to get it.
     """
     if name not in LOADERS:
         raise ValueError(f"There is no data set {name!r} here, expected one of {', '.join(sorted(LOADERS))}.")
@@ -112,11 +112,11 @@ def load(name: str, **options) -> Dataset:
 
 
 def fashion_mnist(full: bool | None = None) -> Dataset:
-    """Fashion-MNIST: 28x28 greys of clothes in 10 classes.
+    """Fashion-MNIST: 28x28 grey images of clothes in 10 classes.
 
     Args:
-        full: True for the full 60,000 + 10,000 images, downloaded if need be; False for the 3,000 + 2,000 that ship
-            with this package; None for the full ones if they are on this machine, else the shipped ones.
+        full: True for all 60,000 + 10,000 images, downloaded if necessary; False for the 3,000 + 2,000 in this
+            package; None for all if they are on this machine, else for those in this package.
     """
     if full is not False:
         paths = _fashion_paths()
@@ -130,7 +130,7 @@ def fashion_mnist(full: bool | None = None) -> Dataset:
 
 
 def fashion_mnist_pixels() -> dict[str, Arrays]:
-    """The full Fashion-MNIST as it is published: part -> images uint8 (n, 28, 28) and labels uint8 (n,).
+    """The full Fashion-MNIST as published: part -> images uint8 (n, 28, 28) and labels uint8 (n,).
 
     Raises:
         MissingData: it is not on this machine and could not be downloaded.
@@ -144,7 +144,7 @@ def fashion_mnist_pixels() -> dict[str, Arrays]:
 
 
 def cifar10() -> Dataset:
-    """CIFAR-10: 32x32 colour images in 10 classes, 50,000 + 10,000; the files' order may be by class, so shuffle."""
+    """CIFAR-10: 32x32 colour images in 10 classes, 50,000 + 10,000. The files may be sorted by class, so shuffle."""
 
     def normalised(pixels: np.ndarray) -> np.ndarray:
         return (pixels.astype(np.float32) / 255 - IMAGENET_MEAN) / IMAGENET_STD
@@ -158,9 +158,9 @@ def cifar10() -> Dataset:
 
 
 def imagenet_sample() -> Dataset:
-    """1,000 ImageNet images of 224x224, one a class in class order: those of even index to calibrate, of odd to score.
+    """1,000 ImageNet images of 224x224, one per class in class order: even indices to calibrate, odd ones to score.
 
-    Only from AMC_DATA_DIR: Keras has no download of ImageNet.
+    They come from AMC_DATA_DIR only: Keras has no download of ImageNet.
     """
     path = find("imagenet_sample.npz")
     if path is None:
@@ -187,7 +187,7 @@ def _fashion(parts: dict[str, Arrays], origin: str) -> Dataset:
 
 
 def _fashion_paths() -> list[Path]:
-    """The four files of the full set, in the order of FASHION_FILES, or none."""
+    """The four files of the full set, in the order of FASHION_FILES, or an empty list."""
     for folder in ("", "fashion-mnist/"):
         paths = [find(folder + name) for name in FASHION_FILES]
         if all(paths):
@@ -228,7 +228,7 @@ def _download(name: str, files: str, ways: str = "") -> dict[str, Arrays]:
         import keras
 
         train, test = getattr(keras.datasets, name).load_data()
-    except Exception as error:  # Keras wraps what the network does in a bare Exception
+    except Exception as error:  # Keras raises a bare Exception for network errors
         raise MissingData(
             f"The data set {name} was not found: set AMC_DATA_DIR to a folder that holds {files}{ways}, "
             f"or allow keras.datasets to download it, which failed here: {error}"

@@ -1,8 +1,8 @@
-"""Draws the Fashion-MNIST images that ship in models/fashion_mnist: 3,000 to calibrate with, 2,000 to test on.
+"""Draws the Fashion-MNIST images in models/fashion_mnist: 3,000 training images and 2,000 test images.
 
     python -m models.fashion_mnist_sample --out models/fashion_mnist
 
-Drawn class by class from the training and from the test images with one seed, as many of each class, then shuffled.
+The images are drawn class by class with one seed, equally many per class, then shuffled.
 """
 
 import argparse

@@ -1,18 +1,18 @@
-"""Where weights and images are looked for: the folder named by AMC_DATA_DIR, then what ships in this package."""
+"""Finds weights and images: in the folder AMC_DATA_DIR, then in this package."""
 
 import os
 from pathlib import Path
 
 
 class MissingData(FileNotFoundError):
-    """Weights or images are not on this machine; the sentence says each way to get them."""
+    """Weights or images are not on this machine. The message says how to get them."""
 
 
 def find(name: str, beside: Path | None = None) -> Path | None:
-    """Returns the file `name` of AMC_DATA_DIR, else of the folder `beside`, else None.
+    """Returns the path of the file `name` in AMC_DATA_DIR, else in the folder `beside`, else None.
 
     Raises:
-        MissingData: AMC_DATA_DIR is set to something that is no folder, which is more likely a slip than a wish.
+        MissingData: AMC_DATA_DIR is set, but is no folder.
     """
     folders = [beside] if beside is not None else []
     if os.environ.get("AMC_DATA_DIR"):

@@ -1,10 +1,10 @@
-"""Trains a base network and writes its weights.
+"""Trains a network and writes its weights.
 
     python -m models.train --network plain20_fashion_mnist --epochs 12 --out plain20_fashion_mnist.npz
 
-Stochastic gradient descent with Nesterov momentum, a cosine learning rate after a short linear rise, and the light
-augmentation usual for these data: a random flip and a random shift. The accuracy printed is that on the test images;
-nothing is chosen by it.
+Stochastic gradient descent with Nesterov momentum, a short linear warm-up, then a cosine learning rate. Augmentation is
+usual for these data: a random flip and a random shift. The printed accuracy is that on the test images, and it chooses
+nothing.
 """
 
 import argparse
@@ -26,12 +26,12 @@ WEIGHT_DECAY = 1e-4  # as in the ResNet paper (arXiv 1512.03385, section 4.2)
 
 
 def augmented(x: np.ndarray, rng: np.random.Generator, shift: int) -> np.ndarray:
-    """Flips half of the images and shifts each by up to `shift` pixels; what comes in is the value of the corner.
+    """Flips half of the images and shifts each by up to `shift` pixels; edge pixels fill the gap.
 
     Args:
         x: images (n, height, width, channels).
-        rng: where the chance comes from.
-        shift: pixels, both ways and both directions.
+        rng: source of the random flips and shifts.
+        shift: pixels, along both axes and in both directions.
     """
     height, width = x.shape[1:3]
     padded = np.pad(x, ((0, 0), (shift, shift), (shift, shift), (0, 0)), mode="edge")
@@ -43,7 +43,7 @@ def augmented(x: np.ndarray, rng: np.random.Generator, shift: int) -> np.ndarray
 
 
 def batches(x: np.ndarray, y: np.ndarray, size: int, shift: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields augmented batches without end, shuffled anew each time round; a last incomplete batch is left out."""
+    """Yields augmented batches forever, shuffled anew each epoch; an incomplete last batch is left out."""
     rng = np.random.default_rng(seed)
     while True:
         order = rng.permutation(len(x))
@@ -53,7 +53,7 @@ def batches(x: np.ndarray, y: np.ndarray, size: int, shift: int, seed: int) -> I
 
 
 def augmented_data(keras: Any, x: np.ndarray, y: np.ndarray, size: int, shift: int, seed: int) -> Any:
-    """The same batches as a data set of Keras, which says how long an epoch is.
+    """`batches` as a Keras data set, which knows the length of an epoch.
 
     Args:
         keras: the module that the model belongs to.
@@ -90,21 +90,21 @@ def train(
         keras: the module `keras` (Keras 3) or `tf_keras`.
         network: one of `NETWORKS`.
         train_data: images and labels, preprocessed.
-        test_data: likewise; scored after each epoch and printed.
-        epochs: times through the training images.
-        out: the .npz that gets the weights after each epoch, so that a killed training leaves the last one's.
-        batch: images a step.
+        test_data: the same; its accuracy is printed after each epoch.
+        epochs: passes over the training images.
+        out: the .npz that gets the weights after each epoch, so that a killed training keeps those of its last epoch.
+        batch: images per step.
         rate: highest learning rate.
         shift: of the augmentation, pixels.
-        seed: of the order of the images and their augmentation.
+        seed: of the order and the augmentation of the images.
 
     Returns:
         The trained model.
     """
     architecture, options, _ = models.TRAINED[network]
     model = models.build(architecture, keras, name=network, **options)
-    written = {"out": out, "validation_data": test_data, "validation_batch_size": 500}
-    fit(keras, model, train_data, epochs=epochs, batch=batch, rate=rate, shift=shift, seed=seed, **written)
+    more = {"out": out, "validation_data": test_data, "validation_batch_size": 500}
+    fit(keras, model, train_data, epochs=epochs, batch=batch, rate=rate, shift=shift, seed=seed, **more)
     return model
 
 
@@ -118,35 +118,35 @@ def fit(
     rate: float,
     shift: int,
     seed: int = 0,
-    rise: int | None = None,
+    warmup: int | None = None,
     out: Path | None = None,
     **options: Any,
 ) -> None:
-    """Trains a network as the module says.
+    """Trains a network as described above.
 
     Args:
         keras: the module that the model belongs to.
-        model: is compiled and trained.
+        model: to compile and train.
         train_data, epochs, batch, rate, shift, seed, out: see `train`.
-        rise: steps until the learning rate is at its highest; default: an epoch, or a tenth of all where that is less.
+        warmup: steps until the highest learning rate; default: one epoch, or a tenth of all steps if that is less.
         **options: passed to Keras's fit.
     """
     x, y = train_data
     batch = min(batch, len(x))
     steps = len(x) // batch
-    rise = min(steps, epochs * steps // 10) if rise is None else rise
+    warmup = min(steps, epochs * steps // 10) if warmup is None else warmup
     optimizer = keras.optimizers.SGD(rate, momentum=MOMENTUM, nesterov=True, weight_decay=WEIGHT_DECAY)
     optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
     model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
 
     class Rate(keras.callbacks.Callback):
-        # A callback and not a schedule object: the same lines work in every version of both Kerases.
+        # A callback and no schedule object, because this works in every version of both Kerases.
         step = 0
 
         def on_train_batch_begin(self, _, logs=None):
-            part = (self.step + 1) / rise if self.step < rise else None
-            turn = math.pi * (self.step - rise) / max(1, epochs * steps - rise)
-            self.model.optimizer.learning_rate.assign(rate * (part or (1 + math.cos(turn)) / 2))
+            share = (self.step + 1) / warmup if self.step < warmup else None
+            angle = math.pi * (self.step - warmup) / max(1, epochs * steps - warmup)
+            self.model.optimizer.learning_rate.assign(rate * (share or (1 + math.cos(angle)) / 2))
             self.step += 1
 
     class Write(keras.callbacks.Callback):
@@ -158,7 +158,7 @@ def fit(
         epochs=epochs,
         steps_per_epoch=steps,
         callbacks=[Rate(), Write()] if out else [Rate()],
-        shuffle=False,  # the generator does
+        shuffle=False,  # the generator shuffles
         verbose=2,
         **options,
     )
@@ -169,35 +169,35 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", choices=NETWORKS, required=True)
     parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--batch", type=int, default=128, help="images a step")
+    parser.add_argument("--batch", type=int, default=128, help="images per step")
     parser.add_argument("--rate", type=float, default=0.1, help="highest learning rate")
-    parser.add_argument("--shift", type=int, default=4, help="of the augmentation, pixels")
+    parser.add_argument("--shift", type=int, default=4, help="augmentation, pixels")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keras", choices=["keras", "tf_keras"], default="keras")
     parser.add_argument("--out", type=Path, required=True, help="the .npz to write")
-    chosen = parser.parse_args(arguments)
-    if not os.access(chosen.out.resolve().parent, os.W_OK):  # said now and not after the training
-        parser.error(f"--out is {chosen.out}, whose folder does not exist or cannot be written; choose another.")
+    options = parser.parse_args(arguments)
+    if not os.access(options.out.resolve().parent, os.W_OK):  # better now than after the training
+        parser.error(f"--out is {options.out}, whose folder does not exist or cannot be written; choose another.")
 
-    keras = importlib.import_module(chosen.keras)
-    keras.utils.set_random_seed(chosen.seed)
-    name = models.TRAINED[chosen.network][2]
+    keras = importlib.import_module(options.keras)
+    keras.utils.set_random_seed(options.seed)
+    name = models.TRAINED[options.network][2]
     data = datasets.load(name, **({"full": True} if name == "fashion_mnist" else {}))
     test = data.test
     model = train(
         keras,
-        chosen.network,
+        options.network,
         data.train,
         test,
-        epochs=chosen.epochs,
-        out=chosen.out,
-        batch=chosen.batch,
-        rate=chosen.rate,
-        shift=chosen.shift,
-        seed=chosen.seed,
+        epochs=options.epochs,
+        out=options.out,
+        batch=options.batch,
+        rate=options.rate,
+        shift=options.shift,
+        seed=options.seed,
     )
     accuracy = np.mean(model.predict(test[0], batch_size=500, verbose=0).argmax(-1) == test[1])
-    print(f"{chosen.network}: test accuracy {accuracy:.4f} on {len(test[1])} images, weights in {chosen.out}")
+    print(f"{options.network}: test accuracy {accuracy:.4f} on {len(test[1])} images, weights in {options.out}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Weights of the CIFAR-sized networks as .npz files, the same for both Kerases.
 
-A layer `layer1_0_conv1` owns the arrays `layer1.0.conv1.*`: `weight` (convolutions HWIO, dense layers (in, out)) and
-`bias`; of a BatchNormalization `weight` is gamma and `bias` beta, beside `running_mean` and `running_var`.
+A layer `layer1_0_conv1` has the arrays `layer1.0.conv1.*`: `weight` (convolutions HWIO, dense layers (in, out)) and
+`bias`. In a BatchNormalization, `weight` is gamma and `bias` is beta; it also has `running_mean` and `running_var`.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
 
 
 def write(model: Any, path: Path) -> None:
-    """Writes the weights of a model whose layers are named as the module says."""
+    """Writes the weights of a model to a weights file."""
     arrays = {}
     for layer in model.layers:
         if layer.weights:
@@ -37,17 +37,22 @@ def write(model: Any, path: Path) -> None:
 
 
 def assign(model: Any, arrays: Mapping[str, np.ndarray], origin: str) -> None:
-    """Gives `model` the weights in `arrays`.
+    """Sets the weights of a model.
+
+    Args:
+        model: to change.
+        arrays: array name -> array.
+        origin: of the arrays, for the error message.
 
     Raises:
-        ValueError: the arrays are not exactly those of the model, in name and shape; the sentence names `origin`.
+        ValueError: names or shapes of the arrays differ from those of the model.
     """
-    wanted = {layer: _names(layer) for layer in model.layers if layer.weights}
-    names = {name for of_layer in wanted.values() for name in of_layer}
+    expected = {layer: _names(layer) for layer in model.layers if layer.weights}
+    names = {name for of_layer in expected.values() for name in of_layer}
     if names != set(arrays):
         odd = sorted(names ^ set(arrays))
         raise ValueError(f"{origin} does not fit {model.name}: {len(odd)} arrays are missing or too many: {odd[:4]}.")
-    for layer, of_layer in wanted.items():
+    for layer, of_layer in expected.items():
         for name, weight in zip(of_layer, layer.weights, strict=True):
             if tuple(weight.shape) != arrays[name].shape:
                 raise ValueError(

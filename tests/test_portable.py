@@ -1,4 +1,4 @@
-"""Nothing in the package asks for what Linux or POSIX has and macOS or Windows has not, or has in another way."""
+"""The package uses nothing that macOS or Windows lacks, or does differently from Linux."""
 
 import ast
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "amc_tf"
 
-# What to take instead stands behind each.
+# name -> replacement
 MODULES = {
     **dict.fromkeys(("fcntl", "posix"), "amc_tf.system.locks"),
     **dict.fromkeys(("select", "selectors"), "a thread that reads: Windows can wait for sockets alone"),
@@ -57,10 +57,10 @@ ARGUMENTS = {
     **dict.fromkeys(("start_new_session", "process_group"), "amc_tf.system.processes.OWN_GROUP"),
     **dict.fromkeys(("dir_fd", "src_dir_fd", "dst_dir_fd"), "paths"),
 }
-# In a string, outside a try that has something else to do where it is not there.
+# Paths in strings; allowed in a try, which handles their absence.
 PATHS = {"/dev/shm": "tempfile", "/dev/fd": "a file's path", "/proc/": "psutil", "/sys/": "psutil"}
 
-# (file, what) -> why it may stand there.
+# (file, name) -> why it is allowed there
 ALLOWED = {
     ("amc_tf/system/processes.py", "start_new_session"): "the one place that tells the systems apart",
     ("amc_tf/devices/android/phone_info.py", "/proc/"): "read by the phone's shell",
@@ -68,13 +68,13 @@ ALLOWED = {
 }
 
 
-def found(source: str) -> Iterator[tuple[int, str, str]]:
-    """(line, what, what to take instead) for everything in a source that not all systems have."""
+def unportable(source: str) -> Iterator[tuple[int, str, str]]:
+    """(line, name, replacement) for everything in a source that some systems lack."""
     tree = ast.parse(source)
-    called = {}  # local name -> module
+    aliases = {}  # local name -> module
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            called |= {alias.asname or alias.name.split(".")[0]: alias.name for alias in node.names}
+            aliases |= {alias.asname or alias.name.split(".")[0]: alias.name for alias in node.names}
     excused = set(map(id, _documentation(tree))) | set(map(id, _tried(tree)))
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -88,7 +88,7 @@ def found(source: str) -> Iterator[tuple[int, str, str]]:
                 if alias.name in NAMES.get(node.module, ()):
                     yield node.lineno, f"{node.module}.{alias.name}", NAMES[node.module][alias.name]
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            module = called.get(node.value.id)
+            module = aliases.get(node.value.id)
             if node.attr in NAMES.get(module, ()):
                 yield node.lineno, f"{module}.{node.attr}", NAMES[module][node.attr]
         elif isinstance(node, ast.keyword) and node.arg in ARGUMENTS:
@@ -102,14 +102,14 @@ def found(source: str) -> Iterator[tuple[int, str, str]]:
 
 
 def _documentation(tree: ast.AST) -> Iterator[ast.AST]:
-    """Strings that are statements of their own."""
+    """Docstrings, and other strings that are statements."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             yield node.value
 
 
 def _tried(tree: ast.AST) -> Iterator[ast.AST]:
-    """All within a try that has an except, or within contextlib.suppress."""
+    """All nodes within a try with an except, or within contextlib.suppress."""
     for node in ast.walk(tree):
         suppresses = isinstance(node, ast.With) and any("suppress" in ast.dump(item) for item in node.items)
         if suppresses or (isinstance(node, ast.Try) and node.handlers):
@@ -121,21 +121,21 @@ SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if "__pycache__" not in 
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_the_package_asks_for_nothing_that_only_some_systems_have(path: Path) -> None:
+def test_the_package_uses_nothing_that_some_systems_lack(path: Path) -> None:
     name = path.relative_to(ROOT).as_posix()
     wrong = [
         f"{name}:{line}: {what}; instead: {instead}"
-        for line, what, instead in found(path.read_text(encoding="utf-8"))
+        for line, what, instead in unportable(path.read_text(encoding="utf-8"))
         if (name, what) not in ALLOWED
     ]
     assert not wrong, "\n".join(wrong)
 
 
-def test_nothing_is_allowed_that_nobody_does() -> None:
+def test_every_exception_is_needed() -> None:
     done = {
         (path.relative_to(ROOT).as_posix(), what)
         for path in SOURCES
-        for _, what, _ in found(path.read_text(encoding="utf-8"))
+        for _, what, _ in unportable(path.read_text(encoding="utf-8"))
     }
     assert set(ALLOWED) <= done
 
@@ -163,5 +163,5 @@ def test_nothing_is_allowed_that_nobody_does() -> None:
         ("fork = spoon.fork", []),
     ],
 )
-def test_what_counts_as_such(source: str, what: list[str]) -> None:
-    assert [name for _, name, _ in found(source)] == what
+def test_what_counts_as_unportable(source: str, what: list[str]) -> None:
+    assert [name for _, name, _ in unportable(source)] == what

@@ -1,10 +1,10 @@
-"""Measures .tflite models on an Android phone over adb, or on this computer, from a checkout of the sources.
+"""Measures .tflite models on an Android phone over adb, or on this computer, from a checkout.
 
 \b
 python tools/bench_adb.py A.tflite [B.tflite ...]     amc-tf bench
 python tools/bench_adb.py --doctor                    amc-tf doctor
 
-It does the same as these commands of the package, whose --help says how.
+The same as the commands of the package on the right; see their --help.
 
 Exit codes: 0 measured, 2 wrong usage, 3 no usable device, 4 a measurement failed, 70 an internal error,
 130 stopped.
@@ -12,13 +12,14 @@ Exit codes: 0 measured, 2 wrong usage, 3 no usable device, 4 a measurement faile
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from amc_tf.cli import end_in_order
-from amc_tf.commands.bench import bench_options, measure
+from amc_tf.commands.bench import BenchOptions, bench_options, measure
 from amc_tf.commands.doctor import doctor, examine
 from amc_tf.commands.exits import traceback_option
 
@@ -29,17 +30,17 @@ from amc_tf.commands.exits import traceback_option
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @bench_options
-@click.option("--doctor", "examining", is_flag=True, help="Check the way to the phone, and say what to mend.")
+@click.option("--doctor", "run_doctor", is_flag=True, help="Check whether a phone can be measured.")
 @traceback_option
 @click.pass_context
-def main(context, models, host, examining, **given) -> None:
+def main(context: click.Context, run_doctor: bool, **values: Any) -> None:
     end_in_order()
-    if not examining:
-        measure(context, models=models, host=host, **given)
-    elif host or models:
+    if not run_doctor:
+        measure(context, BenchOptions.from_click(values))
+    elif values["host"] or values["models"]:
         raise click.UsageError("--doctor looks at the phone alone: give it neither models nor --host.")
     else:
-        examine(context, **{option.name: given[option.name] for option in doctor.params if option.expose_value})
+        examine(context, **{option.name: values[option.name] for option in doctor.params if option.expose_value})
 
 
 if __name__ == "__main__":

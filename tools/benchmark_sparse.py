@@ -1,10 +1,10 @@
-"""Measures what sparse encoding gains: file, gzip-compressed file and latency, dense against sparse, as Markdown.
+"""Measures what sparse encoding gains: size, gzipped size and latency, dense against sparse, as Markdown.
 
 python tools/benchmark_sparse.py --zeros 0.8 --zeros 0.9 --device host
 
-The network is models/mobilenet_v1_sparse.py with random weights, of which the smallest of each 1x1 kernel, and of the
-dense layer at the end, are zero. Files are measured in turns. If this processor is in the way of XNNPACK's sparse
-kernels, that is said above the table; if a layer is, on stderr.
+The network is models/mobilenet_v1_sparse.py with random weights. The smallest weights of each 1x1 kernel and of the
+dense layer at the end are zero. Files are measured in turns. If this processor prevents XNNPACK's sparse kernels, a
+line above the table says so; if a layer does, a line on stderr.
 """
 
 import gzip
@@ -13,6 +13,7 @@ import re
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -20,13 +21,16 @@ import numpy as np
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout: amc_tf, models, tools
 
+if TYPE_CHECKING:
+    from amc_tf.devices.interleave import Comparison
+
 
 @click.command(help=__doc__)
 @click.option("--zeros", multiple=True, default=(0.8, 0.9), show_default=True, type=click.FloatRange(0, 0.99))
 @click.option("--input", "sizes", multiple=True, default=(224,), show_default=True, help="Height and width of images.")
 @click.option("--alpha", default=1.0, show_default=True)
 @click.option("--rounds", default=9, show_default=True)
-@click.option("--seconds", default=0.5, show_default=True, help="Of measuring, for each process.")
+@click.option("--seconds", default=0.5, show_default=True, help="Least measuring time of a process.")
 @click.option("--runtime", default=("litert",), multiple=True, show_default=True, help="On the host: litert or tflite.")
 @click.option("--device", default="host", show_default=True, help="adb, adb:SERIAL or host.")
 @click.option("--seed", default=0, show_default=True)
@@ -58,14 +62,15 @@ def main(zeros, sizes, alpha, rounds, seconds, runtime, device, seed) -> None:
                     path.write_bytes(contents)
                 for obstacle in find_unsupported(dense, [layer.name for layer in model.layers]):
                     click.echo(f"{size}: {obstacle}", err=True)
-                for found in devices:
-                    compared = interleave(found, paths[::-1], rounds=rounds, min_seconds=seconds)
-                    _print(found, size, share, paths, compared)
-    for found in devices:
-        found.close()
+                for opened in devices:
+                    comparison = interleave(opened, paths[::-1], rounds=rounds, min_seconds=seconds)
+                    _print(opened, size, share, paths, comparison)
+    for opened in devices:
+        opened.close()
 
 
-def _randomize(model, rng) -> None:
+def _randomize(model: Any, rng: np.random.Generator) -> None:
+    """Gives every kernel random weights with the variance of He initialisation."""
     for layer in model.layers:
         weights = layer.get_weights()
         if weights and weights[0].ndim > 1:
@@ -73,7 +78,8 @@ def _randomize(model, rng) -> None:
             layer.set_weights(weights)
 
 
-def _prune(model, share) -> None:
+def _prune(model: Any, share: float) -> None:
+    """Sets the smallest weights of each 1x1 kernel and of the last layer to zero."""
     for layer in model.layers:
         if re.fullmatch(r"conv_pw_\d+|predictions", layer.name):
             weights = layer.get_weights()
@@ -82,14 +88,14 @@ def _prune(model, share) -> None:
             layer.set_weights(weights)
 
 
-def _print(device, size, share, paths, compared) -> None:
-    ratio = compared.ratios[1]
+def _print(device: Any, size: int, share: float, paths: list[Path], comparison: "Comparison") -> None:
+    ratio = comparison.ratios[1]
     bounds = f" ({ratio.low:.2f} to {ratio.high:.2f})" if ratio.low is not None else ""
     sizes = [f"{path.stat().st_size:,}" for path in paths]
     packed = [f"{len(gzip.compress(path.read_bytes(), mtime=0)):,}" for path in paths]
-    taken = [f"{timing.median_us / 1000:.2f}" for timing in compared.timings[::-1]]
+    milliseconds = [f"{timing.median_us / 1000:.2f}" for timing in comparison.timings[::-1]]
     name = device.identity.get("runtime", device.name)
-    cells = [name, str(size), f"{share:.0%}", *sizes, *packed, *taken, f"{ratio.value:.2f}{bounds}"]
+    cells = [name, str(size), f"{share:.0%}", *sizes, *packed, *milliseconds, f"{ratio.value:.2f}{bounds}"]
     click.echo(f"| {' | '.join(cells)} |")
 
 

@@ -1,16 +1,17 @@
-"""Shows that candidates are what the converter makes: random plans of six networks, made both ways.
+"""Compares candidates with the converter's files: random plans of six networks, made both ways.
 
 python tools/candidate_table.py --plans 20
 
-Prints Markdown, a row a network: in how many plans operators, activations and all shapes are the same, how far outputs
-differ at most on random inputs, and how much longer the converter takes. ResNet-56 and MobileNetV1 have their trained
-weights, the others random ones with random BatchNorm statistics.
+Prints Markdown, one row per network: the number of plans with the same operators, activations and shapes, the largest
+difference of the outputs on a random input, and how much longer the converter takes. ResNet-56 and MobileNetV1 have
+their trained weights. The others have random weights and random BatchNorm statistics.
 """
 
 import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -38,33 +39,34 @@ def row(name: str, plans: int, seed: int) -> str:
     from amc_tf.tflite.conversion.keras_to_tflite import convert
     from amc_tf.tflite.slicing.candidate import Candidates
 
-    pruning = ChannelPruner(network(name, seed))
+    pruner = ChannelPruner(network(name, seed))
     started = time.perf_counter()
-    candidates = Candidates(pruning)
+    candidates = Candidates(pruner)
     set_up = time.perf_counter() - started
     rng = np.random.default_rng(seed)
-    x = rng.normal(size=(1, *pruning.model.input_shape[1:])).astype(np.float32)
-    same, largest, ours, theirs = 0, 0.0, [], []
+    x = rng.normal(size=(1, *pruner.model.input_shape[1:])).astype(np.float32)
+    same, largest = 0, 0.0
+    candidate_seconds, convert_seconds = [], []
     for _ in range(plans):
-        plan = pruning.plan(tuple(int(rng.choice(unit.widths)) for unit in pruning.units))
+        plan = pruner.plan(tuple(int(rng.choice(unit.widths)) for unit in pruner.units))
         started = time.perf_counter()
-        candidate = candidates(plan, pruning.sliced(plan))
-        ours.append(time.perf_counter() - started)
-        pruned = pruning.apply(plan)
+        candidate = candidates(plan, pruner.sliced(plan))
+        candidate_seconds.append(time.perf_counter() - started)
+        pruned = pruner.apply(plan)
         started = time.perf_counter()
         converted = convert(pruned)
-        theirs.append(time.perf_counter() - started)
+        convert_seconds.append(time.perf_counter() - started)
         same += layout(candidate) == layout(converted)
         largest = max(largest, float(np.abs(output(candidate, x) - output(converted, x)).max()))
-    taken, other = np.median(ours), np.median(theirs)
+    ours, theirs = np.median(candidate_seconds), np.median(convert_seconds)
     return (
-        f"| {name} | {same} of {plans} | {largest:.1g} | {set_up:.0f} | {taken:.3f} | "
-        f"{other:.1f} ({other / taken:.0f} times) |"
+        f"| {name} | {same} of {plans} | {largest:.1g} | {set_up:.0f} | {ours:.3f} | "
+        f"{theirs:.1f} ({theirs / ours:.0f} times) |"
     )
 
 
-def network(name: str, seed: int):
-    """A trained network of ours, or one with random weights as training leaves them: without zeros and ones."""
+def network(name: str, seed: int) -> Any:
+    """A trained network of models/, or one with random weights: none of its variables keeps its initial 0 or 1."""
     import keras
 
     import models
@@ -82,8 +84,8 @@ def network(name: str, seed: int):
     return model
 
 
-def layout(tflite: bytes) -> list:
-    """Operators with their activations and the shapes of all that they read and write."""
+def layout(tflite: bytes) -> list[tuple]:
+    """The operators, each with its activation and the shapes of its inputs and outputs."""
     from amc_tf.tflite.operators import read
 
     return [
@@ -94,13 +96,13 @@ def layout(tflite: bytes) -> list:
 
 
 def output(tflite: bytes, x: np.ndarray) -> np.ndarray:
-    """What a .tflite of one input and one output says."""
+    """The output of a .tflite with one input and one output."""
     from ai_edge_litert.interpreter import Interpreter
 
     runner = Interpreter(model_content=tflite).get_signature_runner()
     (name,) = runner.get_input_details()
-    (found,) = runner(**{name: x}).values()
-    return found
+    (result,) = runner(**{name: x}).values()
+    return result
 
 
 if __name__ == "__main__":

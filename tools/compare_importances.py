@@ -1,4 +1,4 @@
-"""Accuracy by importance, with old and with new BatchNorm statistics, at the same keep ratio everywhere.
+"""Accuracy by importance at the same keep ratio everywhere, with and without BN recalibration.
 
 python tools/compare_importances.py --network resnet56_cifar10
 
@@ -8,6 +8,7 @@ Prints Markdown. No search, no fine-tuning.
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout: a
 @click.command(help=__doc__)
 @click.option("--network", default="resnet56_cifar10", show_default=True)
 @click.option("--keep", multiple=True, type=float, default=(0.7, 0.8), show_default=True)
-@click.option("--images", default=2000, show_default=True, help="Test images to score on.")
+@click.option("--images", default=2000, show_default=True, help="Test images that score a network.")
 @click.option("--calibration", multiple=True, type=int, default=(128, 512, 1024), show_default=True)
 def main(network, keep, images, calibration) -> None:
     import keras
@@ -38,15 +39,15 @@ def main(network, keep, images, calibration) -> None:
     x, y = data.sample("test", images)
     calibration_x, _ = data.sample("train", max(calibration))
     model = models.load(network, keras)
-    prunings = {importance: ChannelPruner(model, importance=importance) for importance in NAMED}
-    pruning = next(iter(prunings.values()))  # they differ in the masks alone
-    macs = counts.macs(pruning.groups, pruning.units)
-    candidates = Candidates(pruning)
+    pruners = {importance: ChannelPruner(model, importance=importance) for importance in NAMED}
+    pruner = next(iter(pruners.values()))  # they differ in their masks only
+    macs = counts.macs(pruner.groups, pruner.units)
+    candidates = Candidates(pruner)
     with Scorer() as scorer:
-        held = scorer.share([x])
-        statistics = [Statistics(pruning, [calibration_x[:count]], scorer) for count in calibration]
+        held = scorer.hold([x])
+        statistics = [Statistics(pruner, [calibration_x[:count]], scorer) for count in calibration]
 
-        def scored(plan, weights) -> str:
+        def score(plan: Plan, weights: Any) -> str:
             return f"{accuracy(y, outputs(scorer.run(candidates(plan, weights), held))[0]):.3f}"
 
         print(
@@ -54,12 +55,12 @@ def main(network, keep, images, calibration) -> None:
         )
         print("|---" * (3 + len(calibration)) + "|")
         for ratio in keep:
-            for importance, ranked in prunings.items():
+            for importance, ranked in pruners.items():
                 plan = Plan({unit.name: ranked.mask(unit, ratio) for unit in ranked.units})
-                kept = macs(pruning.widths(plan)) / macs(macs.full)
-                sliced = pruning.sliced(plan)
+                kept = macs(pruner.widths(plan)) / macs(macs.full)
+                sliced = pruner.sliced(plan)
                 cells = [
-                    scored(plan, weights) for weights in (sliced, *(measure(plan, sliced) for measure in statistics))
+                    score(plan, weights) for weights in (sliced, *(measure(plan, sliced) for measure in statistics))
                 ]
                 print(f"| {importance} | {ratio} ({kept:.3f}) | " + " | ".join(cells) + " |", flush=True)
 

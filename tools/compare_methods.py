@@ -1,11 +1,11 @@
-"""Compares the search with every simpler way to choose widths, at equal evaluations, on one network.
+"""Compares the search with simpler ways to choose widths, at equal numbers of evaluations, on one network.
 
 python tools/compare_methods.py --network resnet56_cifar10 --episodes 200 --seeds 3 --run-dir runs/compare
 
-Each method chooses by the same evaluator on the same reward images, and its choice is scored on the reporting images,
-which no method has seen (but on MobileNetV1, whose sample has no third part). Prints Markdown and draws the best so far
-by evaluations, methods.png in a folder of the run directory. With --finetune-epochs the networks of --finetune are
-trained as well, all in the same way. A run that was stopped goes on where it was when the same command is given again.
+All methods use the same evaluator and the same reward images. Each choice is scored on reporting images that no method
+has seen (except for MobileNetV1, whose sample has no third part). Prints Markdown, and draws the best accuracy against
+the number of evaluations into methods.png, in a folder of the run directory. With --finetune-epochs the networks of
+--finetune are trained too, all in the same way. The same command resumes a run that was stopped.
 """
 
 import contextlib
@@ -23,10 +23,13 @@ import numpy as np
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout: amc_tf, models, tools
 
-GIVEN = ("uniform", "shallow", "deep")
-METHODS = (*GIVEN, "greedy", "random", "paper", "agent")
+FIXED = ("uniform", "shallow", "deep")  # plans that need no search
+METHODS = (*FIXED, "greedy", "random", "paper", "agent")
 SEEDED = ("random", "paper", "agent")
 BATCH, RATE, SHIFT = 128, 0.02, 4  # of the fine-tuning: images a step, highest learning rate, pixels of augmentation
+
+
+Run = tuple[str, int]  # method, seed
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,8 @@ class Choice:
         reward: accuracy on the reward images.
         reporting: accuracy on the reporting images.
         kept: share of the base network's MACs.
-        evaluations: networks that were tried.
-        best: the best reward so far after each of them.
+        evaluations: number of networks that were tried.
+        best: the best reward so far, after each evaluation.
     """
 
     widths: tuple[int, ...]
@@ -57,7 +60,7 @@ class Choice:
 @click.option("--budget", default=0.5, show_default=True, help="Share of the MACs.")
 @click.option("--reward-size", default=5000, show_default=True)
 @click.option("--calibration-size", default=256, show_default=True)
-@click.option("--only", multiple=True, type=click.Choice(METHODS), help="Run only these; show what is there.")
+@click.option("--only", multiple=True, type=click.Choice(METHODS), help="Run only these.")
 @click.option("--finetune-epochs", default=0, show_default=True)
 @click.option("--finetune", multiple=True, type=click.Choice(METHODS), default=("uniform", "agent"), show_default=True)
 @click.option("--run-dir", type=click.Path(path_type=Path), default=Path("runs/compare"), show_default=True)
@@ -65,17 +68,17 @@ def main(network, episodes, seeds, budget, reward_size, calibration_size, only, 
     folder = run_dir / f"{network}-{budget:g}-{episodes}-{reward_size}-{calibration_size}"
     folder.mkdir(parents=True, exist_ok=True)
     runs = [(method, seed) for method in METHODS for seed in range(seeds if method in SEEDED else 1)]
-    mine = [run for run in runs if not only or run[0] in only]
+    requested = [run for run in runs if not only or run[0] in only]
     with contextlib.ExitStack() as stack:
-        bench = MeasurementSession(network, budget, reward_size, calibration_size, stack)
-        for method, seed in mine:
+        experiment = Experiment(network, budget, reward_size, calibration_size, stack)
+        for method, seed in requested:
             run = method, seed, episodes, folder
-            stored(folder / f"{method}-{seed}.json", lambda run=run: vars(bench.choice(*run)))
-        for method, seed in mine if finetune_epochs else ():
+            stored(folder / f"{method}-{seed}.json", lambda run=run: vars(experiment.choice(*run)))
+        for method, seed in requested if finetune_epochs else ():
             if method in finetune:
                 widths = json.loads((folder / f"{method}-{seed}.json").read_text())["widths"]
                 path = folder / f"{method}-{seed}-{finetune_epochs}-epochs.json"
-                stored(path, lambda w=widths: bench.finetuned(w, finetune_epochs))
+                stored(path, lambda w=widths: experiment.finetuned(w, finetune_epochs))
         choices = {
             run: json.loads(path.read_text()) for run in runs if (path := folder / f"{run[0]}-{run[1]}.json").exists()
         }
@@ -84,12 +87,12 @@ def main(network, episodes, seeds, budget, reward_size, calibration_size, only, 
             for run in runs
             if (path := folder / f"{run[0]}-{run[1]}-{finetune_epochs}-epochs.json").exists()
         }
-        print(report(network, bench.base, choices, tuned, finetune_epochs))
+        print(report(network, experiment.base, choices, tuned, finetune_epochs))
     draw(network, choices, folder / "methods.png")
 
 
-def stored(path: Path, make: Callable[[], dict]) -> dict:
-    """What was made before, else what is made now."""
+def stored(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Reads a JSON file; if it is missing, makes its contents and writes it first."""
     from amc_tf.system.files import write
 
     if not path.exists():
@@ -97,8 +100,8 @@ def stored(path: Path, make: Callable[[], dict]) -> dict:
     return json.loads(path.read_text())
 
 
-class MeasurementSession:
-    """One network with its data and evaluator.
+class Experiment:
+    """One network with its data and its evaluator.
 
     Attributes:
         base: accuracy of the whole network on the reporting images.
@@ -113,32 +116,32 @@ class MeasurementSession:
         from amc_tf.pruning.channel import ChannelPruner
         from amc_tf.search.rewards import negative_error
         from amc_tf.search.scoring.evalset import EvalSet
-        from amc_tf.search.scoring.evaluator import Evaluator, Scoring
+        from amc_tf.search.scoring.evaluator import Evaluator
         from amc_tf.tflite.conversion.keras_to_tflite import convert
         from amc_tf.tflite.runtime.scorer import Scorer
         from models import datasets
 
         self._network, model = network, models.load(network, keras)
         self._data = datasets.load(models.TRAINED[network][2])
-        if network == "mobilenet_v1_imagenet":  # its sample has two parts only: even images and odd ones
+        if network == "mobilenet_v1_imagenet":  # its sample has only two parts: even and odd images
             (x, y), reporting = self._data.test, self._data.test
         else:
             (x, y), reporting = self._data.halves()
-        self._pruning = ChannelPruner(model)
-        self._macs = counts.macs(self._pruning.groups, self._pruning.units)
-        self._limit = budget * self._macs(self._pruning.full)
+        self._pruner = ChannelPruner(model)
+        self._macs = counts.macs(self._pruner.groups, self._pruner.units)
+        self._limit = budget * self._macs(self._pruner.full)
         scorer, base = stack.enter_context(Scorer()), convert(model)
         self._evaluator = Evaluator(
-            self._pruning, self._macs, base, scorer, Split((self._data.sample("train", calibration)[0],), None),
-            Scoring(Split((x[:reward_size],), y[:reward_size]), reward=negative_error),
+            self._pruner, self._macs, Split((self._data.sample("train", calibration)[0],), None),
+            Split((x[:reward_size],), y[:reward_size]), base, scorer, reward=negative_error,
         )  # fmt: skip
         self._reporting = EvalSet.of(Split((reporting[0],), reporting[1]), base, scorer)
         self.base = self._reporting.base_accuracy
 
     def choice(self, method: str, seed: int, episodes: int, folder: Path) -> Choice:
-        """Runs a method."""
-        if method in GIVEN:
-            widths, trials = self._given(method), []
+        """Runs a method and scores its network."""
+        if method in FIXED:
+            widths, trials = self._fixed(method), []
             reward = self._evaluator(widths).accuracy
         else:
             best, trials = self._search(method, seed, episodes, folder / f"{method}-{seed}")
@@ -148,8 +151,8 @@ class MeasurementSession:
             widths=widths,
             reward=reward,
             reporting=self._reporting.accuracy(self._evaluator.tflite(widths)),
-            kept=self._macs(widths) / self._macs(self._pruning.full),
-            evaluations=max(1, len(trials) - 2),  # the base network and the uniform plan come first in all of them
+            kept=self._macs(widths) / self._macs(self._pruner.full),
+            evaluations=max(1, len(trials) - 2),  # every search begins with the base network and the uniform plan
             best=tuple(np.maximum.accumulate(whole).tolist()),
         )
 
@@ -157,27 +160,25 @@ class MeasurementSession:
         whole = trial.outcome is not None and trial.outcome.examples is None
         return whole and trial.kind != "sensitivity" and trial.outcome.cost <= self._limit
 
-    def _given(self, method: str) -> tuple[int, ...]:
+    def _fixed(self, method: str) -> tuple[int, ...]:
         from amc_tf.search.budget import uniform
         from amc_tf.search.proposers.baselines import deep, shallow
 
         plan = {"uniform": uniform, "shallow": shallow, "deep": deep}[method]
-        return plan(self._pruning.units, self._macs, self._limit)
+        return plan(self._pruner.units, self._macs, self._limit)
 
     def _search(self, method: str, seed: int, episodes: int, run_dir: Path) -> tuple[Any, list]:
-        """The best trial of a search, and all trials."""
+        """Runs a search. Returns its best trial and all trials."""
         from amc_tf.search.agent.ddpg_client import DdpgAgent
         from amc_tf.search.journal import Journal, header
-        from amc_tf.search.problem import SearchProblem
-        from amc_tf.search.proposer import ProposerSettings
         from amc_tf.search.proposers.baselines import RandomAgent
-        from amc_tf.search.proposers.sensitivity import samples_to_measure
+        from amc_tf.search.proposers.sensitivity import points
         from amc_tf.search.schedule import Schedule
         from amc_tf.search.study import Study
 
-        units = self._pruning.units
+        units = self._pruner.units
         if method == "greedy":
-            samples = samples_to_measure(units)
+            samples = points(units)
             schedule = Schedule(len(samples) + 1, samples, greedy=True)
         else:
             schedule = Schedule.of(units, episodes, paper=method != "agent")
@@ -194,46 +195,49 @@ class MeasurementSession:
                         paper=schedule.paper,
                     )
                 )
-            problem = SearchProblem(units, self._macs, self._limit)
-            settings = ProposerSettings(schedule, seed=seed, digest=lambda widths: self._pruning.plan(widths).digest)
-            search = Study(problem, settings, self._evaluator, agent, journal).run()
-            if search.interrupted:
+            study = Study(
+                units, self._macs, self._evaluator, agent, journal, limit=self._limit, schedule=schedule, seed=seed,
+                digest=lambda widths: self._pruner.plan(widths).digest,
+            ).run()  # fmt: skip
+            if study.interrupted:
                 raise KeyboardInterrupt
-        if method == "greedy":  # not the uniform plan, should that be better
-            return next(trial for trial in search.trials if trial.kind == "greedy"), list(search.trials)
-        return search.best, list(search.trials)
+        if method == "greedy":  # even if the uniform plan is better
+            return next(trial for trial in study.trials if trial.kind == "greedy"), list(study.trials)
+        return study.best, list(study.trials)
 
     def finetuned(self, widths: list[int], epochs: int) -> dict:
-        """Trains a network from where its score was taken: accuracy on the reporting images afterwards."""
+        """Trains a network from the weights that were scored. Returns its accuracy on the reporting images."""
         import keras
 
         from amc_tf.tflite.conversion.keras_to_tflite import convert
         from models.train import fit
 
-        plan = self._pruning.plan(widths)
-        model = self._pruning.apply(plan, self._evaluator.weights(plan))
+        plan = self._pruner.plan(widths)
+        model = self._pruner.apply(plan, self._evaluator.weights(plan))
         keras.utils.set_random_seed(0)
-        fit(keras, model, self._data.train, epochs=epochs, batch=BATCH, rate=RATE, shift=SHIFT, rise=0)
+        fit(keras, model, self._data.train, epochs=epochs, batch=BATCH, rate=RATE, shift=SHIFT, warmup=0)
         return {"reporting": self._reporting.accuracy(convert(model))}
 
 
-def report(network: str, base: float, choices: dict, tuned: dict, epochs: int) -> str:
-    """Markdown: one row a method, mean and spread over its seeds."""
+def report(
+    network: str, base: float, choices: dict[Run, dict[str, Any]], tuned: dict[Run, float], epochs: int
+) -> str:
+    """Markdown, one row per method: mean and range over its seeds."""
     head = f"| {network} (base {base:.1%}) | evaluations | MACs kept | reward images | reporting images"
     lines = [head + " | less uniform |" + (f" after {epochs} epochs | less base |" if tuned else "")]
     lines.append("|---" * (lines[0].count("|") - 1) + "|")
-    even = choices.get(("uniform", 0), {}).get("reporting")
+    uniform = choices.get(("uniform", 0), {}).get("reporting")
     for method in METHODS:
-        found = [choice for (name, _), choice in choices.items() if name == method]
-        if not found:
+        chosen = [choice for (name, _), choice in choices.items() if name == method]
+        if not chosen:
             continue
-        reporting = [choice["reporting"] for choice in found]
-        gain = "" if even is None else spread([100 * (value - even) for value in reporting], "{:+.2f}")
+        reporting = [choice["reporting"] for choice in chosen]
+        gain = "" if uniform is None else spread([100 * (value - uniform) for value in reporting], "{:+.2f}")
         cells = [
             method,
-            str(max(choice["evaluations"] for choice in found)),
-            f"{max(choice['kept'] for choice in found):.4f}",
-            spread([100 * choice["reward"] for choice in found]),
+            str(max(choice["evaluations"] for choice in chosen)),
+            f"{max(choice['kept'] for choice in chosen):.4f}",
+            spread([100 * choice["reward"] for choice in chosen]),
             spread([100 * value for value in reporting]),
             gain,
         ]
@@ -245,15 +249,15 @@ def report(network: str, base: float, choices: dict, tuned: dict, epochs: int) -
 
 
 def spread(values: list[float], form: str = "{:.2f}") -> str:
-    """Mean, and the least and greatest where there are several."""
+    """The mean, with the range if there are several values."""
     if not values:
         return ""
     mean = form.format(np.mean(values))
     return mean if len(values) == 1 else f"{mean} ({form.format(min(values))} to {form.format(max(values))})"
 
 
-def draw(network: str, choices: dict, path: Path) -> None:
-    """The best so far by evaluations: a line for each method's mean, a band from its worst seed to its best."""
+def draw(network: str, choices: dict[Run, dict[str, Any]], path: Path) -> None:
+    """Draws the best reward so far against evaluations: a line for the mean of a method, a band for its range."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -261,15 +265,15 @@ def draw(network: str, choices: dict, path: Path) -> None:
 
     figure, axes = pyplot.subplots(figsize=(7, 4.5))
     for method in METHODS:
-        found = [choice for (name, _), choice in choices.items() if name == method]
-        if not found:
+        chosen = [choice for (name, _), choice in choices.items() if name == method]
+        if not chosen:
             continue
         if method not in SEEDED:
-            axes.axhline(found[0]["reward"], linestyle="--", linewidth=1, color="grey")
-            axes.annotate(method, (1, found[0]["reward"]), xycoords=("axes fraction", "data"), fontsize=8)
+            axes.axhline(chosen[0]["reward"], linestyle="--", linewidth=1, color="grey")
+            axes.annotate(method, (1, chosen[0]["reward"]), xycoords=("axes fraction", "data"), fontsize=8)
             continue
-        lines = np.array([choice["best"][1:] for choice in found])  # without the base network
-        axes.plot(lines.mean(axis=0), label=f"{method}, {len(found)} seeds")
+        lines = np.array([choice["best"][1:] for choice in chosen])  # without the base network
+        axes.plot(lines.mean(axis=0), label=f"{method}, {len(chosen)} seeds")
         axes.fill_between(range(lines.shape[1]), lines.min(axis=0), lines.max(axis=0), alpha=0.2)
     axes.set(xlabel="networks tried", ylabel="best accuracy on the reward images", title=network)
     axes.legend(loc="lower right")

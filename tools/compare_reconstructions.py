@@ -1,19 +1,21 @@
-"""Which score of a candidate foretells its accuracy after fine-tuning? Rank correlations over random plans.
+"""Measures how well scores of a candidate predict its accuracy after fine-tuning: rank correlations over random plans.
 
 python tools/compare_reconstructions.py --network plain20_fashion_mnist --plans 24 --steps 150 --run-dir runs/ranks
 
-Each plan is a random one within the budget. It is scored as its weights are cut, and with BatchNorm recalibration,
-reconstruction or both; then it is trained for a few steps, once from the cut weights and once from the reconstructed
-and recalibrated ones. "sequential" reconstructs from the inputs that a layer gets in the pruned network, which has to
-be run layer by layer for every plan; "biases corrected" has new means in BatchNorm, but not new variances. Prints
-Markdown. A run that was stopped goes on where it was.
+Each plan is a random one within the budget. It is scored with its weights as they are cut, and with BN recalibration,
+reconstruction or both. Then it is trained for a few steps: once from the cut weights, once from the reconstructed and
+recalibrated ones. "sequential" reconstructs from the inputs that a layer has in the pruned network, so every plan is
+run layer by layer. "biases corrected" has new BatchNorm means, but old variances. Prints Markdown. The same command
+resumes a run that was stopped.
 """
 
 import json
 import os
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -21,7 +23,7 @@ import numpy as np
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout: amc_tf, models, tools
 
-BATCH, RATE, SHIFT = 128, 0.02, 2  # of the fine-tuning: images a step, highest learning rate, pixels of augmentation
+BATCH, RATE, SHIFT = 128, 0.02, 2  # of the fine-tuning: images per step, highest learning rate, pixels of augmentation
 SCORES = (
     "cut", "recalibrated", "reconstructed", "reconstructed, biases corrected", "both", "sequential",
     "sequential, recalibrated",
@@ -42,6 +44,7 @@ def main(network, plans, steps, budget, reward_size, calibration_size, run_dir) 
     import models
     from amc_tf.cost import counts
     from amc_tf.pruning.channel import ChannelPruner
+    from amc_tf.pruning.plan import Plan
     from amc_tf.pruning.reconstruct import Reconstruction
     from amc_tf.search.agent.environment import Environment
     from amc_tf.search.budget import Budget
@@ -62,119 +65,125 @@ def main(network, plans, steps, budget, reward_size, calibration_size, run_dir) 
     (reward_x, reward_y), (report_x, report_y) = data.halves()
     calibration, examples = data.sample("train", calibration_size)[0], data.sample("train", steps * BATCH)
     model = models.load(network, keras)
-    pruning = ChannelPruner(model)
-    macs = counts.macs(pruning.groups, pruning.units)
-    environment = Environment(pruning.units, macs, Budget(pruning.units, macs, budget * macs(pruning.full)))
-    agent, described = RandomAgent(), pruning.graph.weights
-    candidates, reconstruct = Candidates(pruning), Reconstruction(pruning, [calibration])
-    sequential = Sequential(pruning, calibration)
+    pruner = ChannelPruner(model)
+    macs = counts.macs(pruner.groups, pruner.units)
+    environment = Environment(pruner.units, macs, Budget(pruner.units, macs, budget * macs(pruner.full)))
+    agent, variables = RandomAgent(), pruner.graph.weights
+    candidates, reconstruct = Candidates(pruner), Reconstruction(pruner, [calibration])
+    sequential = Sequential(pruner, calibration)
     with Scorer() as scorer:
-        recalibrate = Statistics(pruning, [calibration], scorer)
-        held = scorer.share([reward_x[:reward_size]]), scorer.share([report_x])
+        recalibrate = Statistics(pruner, [calibration], scorer)
+        held = scorer.hold([reward_x[:reward_size]]), scorer.hold([report_x])
 
-        def scored(file: bytes, which: int = 0) -> float:
-            labels = (reward_y[:reward_size], report_y)[which]
-            return accuracy(labels, outputs(scorer.run(file, held[which]))[0])
+        def score(file: bytes, split: int = 0) -> float:
+            labels = (reward_y[:reward_size], report_y)[split]
+            return accuracy(labels, outputs(scorer.run(file, held[split]))[0])
 
-        def trained(plan, weights) -> float:
-            smaller = pruning.apply(plan, weights)
+        def train(plan: Plan, weights: Any) -> float:
+            smaller = pruner.apply(plan, weights)
             keras.utils.set_random_seed(0)
-            fit(keras, smaller, examples, epochs=1, batch=BATCH, rate=RATE, shift=SHIFT, rise=0)
-            return scored(convert(smaller), 1)
+            fit(keras, smaller, examples, epochs=1, batch=BATCH, rate=RATE, shift=SHIFT, warmup=0)
+            return score(convert(smaller), 1)
 
         for number in range(len(rows), plans):
             environment.run(lambda t, state, number=number: agent.act(state, number))
-            plan = pruning.plan(environment.widths)
-            cut = pruning.sliced(plan)
+            plan = pruner.plan(environment.widths)
+            cut = pruner.sliced(plan)
             both = recalibrate(plan, better := reconstruct(plan, cut))
-            began = time.perf_counter()
+            started = time.perf_counter()
             inner = sequential(plan, cut)
-            seconds = time.perf_counter() - began
-            means = {layer: with_means(described.get(layer, ()), better[layer], both[layer]) for layer in both}
-            made = cut, recalibrate(plan, cut), better, means, both, inner, recalibrate(plan, inner)
-            scores = [scored(candidates(plan, weights)) for weights in made]
-            after = trained(plan, cut), trained(plan, both)
+            seconds = time.perf_counter() - started
+            means = {layer: with_means(variables.get(layer, ()), better[layer], both[layer]) for layer in both}
+            versions = cut, recalibrate(plan, cut), better, means, both, inner, recalibrate(plan, inner)  # as SCORES
+            scores = [score(candidates(plan, weights)) for weights in versions]
+            after = train(plan, cut), train(plan, both)
             rows.append({"scores": scores, "after": after, "sequential_s": seconds, "widths": environment.widths})
             write(json.dumps(rows).encode(), path)
     print(report(network, rows, steps))
 
 
-def with_means(described, old, new) -> tuple:
-    """The weights of a layer with the moving mean of others."""
-    chosen = (b if weight.name == "moving_mean" else a for weight, a, b in zip(described, old, new, strict=True))
+def with_means(variables: Sequence[Any], old: Sequence[np.ndarray], new: Sequence[np.ndarray]) -> tuple:
+    """The old weights of a layer with the new moving mean."""
+    chosen = (b if variable.name == "moving_mean" else a for variable, a, b in zip(variables, old, new, strict=True))
     return tuple(chosen)
 
 
 class Sequential:
-    """Least squares from what each layer reads in the pruned network, layer after layer, towards what it put out."""
+    """Reconstructs layer after layer: least squares from a layer's inputs in the pruned network to its old outputs."""
 
-    def __init__(self, pruning, inputs: np.ndarray):
-        from amc_tf.pruning.im2col import im2col_of
+    def __init__(self, pruner: Any, inputs: np.ndarray):
+        from amc_tf.graph import keras_reader
+        from amc_tf.pruning.im2col import reader
 
-        self._pruning, self._inputs = pruning, inputs
-        found = {node.layer: im2col_of(node) for node in pruning.graph.nodes}
-        self._readers = {layer: reading for layer, reading in found.items() if reading is not None}
-        self._wanted: dict[str, np.ndarray] = {}
-        for layer, rows in self._run(pruning.model, lambda live, rows: None).items():
-            kernel = pruning.weights[layer][0]
-            self._wanted[layer] = rows @ kernel.reshape(-1, kernel.shape[-1])
+        self._pruner, self._inputs, self._graph = pruner, inputs, keras_reader
+        readers = {node.layer: reader(node) for node in pruner.graph.nodes}
+        self._readers = {layer: reads for layer, reads in readers.items() if reads is not None}
+        self._targets: dict[str, np.ndarray] = {}  # layer -> its outputs in the whole network, without bias
+        for layer, rows in self._run(pruner.model, lambda live, rows: None).items():
+            kernel = pruner.weights[layer][0]
+            self._targets[layer] = rows @ kernel.reshape(-1, kernel.shape[-1])
 
-    def __call__(self, plan, cut) -> dict:
-        from amc_tf.graph.rewrite import kept_positions
-        from amc_tf.pruning.moments import RIDGE
-        from amc_tf.pruning.reconstruct import constant_slot
+    def __call__(self, plan: Any, cut: Any) -> dict[str, tuple[np.ndarray, ...]]:
+        from amc_tf.graph.rewrite import stays
+        from amc_tf.pruning.reconstruct import RIDGE, constant_place
 
-        groups, kept, names = self._pruning.groups, plan.kept(self._pruning.groups), {}
+        groups, kept, names = self._pruner.groups, plan.kept(self._pruner.groups), {}
 
-        def refit(live, rows) -> None:
+        def refit(live: Any, rows: np.ndarray) -> None:
             layer = names[id(live)]
             kernel, *bias = live.get_weights()
-            made = groups.axes.get((layer, 0, kernel.ndim - 1))
-            wanted = self._wanted[layer][:, slice(None) if made is None else kept_positions(kept, made)]
+            outputs = groups.axes.get((layer, 0, kernel.ndim - 1))
+            target = self._targets[layer][:, slice(None) if outputs is None else stays(kept, outputs)]
             centred = (rows - rows.mean(axis=0)).astype(np.float64)
             flat = kernel.reshape(-1, kernel.shape[-1])
             gram = centred.T @ centred
             gram[np.diag_indices(len(gram))] += RIDGE * np.trace(gram) / len(gram) + 1e-9
-            missing = wanted - wanted.mean(axis=0) - centred @ flat
+            missing = target - target.mean(axis=0) - centred @ flat
             new = flat + np.linalg.solve(gram, centred.T @ missing)
-            missing_mean = wanted.mean(axis=0) - rows.mean(axis=0) @ new
+            missing_mean = target.mean(axis=0) - rows.mean(axis=0) @ new
             live.set_weights([new.reshape(kernel.shape), *(own + missing_mean for own in bias)])
-            if not bias and (place := constant_slot(self._pruning.graph, layer)) is not None:
+            if not bias and (place := constant_place(self._pruner.graph, layer)) is not None:
                 norm, index, sign = place
-                values = self._done[norm].get_weights()
+                values = self._layers[norm].get_weights()
                 values[index] = values[index] + sign * missing_mean
-                self._done[norm].set_weights(values)
+                self._layers[norm].set_weights(values)
 
-        smaller = self._pruning.apply(plan, cut)
+        smaller = self._pruner.apply(plan, cut)
         self._run(smaller, refit, names)
-        return {layer: tuple(live.get_weights()) for layer, live in self._done.items() if live.weights}
+        return {layer: tuple(live.get_weights()) for layer, live in self._layers.items() if live.weights}
 
-    def _run(self, model, see, names: dict | None = None) -> dict[str, np.ndarray]:
-        """Runs a model and shows each layer's im2col rows to `see` before it computes; always at the same positions."""
-        from amc_tf.graph import keras_builder, keras_reader
+    def _run(
+        self, model: Any, before_call: Callable[[Any, np.ndarray], None], names: dict[int, str] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Runs a model. Returns layer -> its im2col rows, from the same positions in every run.
 
-        found: dict[str, np.ndarray] = {}
+        Args:
+            model: to run.
+            before_call: called with a layer and its rows before the layer computes.
+            names: gets id(layer) -> name.
+        """
+        rows: dict[str, np.ndarray] = {}
 
-        def watching(layer: str, number: int):
+        def watch(layer: str, number: int) -> Callable:
             def call(live, values, *args, **kwargs):
                 rng = np.random.default_rng(number)
-                found[layer] = self._readers[layer].sample(np.asarray(values), 32, rng)
-                see(live, found[layer])
+                rows[layer] = self._readers[layer].sample(np.asarray(values), 32, rng)
+                before_call(live, rows[layer])
                 return type(live).call(live, values, *args, **kwargs)
 
             return call
 
-        calls = {layer: watching(layer, number) for number, layer in enumerate(self._readers)}
-        watched = keras_builder.override_calls(model, calls)
-        self._done = keras_reader.layers(watched)
+        calls = {layer: watch(layer, number) for number, layer in enumerate(self._readers)}
+        watched = self._graph.overridden(model, calls)
+        self._layers = self._graph.layers(watched)
         if names is not None:
-            names |= {id(live): layer for layer, live in self._done.items()}
+            names |= {id(live): layer for layer, live in self._layers.items()}
         watched(self._inputs, training=False)
-        return found
+        return rows
 
 
 def report(network: str, rows: list[dict], steps: int) -> str:
-    """Markdown: for each score its level and its rank correlations with the accuracy after training."""
+    """Markdown, one row per score: its mean, and its rank correlations with the accuracy after training."""
     from scipy.stats import spearmanr
 
     scores, after = np.array([row["scores"] for row in rows]), np.array([row["after"] for row in rows])
@@ -185,8 +194,8 @@ def report(network: str, rows: list[dict], steps: int) -> str:
         "|---|---|---|---|---|",
     ]
     for name, values in zip(SCORES, scores.T, strict=True):
-        found = [spearmanr(values, column).statistic for column in (*after.T, after.mean(axis=1))]
-        lines.append(f"| {name} | {values.mean():.3f} | " + " | ".join(f"{value:.2f}" for value in found) + " |")
+        correlations = [spearmanr(values, column).statistic for column in (*after.T, after.mean(axis=1))]
+        lines.append(f"| {name} | {values.mean():.3f} | " + " | ".join(f"{value:.2f}" for value in correlations) + " |")
     seconds = np.median([row["sequential_s"] for row in rows])
     return "\n".join(lines) + f"\n\nSequential reconstruction of a plan: {seconds:.2f} s (median)."
 

@@ -1,10 +1,10 @@
-"""Compares searches of one network with the same arguments on several Pythons: do they find the same plan?
+"""Compares searches with the same network and arguments on several Pythons.
 
 python tools/compare_searches.py RUN_DIR RUN_DIR [...]
 
-For each run: its versions, the digest and accuracy of its winner, and the first trial that differs from that of the
-first run. "proposal" says that other widths were tried, so the agent or the refinement decided otherwise; "outcome"
-that the same network was scored otherwise.
+Prints for each run its versions, the digest and accuracy of its winner, and the first trial that differs from the
+first run. "proposal": other widths were tried, so the agent or the refinement decided differently. "outcome": the same
+network has another score.
 """
 
 import json

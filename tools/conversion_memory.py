@@ -1,4 +1,4 @@
-"""Shows whether conversions leak memory: converts Plain-20 a hundred times and prints what this process holds.
+"""Checks conversions for memory leaks: converts Plain-20 a hundred times and prints the memory of this process.
 
 python tools/conversion_memory.py [keras|tf_keras]
 """
@@ -25,13 +25,13 @@ def main(which: str = "keras") -> None:
     from amc_tf.tflite.conversion.keras_to_tflite import convert
 
     model = models.load("plain20_fashion_mnist", importlib.import_module(which))
-    held = []
+    memory = []
     for number in range(1, CONVERSIONS + 1):
         convert(model)
         if number % EVERY == 0:
             gc.collect()
-            held.append(f"{psutil.Process().memory_info().rss / 1e6:.0f}")
-    print(f"Python {platform.python_version()}, TensorFlow {tf.__version__}, {which}: {', '.join(held)} MB")
+            memory.append(f"{psutil.Process().memory_info().rss / 1e6:.0f}")
+    print(f"Python {platform.python_version()}, TensorFlow {tf.__version__}, {which}: {', '.join(memory)} MB")
 
 
 if __name__ == "__main__":

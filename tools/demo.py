@@ -1,4 +1,4 @@
-"""Compresses the small trained network that ships in models/ on the images that ship beside it.
+"""Compresses the small trained network in models/ with the images beside it.
 
 python tools/demo.py [--episodes N] [--run-dir DIR] [--keras keras|tf_keras]
 """
@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout: a
 
 
 @click.command(help=__doc__)
-@click.option("--episodes", default=40, show_default=True, help="How many networks the agent tries.")
+@click.option("--episodes", default=40, show_default=True, help="Number of networks to try.")
 @click.option("--run-dir", type=click.Path(path_type=Path), default=Path("runs/demo"), show_default=True)
 @click.option("--keras", "which", type=click.Choice(["keras", "tf_keras"]), default="keras", show_default=True)
 def main(episodes: int, run_dir: Path, which: str) -> None:

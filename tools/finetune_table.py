@@ -1,10 +1,10 @@
-"""Compresses one network, trains the result with and without distillation, and quantises what came of it.
+"""Compresses one network, trains the result with and without distillation, and quantises all of them.
 
 python tools/finetune_table.py --network resnet56_cifar10 --epochs 2 --run-dir runs/finetune
 
-Every row is scored on the reporting images as a .tflite, by the same scorer, and timed on this computer, all in turns.
-Training takes all training images, shifted and mirrored, in the same order for both. A run that was stopped goes on
-where it was when the same command is given again; --epochs 0 only compresses and quantises.
+Every row is a .tflite, scored on the reporting images by the same scorer and timed on this computer, all in turns.
+Training uses all training images, shifted and mirrored, in the same order for both. --epochs 0 only compresses and
+quantises. The same command resumes a run that was stopped.
 """
 
 import os
@@ -27,11 +27,11 @@ ROUNDS = 7  # of the timing
 @click.option("--reward-size", default=2000, show_default=True)
 @click.option("--calibration-size", default=256, show_default=True)
 @click.option("--epochs", default=2, show_default=True, help="Of each training.")
-@click.option("--batch", default=128, show_default=True, help="Images a step.")
+@click.option("--batch", default=128, show_default=True, help="Images per step.")
 @click.option("--rate", default=0.02, show_default=True, help="Highest learning rate.")
-@click.option("--shift", default=4, show_default=True, help="Pixels that images are shifted by.")
-@click.option("--no-labels", is_flag=True, help="Learn from the teacher alone, for images whose labels say little.")
-@click.option("--draws", default=1, show_default=True, help="Choices of calibration images, each for its int8 files.")
+@click.option("--shift", default=4, show_default=True, help="Most pixels that an image is shifted by.")
+@click.option("--no-labels", is_flag=True, help="Learn from the teacher only, for images with poor labels.")
+@click.option("--draws", default=1, show_default=True, help="Number of calibration sets, each with int8 files.")
 @click.option("--run-dir", type=click.Path(path_type=Path), default=Path("runs/finetune"), show_default=True)
 def main(
     network, budget, episodes, reward_size, calibration_size, epochs, batch, rate, shift, no_labels, draws, run_dir
@@ -62,16 +62,16 @@ def main(
     }
     if no_labels:
         trainings = {"of distillation alone": {"teacher": base, "distill_weight": 1.0, "temperature": 1.0}}
-    for name, taught in trainings.items() if epochs else ():
+    for name, distillation in trainings.items() if epochs else ():
         batches = augmented_data(keras, *data.train, batch, shift, seed=0)
         path = run_dir / f"{network}-{epochs}-{rate:g}-{name.replace(' ', '-')}.keras"
-        rows[f"{epochs} epochs {name}"] = trained(keras, result.model, batches, settings | taught, path)
+        rows[f"{epochs} epochs {name}"] = trained(keras, result.model, batches, settings | distillation, path)
     calibrations = [data.sample("train", calibration_size, seed=seed)[0] for seed in range(draws)]
     print(table(network, rows, calibrations, reporting), flush=True)
 
 
 def trained(keras: Any, model: Any, batches: Any, settings: dict[str, Any], path: Path) -> Any:
-    """The model trained on, or what an earlier start left of it."""
+    """Trains a model, or loads what an earlier run trained."""
     import amc_tf
 
     if not path.exists():
@@ -83,9 +83,9 @@ def trained(keras: Any, model: Any, batches: Any, settings: dict[str, Any], path
 
 
 def table(network: str, rows: dict[str, Any], calibrations: list[Any], reporting: tuple) -> str:
-    """Markdown: each network as float and as int8 file: accuracy, bytes, and time in turns with the float base.
+    """Markdown, one row per network and format: accuracy, bytes, and time in turns with the float base.
 
-    An int8 file's accuracy is the mean over the calibrations, bytes and time those of the first.
+    The accuracy of int8 is the mean over the calibrations; bytes and time are those of the first calibration.
     """
     import tempfile
 
@@ -101,10 +101,10 @@ def table(network: str, rows: dict[str, Any], calibrations: list[Any], reporting
         files[name, "float"] = [convert(model)]
         files[name, "int8"] = [quantized(model, "int8", [calibration]) for calibration in calibrations]
     with Scorer() as scorer:
-        held = scorer.share((reporting[0],))
-        right = {
-            key: [score(None, reporting[1], outputs(scorer.run(file, held))) for file in made]
-            for key, made in files.items()
+        held = scorer.hold((reporting[0],))
+        accuracies = {
+            key: [score(None, reporting[1], outputs(scorer.run(file, held))) for file in versions]
+            for key, versions in files.items()
         }
     with HostDevice() as device, tempfile.TemporaryDirectory() as folder:
         paths = []
@@ -114,12 +114,12 @@ def table(network: str, rows: dict[str, Any], calibrations: list[Any], reporting
         ratios = interleave(device, paths, rounds=ROUNDS, min_runs=50, min_seconds=0.5).ratios
     lines = [f"| {network} | format | accuracy | bytes | time, of the float base |", "|---|---|---|---|---|"]
     for (name, format), ratio in zip(files, ratios, strict=True):
-        took = "1" if ratio.low is None else f"{ratio.value:.3f} ({ratio.low:.3f} to {ratio.high:.3f})"
-        found, size = right[name, format], len(files[name, format][0])
-        accuracy = f"{sum(found) / len(found):.2%}"
-        if len(found) > 1:
-            accuracy += f" ({min(found):.2%} to {max(found):.2%})"
-        lines.append(f"| {name} | {format} | {accuracy} | {size:,} | {took} |")
+        time = "1" if ratio.low is None else f"{ratio.value:.3f} ({ratio.low:.3f} to {ratio.high:.3f})"
+        values, size = accuracies[name, format], len(files[name, format][0])
+        accuracy = f"{sum(values) / len(values):.2%}"
+        if len(values) > 1:
+            accuracy += f" ({min(values):.2%} to {max(values):.2%})"
+        lines.append(f"| {name} | {format} | {accuracy} | {size:,} | {time} |")
     return "\n".join(lines)
 
 

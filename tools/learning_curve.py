@@ -1,14 +1,15 @@
-"""Shows whether the paper's agent learns: one search a seed, and the mean reward of every 30 episodes.
+"""Checks that the paper's agent learns: one search per seed, and the mean reward of every 30 episodes.
 
 python tools/learning_curve.py --network resnet56_cifar10 --episodes 150 --seeds 3 --run-dir runs/learning
 
-Prints Markdown. Rewards are of test images that the report never uses; the accuracies at the end are of the others.
-A run that was stopped goes on where it was when the same command is given again.
+Prints Markdown. Rewards come from one half of the test images, the accuracies at the end from the other half. The same
+command resumes a run that was stopped.
 """
 
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -24,21 +25,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout: a
 @click.option("--target", default="macs", show_default=True)
 @click.option("--device", help="For target latency: adb, adb:SERIAL or host.")
 @click.option("--budget", default=0.5, show_default=True)
-@click.option("--block", default=30, show_default=True, help="Episodes a mean is taken over.")
+@click.option("--block", default=30, show_default=True, help="Episodes per mean.")
 @click.option("--reward-size", default=1000, show_default=True)
 @click.option("--calibration-size", default=256, show_default=True)
 @click.option("--run-dir", type=click.Path(path_type=Path), default=Path("runs/learning"), show_default=True)
 def main(network, episodes, seeds, target, device, budget, block, reward_size, calibration_size, run_dir) -> None:
-    asked_for = {"target": target, "device": device, "budget": budget, "episodes": episodes}
+    arguments = {"target": target, "device": device, "budget": budget, "episodes": episodes}
     results = [
-        search(network, seed, reward_size, calibration_size, run_dir=run_dir / f"{network}-{seed}", **asked_for)
+        search(network, seed, reward_size, calibration_size, run_dir=run_dir / f"{network}-{seed}", **arguments)
         for seed in range(seeds)
     ]
     print(report(network, results, block))
 
 
-def search(network: str, seed: int, reward_size: int, calibration: int, **asked_for):
-    """One search on the network and data of the benchmarks: a Result."""
+def search(network: str, seed: int, reward_size: int, calibration: int, **arguments: Any) -> Any:
+    """Runs one search. Returns its Result."""
     import keras
 
     import amc_tf
@@ -46,7 +47,7 @@ def search(network: str, seed: int, reward_size: int, calibration: int, **asked_
     from models import datasets
 
     data = datasets.load(models.TRAINED[network][2])
-    if network == "mobilenet_v1_imagenet":  # its sample has two parts only: even images and odd ones
+    if network == "mobilenet_v1_imagenet":  # its sample has only two parts: even and odd images
         reward_data, validation_data = data.sample("test", reward_size), data.test
     else:
         (x, y), validation_data = data.halves()
@@ -59,12 +60,12 @@ def search(network: str, seed: int, reward_size: int, calibration: int, **asked_
         calibration_size=calibration,
         seed=seed,
         paper=True,
-        **asked_for,
+        **arguments,
     )
 
 
 def report(network: str, results: list, block: int) -> str:
-    """Markdown: mean accuracy of every block of episodes, the uniform plan's and the best, one row a seed."""
+    """Markdown, one row per seed: mean accuracy of every block of episodes, of the uniform plan, and the best."""
     rewards = [[t.outcome.accuracy for t in _episodes(result)] for result in results]
     starts = range(0, min(map(len, rewards)), block)
     head = [f"{s + 1}-{min(s + block, min(map(len, rewards)))}" for s in starts]
@@ -86,13 +87,13 @@ def report(network: str, results: list, block: int) -> str:
     return "\n".join(lines)
 
 
-def _episodes(result) -> list:
-    """The finished trials of plans that were made for the budget."""
+def _episodes(result: Any) -> list[Any]:
+    """The trials that ended with an outcome and whose plan was made for the budget."""
     return [t for t in result.trials if t.kind not in ("base", "uniform", "sensitivity") and t.outcome]
 
 
-def _kept(result) -> float:
-    """The share of the base network that is left of what the target counts."""
+def _kept(result: Any) -> float:
+    """The cost by the target, as a share of the base network's."""
     figure = {"macs": "macs", "params": "params", "size": "size_bytes", "latency": "latency_ms"}[result.target]
     return getattr(result.compressed, figure) / getattr(result.base, figure)
 

@@ -1,8 +1,8 @@
-"""Makes constraints.txt of what `pip freeze` printed on several Pythons.
+"""Merges the output of `pip freeze` on several Pythons into constraints.txt.
 
 python tools/merge_constraints.py 3.10=A.txt 3.11=B.txt 3.12=C.txt 3.13=D.txt > constraints.txt
 
-A version that all Pythons share stands alone; where they differ, a marker says whose it is.
+A version that all Pythons share has no marker; others have one with their Pythons.
 """
 
 import re

@@ -1,9 +1,9 @@
-"""Prints what amc_tf makes of well-known networks, as a Markdown page.
+"""Prints, as a Markdown page, what amc_tf can prune of well-known networks, and checks the pruned networks.
 
     python tools/network_table.py [NAME ...] [--keras keras|tf_keras]... > docs/networks.md
 
-Every network gets random weights. Groups and shares are those at its native input size; pruned and masked networks
-are compared at a small one.
+Every network has random weights. Groups and shares are those at its native input size. The pruned and the masked
+network are compared at a small input size.
 """
 
 import argparse
@@ -31,25 +31,32 @@ from amc_tf.pruning.plan import Plan
 
 HEAD = """# Known networks
 
-Made by `{command}` with random weights in float64; BatchNorm statistics are those that the pruned network gives, so \
-that signals reach the outputs. (In float32, rounding alone comes to 1e-4 in the deepest: random networks amplify it.)
+Made by `{command}`. Weights are random, in float64: in float32, rounding alone reaches 1e-4 in the deepest network, \
+since random networks amplify it. BatchNorm statistics are those of the pruned network, so that signals reach the \
+outputs.
 
 | column | meaning |
 |---|---|
-| groups | channel groups, and how many of them may shrink |
+| groups, prunable | number of channel groups, and of those that can shrink |
 | MACs | of the whole network at its native input size |
-| in reach | share of the MACs in products with at least one prunable axis |
+| in reach | share of the MACs in products with a prunable axis |
 | removable | share of the MACs that the narrowest plan removes (`min_keep` 0.2, `round_to` 8) |
-| difference | between the outputs of a randomly pruned network and of the whole one with the same channels dead: \
-largest absolute value, over the larger of 1 and the largest output |
-| counted | whether MACs and params by formula are those of the pruned network that was built |
+| difference | largest absolute difference between the outputs of a randomly pruned network and of the masked network \
+(whole, with the same channels dead), divided by the larger of 1 and the largest output |
+| counted | whether MACs and params by formula equal those of the pruned network |
 
 """
 
 
 @dataclass(frozen=True)
 class Network:
-    """How to build one network: native and small input size, and the builder (keras, size) -> model."""
+    """One network.
+
+    Attributes:
+        name: in the table.
+        native, small: side of its square input for the shares, and for the comparison.
+        build: (keras, side) -> model.
+    """
 
     name: str
     native: int
@@ -66,8 +73,8 @@ class Shares:
         macs: of the whole network.
         reach: share of MACs in products with a prunable axis.
         removable: share of MACs that the narrowest plan removes.
-        frozen: reason without layer names -> number of groups.
-        unknown: layers that are not understood.
+        frozen: reason, without layer names -> number of groups.
+        unknown: layers without a rule.
     """
 
     groups: int
@@ -81,14 +88,15 @@ class Shares:
 
 @dataclass(frozen=True)
 class Agreement:
-    """A randomly pruned network beside the whole one with dead channels.
+    """A randomly pruned network compared with the masked one.
 
     Attributes:
-        difference: of the outputs, over the larger of 1 and the largest output.
-        variation: the same between two inputs at most; were it small, the difference would say little.
+        difference: of the outputs, divided by the larger of 1 and the largest output.
+        variation: largest difference between the outputs for two inputs, divided by the same. If it is small, a small
+            `difference` proves little.
         macs, params: by formula.
-        built_macs, built_params: of the network that was built; its MACs are read from it anew.
-        model, inputs: the pruned model and what it was run on.
+        built_macs, built_params: read from the pruned model.
+        model, inputs: the pruned model and its inputs.
     """
 
     difference: float
@@ -104,7 +112,7 @@ class Agreement:
 def _application(name: str, native: int, small: int) -> Network:
     def build(keras, size):
         function = getattr(keras.applications, name)
-        # Logits: behind a softmax, differences would hardly show.
+        # Logits, because a softmax would hide differences.
         return function(weights=None, input_shape=(size, size, 3), classes=10, classifier_activation=None)
 
     return Network(name, native, small, build)
@@ -121,7 +129,7 @@ def _own(name: str, module: str, size: int, **settings) -> Network:
 
 @contextlib.contextmanager
 def float64(keras):
-    """What is built inside computes in float64, so that rounding cannot be taken for a fault or hide one."""
+    """Models that are built inside compute in float64, so that rounding neither looks like a fault nor hides one."""
     policies = keras.mixed_precision
     before = policies.global_policy()
     policies.set_global_policy("float64")
@@ -153,7 +161,7 @@ NETWORKS = {
 }
 
 
-def randomized(model, seed: int = 0):
+def randomized(model: Any, seed: int = 0) -> Any:
     """Gives every weight but the BatchNorm statistics a random value."""
     rng = np.random.default_rng(seed)
     for layer in keras_reader.layers(model).values():
@@ -179,9 +187,10 @@ def _random(rng, name: str, value: np.ndarray) -> np.ndarray:
 def calibrate(model, inputs: np.ndarray) -> dict[str, tuple[np.ndarray, ...]]:
     """Sets the BatchNorm statistics to those that the inputs give; returns those layers' weights by path.
 
-    Without this the signal of a deep network with random weights dies or explodes, and any two networks agree.
+    Otherwise the signal of a deep network with random weights dies or explodes, and any two networks agree.
     """
-    norms = {p: layer for p, layer in keras_reader.layers(model).items() if "BatchNormalization" in type(layer).__name__}
+    layers = keras_reader.layers(model)
+    norms = {path: layer for path, layer in layers.items() if "BatchNormalization" in type(layer).__name__}
     momenta = {path: layer.momentum for path, layer in norms.items()}
     for layer in norms.values():
         layer.momentum = 0.0
@@ -191,12 +200,12 @@ def calibrate(model, inputs: np.ndarray) -> dict[str, tuple[np.ndarray, ...]]:
     return {path: tuple(layer.get_weights()) for path, layer in norms.items()}
 
 
-def shares(model) -> Shares:
-    """What of a network pruning can reach."""
-    pruning = ChannelPruner(model)
-    groups = pruning.groups
-    macs = counts.macs(groups, pruning.units)
-    prunable = np.zeros(groups.channels + 1, dtype=bool)  # the last entry answers for -1, what never goes
+def shares(model: Any) -> Shares:
+    """The shares of a network that pruning can reach."""
+    pruner = ChannelPruner(model)
+    groups = pruner.groups
+    macs = counts.macs(groups, pruner.units)
+    prunable = np.zeros(groups.channels + 1, dtype=bool)  # its last entry is for id -1: positions that always stay
     for group in groups.prunable:
         prunable[group.start : group.start + group.channels] = True
     reached = sum(
@@ -204,7 +213,7 @@ def shares(model) -> Shares:
         for term in groups.terms
         if any(prunable[axis].any() for axis in term.axes)
     )
-    whole, least = macs(macs.full), macs([unit.widths[0] for unit in pruning.units])
+    whole, least = macs(macs.full), macs([unit.widths[0] for unit in pruner.units])
     frozen = Counter(re.sub(r"'[^']*'", "…", group.frozen) for group in groups.groups if group.frozen)
     return Shares(
         len(groups.groups), len(groups.prunable), int(whole), reached / whole, 1 - least / whole, frozen, groups.unknown
@@ -212,7 +221,7 @@ def shares(model) -> Shares:
 
 
 def agreement(model, seed: int = 0) -> Agreement:
-    """Prunes every prunable group to a random set of channels and compares."""
+    """Prunes every prunable group to random channels, and compares the result with the masked network."""
     rng = np.random.default_rng(seed)
     graph, weights = keras_reader.read(model)
     groups = channel_groups(graph)
@@ -249,10 +258,10 @@ def _mask(rng, channels: int) -> np.ndarray:
 
 
 def _row(network: Network, names: list[str]) -> tuple[str, Shares]:
-    found, differences, counted = None, [], True
+    reach, differences, counted = None, [], True
     for name in names:
         keras = importlib.import_module(name)
-        found = found or shares(network.build(keras, network.native))
+        reach = reach or shares(network.build(keras, network.native))
         with float64(keras):
             result = agreement(randomized(network.build(keras, network.small)))
         if result.variation < 0.01:
@@ -261,34 +270,33 @@ def _row(network: Network, names: list[str]) -> tuple[str, Shares]:
         counted &= (result.macs, result.params) == (result.built_macs, result.built_params)
         keras.backend.clear_session()
     cells = [
-        network.name, f"{network.native}", f"{found.groups}", f"{found.prunable}", f"{found.macs / 1e6:,.0f} M",
-        f"{found.reach:.1%}", f"{found.removable:.1%}", *differences, "yes" if counted else "NO",
+        network.name, f"{network.native}", f"{reach.groups}", f"{reach.prunable}", f"{reach.macs / 1e6:,.0f} M",
+        f"{reach.reach:.1%}", f"{reach.removable:.1%}", *differences, "yes" if counted else "NO",
     ]  # fmt: skip
-    return "| " + " | ".join(cells) + " |", found
+    return "| " + " | ".join(cells) + " |", reach
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"default: all of {', '.join(NETWORKS)}")
     parser.add_argument("--keras", action="append", choices=["keras", "tf_keras"], help="default: both")
-    asked = parser.parse_args(arguments)
-    kerases = asked.keras or ["keras", "tf_keras"]
-    for name in asked.names:
+    options = parser.parse_args(arguments)
+    kerases = options.keras or ["keras", "tf_keras"]
+    for name in options.names:
         if name not in NETWORKS:
             parser.error(f"{name!r} is not one of {', '.join(NETWORKS)}")
     titles = ["network", "input", "groups", "prunable", "MACs", "in reach", "removable"]
     titles += [f"difference, {name}" for name in kerases] + ["counted"]
     print(HEAD.format(command=" ".join(["python", "tools/network_table.py", *(arguments or sys.argv[1:])])), end="")
     print("| " + " | ".join(titles) + " |\n|" + "---|" * len(titles))
-    frozen = {}
-    for name in asked.names or NETWORKS:
-        row, found = _row(NETWORKS[name], kerases)
+    reaches = {}
+    for name in options.names or NETWORKS:
+        row, reaches[name] = _row(NETWORKS[name], kerases)
         print(row, flush=True)
-        frozen[name] = found
     print("\n## What is frozen, and why\n")
-    for name, found in frozen.items():
-        reasons = "; ".join(f"{number} × {reason}" for reason, number in found.frozen.most_common())
-        unknown = f" Not understood: {', '.join(sorted(found.unknown))}." if found.unknown else ""
+    for name, reach in reaches.items():
+        reasons = "; ".join(f"{number} × {reason}" for reason, number in reach.frozen.most_common())
+        unknown = f" Not understood: {', '.join(sorted(reach.unknown))}." if reach.unknown else ""
         print(f"- **{name}**: {reasons}.{unknown}")
 
 

@@ -1,12 +1,12 @@
-"""Compresses a member of every family of keras.applications, and keeps a line on each in a file.
+"""Compresses one network of every family in keras.applications, and writes one line per case into a file.
 
     python tools/sweep.py RESULTS.jsonl [--family NAME]... [--keras keras|tf_keras]... [--all] [--again]
     python tools/sweep.py RESULTS.jsonl --markdown > docs/sweep.md
 
 A case is one network of one Keras, alone or nested under a new head, with random weights and small images. It is saved
-and loaded before it is compressed; what comes out is saved, loaded and run in a process that has no amc_tf, and its
-.tflite is timed on this computer in turns with the base. Every case has a process of its own; cases in the file are
-skipped, so that the same command goes on. --all tries every format with every network, else each gets one.
+and loaded before compress(). The result is saved, loaded and run in a process without amc_tf, and its .tflite is timed
+on this computer in turns with the base. Every case has a process of its own. Cases in the file are skipped, so the same
+command resumes. --all tries every format with every network; otherwise each network gets one format.
 """
 
 import importlib
@@ -30,18 +30,18 @@ import numpy as np
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-FAMILIES = {  # smallest member -> side of its images; the least side where that is above 64
+FAMILIES = {  # smallest network -> side of its images: 64, or the least that it allows
     "MobileNet": 64, "MobileNetV2": 64, "MobileNetV3Small": 64, "EfficientNetB0": 64, "EfficientNetV2B0": 64,
     "ResNet50": 64, "ResNet50V2": 64, "DenseNet121": 64, "NASNetMobile": 64, "Xception": 71, "InceptionV3": 75,
     "InceptionResNetV2": 75, "VGG16": 64, "ConvNeXtTiny": 64, "RegNetX002": 64, "RegNetY002": 64, "ResNetRS50": 64,
 }  # fmt: skip
 ONLY_TF_KERAS = ("RegNetX002", "RegNetY002", "ResNetRS50")
 FORMS = ("alone", "nested")
-FORMATS = {"keras": (".keras", ".h5"), "tf_keras": (".keras", ".h5", "SavedModel")}  # that load as a model
-CLASSES, IMAGES, SEEN = 10, 96, 2  # images: half to calibrate on, half to score on; SEEN are run at the end
+FORMATS = {"keras": (".keras", ".h5"), "tf_keras": (".keras", ".h5", "SavedModel")}  # that it loads as a model
+CLASSES, IMAGES, SEEN = 10, 96, 2  # IMAGES: half to calibrate, half to score; SEEN: compared at the end
 SETTINGS = {"target": "macs", "budget": 0.6, "episodes": 5, "seed": 0}
 
-# Runs where amc_tf cannot be imported: the folder, the Keras and the models' names are its arguments.
+# Runs in a process where amc_tf cannot be imported. Arguments: the folder, the Keras, the names of the models.
 CLEAN = """
 import importlib, json, sys
 sys.modules["amc_tf"] = None  # any import of it fails from here on
@@ -67,23 +67,23 @@ print(json.dumps({"unread": unread, "model": worst, "tflite": float(np.abs(rows 
 HEAD = """# Families of keras.applications
 
 Made by `{command}`: {settings}, {images} random images, random weights with fitting BatchNorm statistics, {classes} \
-classes. Each network was saved in the format named and loaded before it was compressed. What came out was saved in \
-that format and as `.keras`, loaded and run in a process without amc_tf; its `.tflite` has builtin operators only and \
-was timed on this computer in turns with the base. Accuracies of random networks say nothing and are left out.
+classes. Each network was saved in the given format and loaded before compress(). The result was saved in that format \
+and as `.keras`, then loaded and run in a process without amc_tf. Its `.tflite` has builtin operators only and was \
+timed on this computer in turns with the base. Random networks have no meaningful accuracy, so the table has none.
 
 | column | meaning |
 |---|---|
 | form | alone, or its trunk nested as one layer under a new head |
-| MACs, latency | share that is kept, the latter with its interval |
-| difference | largest, between outputs of model and files in that process and of the model that was returned |
-| seconds | of the call of compress(), on a computer with other work |
+| MACs, latency | share of the base; latency with its 95 % interval |
+| difference | largest difference between outputs in that process and outputs of the returned model |
+| seconds | of the call of compress(), on a busy computer |
 
 """
 
 
 @dataclass(frozen=True)
 class Case:
-    """One network, how it is built and in which format it is handed over."""
+    """One network, its form, and the format in which it is saved and loaded."""
 
     family: str
     keras: str
@@ -92,11 +92,11 @@ class Case:
 
 
 def cases() -> Iterator[list[Case]]:
-    """Each network in each format, the one that is tried first in front; first all in one form, then in the other."""
+    """The cases of each network, one per format, first choice first; all networks in one form, then the other."""
     networks = [(f, k) for f, k in product(FAMILIES, FORMATS) if k == "tf_keras" or f not in ONLY_TF_KERAS]
     for turn in range(len(FORMS)):
         for number, (family, keras) in enumerate(networks):
-            form = FORMS[(number + number // 2 + turn) % 2]  # both forms with either Keras
+            form = FORMS[(number + number // 2 + turn) % 2]  # so that each Keras gets both forms
             formats = FORMATS[keras]
             first = (number // 4 + turn) % len(formats)
             yield [Case(family, keras, form, format) for format in (*formats[first:], *formats[:first])]
@@ -106,7 +106,7 @@ def cases() -> Iterator[list[Case]]:
 
 
 def build(case: Case, keras: Any, images: np.ndarray) -> Any:
-    """The network, random but such that its signals reach the output."""
+    """Builds a network with random weights and BatchNorm statistics that let its signals reach the output."""
     from tools import network_table
 
     function, shape, layers = getattr(keras.applications, case.family), images.shape[1:], keras.layers
@@ -129,7 +129,7 @@ def stored(model: Any, case: Case, folder: Path, name: str) -> Path:
 
 
 def attempt(case: Case, folder: Path) -> dict[str, Any]:
-    """What becomes of a case: "works", "refused" by a sentence of ours, "unbuilt" by its own Keras, or "wrong"."""
+    """Runs a case. Its outcome is "works", "refused" (by amc_tf), "unbuilt" (by its own Keras), or "wrong"."""
     from amc_tf.errors import AmcError
 
     keras = importlib.import_module(case.keras)
@@ -139,7 +139,7 @@ def attempt(case: Case, folder: Path) -> dict[str, Any]:
         path = stored(build(case, keras, images[:16]), case, folder, "given")
         keras.backend.clear_session()
         model = keras.models.load_model(path)
-    except Exception as error:  # whatever a Keras raises: amc_tf has seen nothing yet
+    except Exception as error:  # any type; amc_tf has not been called yet
         return {"outcome": "unbuilt", "sentence": _sentence(error)}
     labels = np.asarray(model.predict(images, verbose=0)).argmax(axis=-1)
     try:
@@ -149,7 +149,7 @@ def attempt(case: Case, folder: Path) -> dict[str, Any]:
 
 
 def _stopwatch() -> Any:
-    """This computer, timed for a fifth of a second a process: whether a file is faster needs no more."""
+    """This computer, with 0.2 s per process, which suffices to tell whether a file is faster."""
     from amc_tf.devices import HostDevice
 
     class BriefHost(HostDevice):
@@ -165,58 +165,59 @@ def _compressed(case: Case, keras: Any, model: Any, data: tuple[np.ndarray, np.n
     from amc_tf.tflite import operators
 
     size = IMAGES // 2
-    with warnings.catch_warnings(record=True) as heard:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         result = amc_tf.compress(
             model, train_data=data, calibration_size=size, reward_size=size, run_dir=folder / "run", verbose=False,
             device=_stopwatch(), **SETTINGS,
         )  # fmt: skip
-    remarks = sorted({str(one.message) for one in heard if issubclass(one.category, UserWarning) and _ours(one)})
+    remarks = sorted({str(w.message) for w in caught if issubclass(w.category, UserWarning) and _from_amc_tf(w)})
     path = stored(result.model, case, folder / "run", "returned")
     np.save(folder / "run/images.npy", data[0][:SEEN])
     np.save(folder / "run/outputs.npy", np.asarray(result.model(data[0][:SEEN], training=False)))
     clean = _clean(folder / "run", case.keras, [path.name, "model.keras"])
     subgraph = operators.read(result.tflite)[0].operators
     foreign = sorted({op.name for op in subgraph if op.custom or op.name.startswith("Flex")})
-    found = {
+    difference = max(clean.get("model", np.inf), clean.get("tflite", np.inf))
+    figures = {
         "macs": result.compressed.macs / result.base.macs,
         "latency": [result.latency[key] for key in ("ratio", "ratio_low", "ratio_high")],
         "base_ms": result.base.latency_ms,
-        "difference": max(clean.get("model", np.inf), clean.get("tflite", np.inf)),
+        "difference": difference,
         "seconds": round(result.seconds, 1),
         "failed_trials": [t.reason for t in result.trials if t.state != "complete"],
     }
     unread = dict(clean.get("unread", {}))
-    own = {name: why for name, why in unread.items() if _unread_as_given(model, keras, folder / "given.keras", name)}
+    known = {name for name in unread if _original_unreadable(model, keras, folder / "given.keras", name)}
     wrong = [
         "in a process without amc_tf: " + clean["error"] if "error" in clean else None,
-        *(f"{name} cannot be loaded ({why})" for name, why in unread.items() if name not in own),
+        *(f"{name} cannot be loaded ({why})" for name, why in unread.items() if name not in known),
         f"operators {foreign} in the .tflite" if foreign else None,
-        f"outputs differ by {found['difference']:.2g}" if "error" not in clean and found["difference"] > 1e-3 else None,
-        "the .tflite is not faster than the base" if found["latency"][0] >= 1 else None,
-        "some trials failed" if found["failed_trials"] else None,
+        f"outputs differ by {difference:.2g}" if "error" not in clean and difference > 1e-3 else None,
+        "the .tflite is not faster than the base" if figures["latency"][0] >= 1 else None,
+        "some trials failed" if figures["failed_trials"] else None,
     ]
     sentence = "; ".join(filter(None, wrong))
-    if own:
-        remarks.append(f"{case.keras} cannot load a .keras file of this network, of what came or of what left.")
-    return {"outcome": "wrong" if sentence else "works", "sentence": sentence or " ".join(remarks), **found}
+    if known:
+        remarks.append(f"{case.keras} cannot load a .keras file of this network, original or compressed.")
+    return {"outcome": "wrong" if sentence else "works", "sentence": sentence or " ".join(remarks), **figures}
 
 
-def _ours(warning: warnings.WarningMessage) -> bool:
-    """Whether a warning is of this package."""
+def _from_amc_tf(warning: warnings.WarningMessage) -> bool:
+    """Whether amc_tf issued a warning."""
     import amc_tf
 
     return Path(warning.filename).is_relative_to(Path(amc_tf.__file__).parent)
 
 
-def _unread_as_given(model: Any, keras: Any, path: Path, name: str) -> bool:
-    """Whether a file cannot be loaded that could not be loaded of the network that was given either."""
+def _original_unreadable(model: Any, keras: Any, path: Path, name: str) -> bool:
+    """Whether Keras cannot load the original network from such a file either."""
     if name != "model.keras":
         return False
     model.save(path)
     try:
         keras.models.load_model(path)
-    except Exception:  # whatever a Keras raises
+    except Exception:  # any type
         return True
     return False
 
@@ -239,41 +240,41 @@ def _sentence(error: BaseException) -> str:
 
 
 def in_own_process(case: Case, seconds: float, log: Callable[[str], None]) -> dict[str, Any]:
-    """Tries a case; a process that raises, dies or takes too long is told of too."""
+    """Runs a case in a process. A process that raises, dies or takes too long makes the outcome "wrong"."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="sweep-") as folder:
-        told = Path(folder) / "told.json"
-        command = [sys.executable, __file__, str(told), "--one", json.dumps(asdict(case)), "--folder", folder]
+        answer = Path(folder) / "answer.json"
+        command = [sys.executable, __file__, str(answer), "--one", json.dumps(asdict(case)), "--folder", folder]
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
         )
         try:
             output, _ = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # with the workers that it started
+            os.killpg(process.pid, signal.SIGKILL)  # and its workers
             process.communicate()
-            found = {"outcome": "wrong", "sentence": f"it took longer than {seconds:.0f} s"}
+            result = {"outcome": "wrong", "sentence": f"it took longer than {seconds:.0f} s"}
         else:
             lines = output.strip().splitlines()
-            if told.exists():
-                found = json.loads(told.read_text())
+            if answer.exists():
+                result = json.loads(answer.read_text())
             else:
-                found = {"outcome": "wrong", "sentence": lines[-1][:300] if lines else f"exit {process.returncode}"}
+                result = {"outcome": "wrong", "sentence": lines[-1][:300] if lines else f"exit {process.returncode}"}
                 log("\n".join(lines[-30:]))
-    return asdict(case) | {"whole_seconds": round(time.monotonic() - started, 1)} | found
+    return asdict(case) | {"whole_seconds": round(time.monotonic() - started, 1)} | result
 
 
-def lines_of(path: Path) -> dict[Case, dict[str, Any]]:
-    """The newest line on each case."""
-    found = {}
+def read_results(path: Path) -> dict[Case, dict[str, Any]]:
+    """The last line of each case."""
+    results = {}
     for line in path.read_text().splitlines() if path.exists() else ():
         entry = json.loads(line)
-        found[Case(*(entry[name] for name in ("family", "keras", "form", "format")))] = entry
-    return found
+        results[Case(*(entry[name] for name in ("family", "keras", "form", "format")))] = entry
+    return results
 
 
 def table(entries: list[dict[str, Any]], command: str) -> str:
-    """The page."""
+    """The page, in Markdown."""
     settings = ", ".join(f"{name}={value!r}" for name, value in SETTINGS.items())
     rows = ["| network | input | Keras | form | format | MACs | latency | difference | seconds |", "|" + "---|" * 9]
     order = list(FAMILIES)
@@ -296,10 +297,10 @@ def table(entries: list[dict[str, Any]], command: str) -> str:
         ("unbuilt", "Not built, saved or loaded by its own Keras"),
         ("wrong", "Wrong"),
     ):
-        told = [entry for entry in entries if entry["outcome"] == outcome and entry["sentence"]]
-        if told:
+        with_sentence = [entry for entry in entries if entry["outcome"] == outcome and entry["sentence"]]
+        if with_sentence:
             page += f"\n## {title}\n\n"
-            for e in told:
+            for e in with_sentence:
                 page += f"- **{e['family']}**, {e['keras']}, {e['form']}, `{e['format']}`: {e['sentence']}\n"
     return page
 
@@ -309,9 +310,9 @@ def table(entries: list[dict[str, Any]], command: str) -> str:
 @click.option("--family", "families", multiple=True, type=click.Choice(list(FAMILIES)), help="Default: all.")
 @click.option("--keras", "kerases", multiple=True, type=click.Choice(list(FORMATS)), help="Default: both.")
 @click.option("--all", "every", is_flag=True, help="Every format with every network.")
-@click.option("--again", is_flag=True, help="Try those again that did not work.")
-@click.option("--seconds", default=900.0, show_default=True, help="How long one case may take.")
-@click.option("--markdown", is_flag=True, help="Print the page that the results make, and try nothing.")
+@click.option("--again", is_flag=True, help="Repeat the cases that did not work.")
+@click.option("--seconds", default=900.0, show_default=True, help="Longest time for one case.")
+@click.option("--markdown", is_flag=True, help="Only print the page of the results.")
 @click.option("--one", hidden=True)
 @click.option("--folder", hidden=True, type=click.Path(path_type=Path))
 def main(results, families, kerases, every, again, seconds, markdown, one, folder) -> None:
@@ -320,7 +321,7 @@ def main(results, families, kerases, every, again, seconds, markdown, one, folde
             warnings.simplefilter("ignore")
             results.write_text(json.dumps(attempt(Case(**json.loads(one)), folder)))
         return
-    done = lines_of(results)
+    done = read_results(results)
     if markdown:
         print(table(list(done.values()), "python tools/sweep.py RESULTS.jsonl"), end="")
         return
@@ -335,7 +336,7 @@ def main(results, families, kerases, every, again, seconds, markdown, one, folde
                     file.write(json.dumps(entry) + "\n")
                 print(json.dumps(entry), flush=True)
             if not every and entry["outcome"] != "unbuilt":
-                break  # a format that a Keras itself cannot read back says nothing of this package
+                break  # only an unbuilt case leads on to the next format
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How a command ends: its exit codes, and what it says of an error."""
+"""Exit codes of the commands, and the sentence that a command prints for an error."""
 
 import contextlib
 import dis
@@ -14,16 +14,16 @@ from amc_tf.errors import AmcError
 
 FAILED, USAGE, NO_DEVICE, NOT_MEASURED = 1, 2, 3, 4  # USAGE is click's own
 INTERNAL = 70  # EX_SOFTWARE of sysexits.h
-STOPPED = 130  # as a shell says of a program that Ctrl-C ended
-_TRACEBACK = f"{__name__}.traceback"  # in the meta of click's contexts, which group and command share
-_MOST = 300  # letters of an error that was written for nobody
+STOPPED = 130  # what a shell reports for a program that Ctrl-C ended
+_TRACEBACK = f"{__name__}.traceback"  # key in context.meta, which a click group and its commands share
+_MOST = 300  # characters of an unexpected error's message
 
 
-def traceback_option(command):
-    """Adds --traceback to a command; of a group and its commands each takes it."""
+def traceback_option(command: click.Command) -> click.Command:
+    """Adds --traceback to a command. It works before and after the name of a subcommand."""
     return click.option(
         "--traceback", is_flag=True, expose_value=False, help="Show where an error came from.",
-        callback=lambda context, _, given: context.meta.update({_TRACEBACK: True} if given else {}),
+        callback=lambda context, _, value: context.meta.update({_TRACEBACK: True} if value else {}),
     )(command)  # fmt: skip
 
 
@@ -31,24 +31,23 @@ def traceback_option(command):
 def ending(
     context: click.Context | None = None, failed: int = FAILED, stopped: str = "stopped."
 ) -> Iterator[None]:
-    """Ends the command with one sentence of an error; with --traceback after its stack trace.
+    """Turns an error into one sentence on stderr and an exit code; --traceback prints the stack trace before it.
 
     Args:
-        context: its name begins the sentence; None for the whole program's.
-        failed: exit code where what was asked for could not be done. Wrong usage ends with USAGE, an error that was not
-            foreseen with INTERNAL.
-        stopped: what to say after Ctrl-C.
+        context: the sentence begins with its name; None for the name of the whole program.
+        failed: exit code where the command could not do its work. Wrong usage has USAGE, an unexpected error INTERNAL.
+        stopped: the sentence after Ctrl-C.
     """
     context = context or click.get_current_context().find_root()
     try:
         yield
-    except (click.ClickException, click.exceptions.Exit, click.Abort):  # which click itself ends with
+    except (click.ClickException, click.exceptions.Exit, click.Abort):  # click handles its own
         raise
     except KeyboardInterrupt:
         click.echo(f"{context.command_path}: {stopped}", err=True)
         sys.exit(STOPPED)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno == errno.EPIPE:  # whoever read the output has left: click knows
+        if isinstance(error, OSError) and error.errno == errno.EPIPE:  # the reader of a pipe has gone: click handles it
             raise
         shown = context.meta.get(_TRACEBACK, False)
         if shown:
@@ -56,21 +55,20 @@ def ending(
         if foreseen(error):
             click.echo(f"{context.command_path}: {error}", err=True)
             sys.exit(USAGE if isinstance(error, ValueError | TypeError) else failed)
-        said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-        said = f"{type(error).__name__}: {said[:_MOST]}" if said else type(error).__name__
-        where = "please report it with the trace above" if shown else "give --traceback to see where, and report it"
-        click.echo(f"{context.command_path}: internal error ({said}), which is no wrong usage: {where}.", err=True)
+        message = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        message = f"{type(error).__name__}: {message[:_MOST]}" if message else type(error).__name__
+        advice = "please report it with the trace above" if shown else "give --traceback to see where, and report it"
+        click.echo(f"{context.command_path}: internal error ({message}), which is no wrong usage: {advice}.", err=True)
         sys.exit(INTERNAL)
 
 
 def foreseen(error: Exception) -> bool:
-    """Whether the sentence of an error was written for the user.
+    """Whether the message of an error was written for the user.
 
-    That of every AmcError was. A ValueError or a TypeError is the user's mistake where a raise statement of amc_tf made
-    it: amc_tf writes such statements for arguments at the door and for nothing else (house rule 3). What an operation
-    of Python failed with in amc_tf's own code, such as None + 1 or int("x"), or what a library raised under it, is of
-    the same classes, but a bug: nobody wrote its sentence for who reads it. Where such a thing is a user's mistake
-    after all, the code that knows so is to catch it and to raise its own sentence.
+    Every AmcError is. A ValueError or a TypeError is the user's mistake if a raise statement of amc_tf made it, because
+    amc_tf raises these two for wrong arguments only (house rule 3). A bug has the same classes, but no raise statement
+    of amc_tf: an operation failed, such as None + 1 or int("x"), or a library raised. Where such an error is the user's
+    mistake after all, the code that knows it must catch it and raise its own sentence.
     """
     if isinstance(error, AmcError) or not isinstance(error, ValueError | TypeError):
         return isinstance(error, AmcError)
@@ -81,11 +79,12 @@ def foreseen(error: Exception) -> bool:
 
 
 def _own(place: TracebackType) -> bool:
-    package = place.tb_frame.f_globals.get("__package__") or ""  # not __name__, which python -m changes
+    """Whether the code there belongs to amc_tf."""
+    package = place.tb_frame.f_globals.get("__package__") or ""  # python -m changes __name__, but not this
     return package.partition(".")[0] == __package__.partition(".")[0]
 
 
 def _stated(place: TracebackType) -> bool:
-    """Whether it was a raise statement that failed there."""
+    """Whether a raise statement raised there."""
     instructions = dis.get_instructions(place.tb_frame.f_code)
     return any(each.offset == place.tb_lasti and each.opname == "RAISE_VARARGS" for each in instructions)

@@ -1,4 +1,4 @@
-"""The command `amc-tf setup`: isolated packages made ahead of their first use, checked and repaired."""
+"""The command `amc-tf setup`: installs isolated packages ahead of their first use, checks and repairs them."""
 
 import sys
 
@@ -9,7 +9,7 @@ from amc_tf.errors import SetupError
 from amc_tf.isolated.folder import Folder
 from amc_tf.isolated.install import install
 from amc_tf.isolated.packages import PACKAGES, Package
-from amc_tf.isolated.provide import imports, in_place
+from amc_tf.isolated.provide import import_failure, in_place
 
 
 @click.command()
@@ -21,30 +21,30 @@ from amc_tf.isolated.provide import imports, in_place
 )
 @click.pass_context
 def setup(context: click.Context, packages: tuple[str, ...], check: bool) -> None:
-    """Install the packages that would hold your environment back, apart from it, before they are needed.
+    """Install the packages that would restrict your environment into folders of their own, before they are needed.
 
-    They lie in a folder of your cache, one a package, Python and TensorFlow; AMC_TF_CACHE names another place. Without
-    PACKAGES, all that this Python can have.
+    Each package gets a folder in your cache, one per Python and TensorFlow; AMC_TF_CACHE names another cache. Without
+    PACKAGES, all that this Python supports.
 
     Exit codes: 0 all is well, 1 something could not be installed, 70 an internal error, 130 stopped.
     """
     failed = False
-    with ending(context, stopped="stopped; nothing half-made was left."):
+    with ending(context, stopped="stopped; nothing incomplete was left."):
         for name in packages or PACKAGES:
             package = PACKAGES[name]
             if package.refusal and not packages:
                 click.echo(f"{name}: not for this Python ({package.refusal})")
                 continue
             try:
-                click.echo(f"{name}: {_checked(package) if check else _made(package)}")
+                click.echo(f"{name}: {_check(package) if check else _install(package)}")
             except SetupError as error:
                 failed = True
                 click.echo(f"{context.command_path}: {error}", err=True)
     sys.exit(FAILED if failed else 0)
 
 
-def _made(package: Package) -> str:
-    """Installs a package where that is needed, and says where it is."""
+def _install(package: Package) -> str:
+    """Installs a package if needed. Returns where it is."""
     if in_place(package):
         return "this environment has it"
     folder = Folder(package)
@@ -53,8 +53,8 @@ def _made(package: Package) -> str:
     return str(folder.path)
 
 
-def _checked(package: Package) -> str:
-    """Installs a package anew where it is broken, and says what was found."""
+def _check(package: Package) -> str:
+    """Checks an installed package and repairs it if needed. Returns what was found."""
     if in_place(package):
         return "this environment has it, and it can be imported"
     folder = Folder(package)
@@ -64,9 +64,9 @@ def _checked(package: Package) -> str:
     if (fault := folder.fault()) is not None:
         install(folder)
         repaired = f", after it was repaired ({fault})"
-    if (said := imports(package, folder.path)) is not None:
+    if (failure := import_failure(package, folder.path)) is not None:
         raise SetupError(
-            f"{package.name} in {str(folder.path)!r} is as it was installed but cannot be imported ({said}): delete "
+            f"{package.name} in {str(folder.path)!r} is as it was installed but cannot be imported ({failure}): delete "
             f"that folder and run `amc-tf setup {package.name}`; if that does not help, please report it."
         )
     return f"{folder.path}, every file as installed{repaired}"

@@ -1,4 +1,4 @@
-"""Packages that would hold the user's environment back, each in a folder of its own beside it.
+"""Packages that would restrict the user's environment, each installed into a folder of its own.
 
-In goes a name of `packages.PACKAGES`; out comes the folder that a process puts on its path, made by pip at first use.
+In goes a name of `packages.PACKAGES`. Out comes the folder that a process puts on its path; pip fills it at first use.
 """

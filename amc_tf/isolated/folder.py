@@ -1,4 +1,4 @@
-"""Folder: where an isolated package lies, whether it is whole, and how it is made so that nothing half-made is used."""
+"""Folder: the folder of an isolated package, checked file by file; a new one appears complete or not at all."""
 
 import errno
 import hashlib
@@ -15,20 +15,21 @@ from amc_tf.errors import SetupError
 from amc_tf.isolated.packages import Package, tensorflow_version
 from amc_tf.system import cache, locks
 
-MANIFEST = "amc_tf.json"  # in the folder: what it is for, and its files, each with its sha256; written last
-_HASHED_AT_ONCE = 1 << 20  # bytes
+MANIFEST = "amc_tf.json"  # in the folder: its environment, versions, and files with their sha256; written last
+_CHUNK = 1 << 20  # bytes hashed at a time
 
 
 class Folder:
     """The folder of one package for this Python, this system and this TensorFlow.
 
     Attributes:
-        package: what it is for.
-        environment: what its compiled files belong to.
-        path: where it is or would be. Its name is short, since paths on Windows may have 260 characters.
+        package: that it holds.
+        environment: that its compiled files fit: "cp312-linux-x86_64-tf2.20.0".
+        path: of the folder, which need not exist. Its name is short, because paths on Windows have at most 260
+            characters.
 
     Raises:
-        SetupError: this environment cannot have it, or no path of Python's could name it.
+        SetupError: this environment cannot have the package, or the path cannot be part of PYTHONPATH.
     """
 
     def __init__(self, package: Package):
@@ -41,40 +42,40 @@ class Folder:
         self.path = cache.folder() / "packages" / f"{package.short}-{digest}"
         if os.pathsep in str(self.path):
             raise SetupError(
-                f"The cache folder {str(cache.folder())!r} holds {os.pathsep!r}, which parts the folders of Python's "
-                f"path: name another one in AMC_TF_CACHE."
+                f"The cache folder {str(cache.folder())!r} holds {os.pathsep!r}, which separates the folders of "
+                f"PYTHONPATH: name another one in AMC_TF_CACHE."
             )
 
     @property
     def exists(self) -> bool:
-        """Whether something is there; it may have been damaged since it was made."""
+        """Whether something is there, complete or damaged."""
         return os.path.lexists(self.path)
 
     def fault(self) -> str | None:
-        """What is wrong with it, such as "six.py is missing"; None where it is as it was made."""
+        """What is wrong with it, such as "six.py is missing"; None if it is as it was installed."""
         try:
             expected = json.loads((self.path / MANIFEST).read_bytes())["files"]
-            found = _files(self.path)
+            files = _files(self.path)
             if not expected:
                 return "its list of files is empty"
-            if missing := sorted(expected.keys() - found.keys()):
+            if missing := sorted(expected.keys() - files.keys()):
                 return f"{missing[0]} is missing"
-            if strange := sorted(found.keys() - expected.keys()):
-                return f"{strange[0]} was not installed with it"
-            changed = (name for name, path in found.items() if _sha256(path) != expected[name])
+            if unexpected := sorted(files.keys() - expected.keys()):
+                return f"{unexpected[0]} was not installed with it"
+            changed = (name for name, path in files.items() if _sha256(path) != expected[name])
             return next((f"{name} is not the file that was installed" for name in changed), None)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             return f"its files cannot be read and compared ({error})" if self.exists else "it is missing"
 
     def make(self, fill: Callable[[Path], None], waiting: Callable[[], None]) -> None:
-        """Makes it anew, unless another process does so meanwhile; then waits for that one.
+        """Makes the folder anew. If another process is making it, waits for that process instead.
 
         Args:
             fill: puts the package into an empty folder.
             waiting: called once if there is another process to wait for.
 
         Raises:
-            SetupError: no place for it, or what `fill` raises.
+            SetupError: the folder cannot be written, or `fill` raises it.
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +89,7 @@ class Folder:
                     self._write_manifest(partial)
                     if self.exists:
                         self.path.rename(partial.with_name(partial.name + ".old"))
-                    partial.chmod(0o755)  # a folder of temporary files is closed to other users; a cache need not be
+                    partial.chmod(0o755)  # mkdtemp closes it to other users; a cache need not be closed
                     partial.rename(self.path)
                 finally:
                     self._sweep()
@@ -98,22 +99,28 @@ class Folder:
     def _write_manifest(self, folder: Path) -> None:
         files = {name: _sha256(path) for name, path in _files(folder).items()}
         with (folder / MANIFEST).open("w", encoding="utf-8") as file:
-            about = {"environment": self.environment, "versions": self.package.versions}
-            json.dump({**about, "files": files}, file, indent=0)
+            manifest = {"environment": self.environment, "versions": self.package.versions, "files": files}
+            json.dump(manifest, file, indent=0)
             file.flush()
             os.fsync(file.fileno())
 
     def _sweep(self) -> None:
-        """Removes what a process that was killed has left."""
-        for left in self.path.parent.glob(f"{self.path.name}.partial-*"):
-            if left.is_dir() and not left.is_symlink():
-                shutil.rmtree(left, ignore_errors=True)
+        """Removes the partial folders of processes that were killed."""
+        for remnant in self.path.parent.glob(f"{self.path.name}.partial-*"):
+            if remnant.is_dir() and not remnant.is_symlink():
+                shutil.rmtree(remnant, ignore_errors=True)
             else:
-                left.unlink(missing_ok=True)
+                remnant.unlink(missing_ok=True)
 
 
 def cannot_write(package: Package, parent: Path, error: OSError) -> str:
-    """The sentence for a folder that cannot be written."""
+    """The sentence for a folder that cannot be written.
+
+    Args:
+        package: to be installed.
+        parent: the folder that refused.
+        error: that the system raised.
+    """
     cause = "there is no room left" if error.errno == errno.ENOSPC else error.strerror or error
     return (
         f"{package.name} cannot be installed into {str(parent)!r} ({cause}): make room or mend the permissions there, "
@@ -122,13 +129,13 @@ def cannot_write(package: Package, parent: Path, error: OSError) -> str:
 
 
 def _environment() -> str:
-    """What compiled files belong to: "cp312-linux-x86_64-tf2.20.0"."""
+    """The Python, system and TensorFlow that compiled files must fit: "cp312-linux-x86_64-tf2.20.0"."""
     tag = sys.implementation.cache_tag.replace("cpython-", "cp")
     return f"{tag}-{sysconfig.get_platform()}-tf{tensorflow_version()}"
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """The files in a folder by their names, less the manifest and what Python compiled, which it may compile again."""
+    """Name -> path of the files in a folder, without the manifest and Python's bytecode, which may change."""
     paths = sorted(path for path in folder.rglob("*") if "__pycache__" not in path.parts and not path.is_dir())
     return {path.relative_to(folder).as_posix(): path for path in paths if path.name != MANIFEST}
 
@@ -136,6 +143,6 @@ def _files(folder: Path) -> dict[str, Path]:
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while part := file.read(_HASHED_AT_ONCE):
+        while part := file.read(_CHUNK):
             digest.update(part)
     return digest.hexdigest()

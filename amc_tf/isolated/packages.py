@@ -1,4 +1,4 @@
-"""Which packages amc_tf keeps out of the user's environment, and why each of them is kept out."""
+"""The packages that amc_tf keeps out of the user's environment, each with the reason."""
 
 import contextlib
 import importlib.metadata
@@ -14,20 +14,20 @@ _HERE = Path(__file__).parent
 class Package:
     """A package that is installed into a folder of its own.
 
-    Its list, a requirements file beside this one, names it and what it imports, at exact versions with the hashes of
-    all their files. What TensorFlow brings (absl-py, numpy, six, wrapt) is not on the list.
+    A requirements file beside this module lists the package and its dependencies, with exact versions and the hashes of
+    all files. The dependencies that TensorFlow brings (absl-py, numpy, six, wrapt) are not on the list.
 
     Attributes:
         name: on PyPI; the list is NAME.txt.
-        module: what is imported of it.
-        needs: modules without which `module` cannot be imported, beside those that TensorFlow brings.
-        alias: what its folder is called; "" for its name.
-        tf_keras: whether it runs on tf_keras, whose version is TensorFlow's. pip does not know that: where tf_keras was
-            required, it would renew the user's TensorFlow to that of the newest.
-        before: the Python version from which on there is no wheel of it; None for none.
-        sources: names on the list that are published as source alone.
+        module: that amc_tf imports.
+        alias: name of the folder; "" for the name of the package.
+        needs: modules that `module` imports, without those that TensorFlow brings.
+        tf_keras: whether it runs on tf_keras. The version of tf_keras must be that of TensorFlow. pip does not know
+            this: with tf_keras as a requirement, pip would upgrade the user's TensorFlow to match the newest tf_keras.
+        before: the first Python version that has no wheel of it; None for none.
+        sources: names on the list that PyPI has as source only.
         environment: variables that a process needs to import it.
-        use: lines of Python that fail where it can be imported but not be used.
+        use: lines of Python that fail if it can be imported but not used.
     """
 
     name: str
@@ -42,30 +42,30 @@ class Package:
 
     @property
     def short(self) -> str:
-        """What its folder is called."""
+        """Beginning of the name of its folder."""
         return self.alias or self.name
 
     @property
     def requirements(self) -> tuple[Path, ...]:
-        """The list, and for what runs on tf_keras that of this TensorFlow's tf_keras."""
+        """The package's own list, and if it runs on tf_keras the list of the tf_keras for this TensorFlow."""
         own = _HERE / f"{self.name}.txt"
         minor = ".".join(tensorflow_version().split(".")[:2])
         return (own, _HERE / f"tf-keras-{minor}.txt") if self.tf_keras else (own,)
 
     @property
     def versions(self) -> dict[str, str]:
-        """Name -> version of all on the list."""
+        """Name -> version of everything on the lists."""
         text = "\n".join(path.read_text(encoding="utf-8") for path in self.requirements if path.is_file())
         return dict(re.findall(r"^([\w.-]+)==(\S+)", text, re.M))
 
     @property
     def version(self) -> str:
-        """Its own version on the list."""
+        """Its own version."""
         return self.versions[self.name]
 
     @property
     def refusal(self) -> str | None:
-        """Why this environment cannot have it, a sentence; None where it can."""
+        """Why this environment cannot have it, as a sentence; None if it can."""
         if missing := [path for path in self.requirements if not path.is_file()]:
             known = sorted(path.stem.removeprefix("tf-keras-") for path in _HERE.glob("tf-keras-*.txt"))
             return (
@@ -82,10 +82,10 @@ class Package:
 
 
 def tensorflow_version() -> str:
-    """Of the TensorFlow of this environment, which is not imported where its metadata tells."""
+    """The version of TensorFlow in this environment, from its metadata if possible, without importing it."""
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         return importlib.metadata.version("tensorflow")
-    import tensorflow  # under another name, such as tensorflow-cpu
+    import tensorflow  # installed under another name, such as tensorflow-cpu
 
     return tensorflow.__version__
 
@@ -96,12 +96,12 @@ PACKAGES = {
         Package(
             "tf-agents",
             "tf_agents.agents.ddpg.ddpg_agent",
-            # It pins typing-extensions 4.5 and pygame 2.1.3, and knows neither Keras 3 nor Python 3.12.
-            # gym is imported by TF-Agents' environments and never used here; it is published as source alone.
+            # It pins typing-extensions 4.5 and pygame 2.1.3, and supports neither Keras 3 nor Python 3.12.
+            # The environments of TF-Agents import gym, which amc_tf does not use. PyPI has gym as source only.
             needs=(
                 "tensorflow_probability", "gin", "gym", "gym_notices", "cloudpickle", "tree", "attr", "decorator",
                 "tf_keras",
-                "tensorboard",  # TensorFlow 2.21 comes without, and TF-Agents writes summaries as it learns
+                "tensorboard",  # TF-Agents writes summaries while it learns, and TensorFlow 2.21 no longer brings it
             ),  # fmt: skip
             tf_keras=True,
             sources=("gym",),
@@ -110,7 +110,7 @@ PACKAGES = {
         Package(
             "tensorflow-model-optimization",
             "tensorflow_model_optimization",
-            # It requires absl-py < 2, where TensorFlow brings a newer one.
+            # It requires absl-py < 2, but TensorFlow brings a newer one.
             alias="tfmot",
             needs=("tf_keras",),
             tf_keras=True,
@@ -120,9 +120,9 @@ PACKAGES = {
             "tflite-runtime",
             "tflite_runtime.interpreter",
             before=(3, 12),
-            # Compiled against NumPy 1: with NumPy 2 it can be imported, and loading a model ends in a SystemError.
+            # It is compiled against NumPy 1. With NumPy 2 the import works, but loading a model raises a SystemError.
             use="import numpy\nif numpy.__version__[:2] != '1.': raise ImportError('NumPy ' + numpy.__version__)",
         ),
     )
 }
-SETUPTOOLS = Package("setuptools", "setuptools")  # builds what is published as source alone
+SETUPTOOLS = Package("setuptools", "setuptools")  # builds the packages that PyPI has as source only

@@ -1,4 +1,4 @@
-"""What a process has to have on its path to import a package that may be isolated."""
+"""Finds the folder that a process needs on its path to import a package that may be isolated."""
 
 import functools
 import importlib.metadata
@@ -16,13 +16,13 @@ from amc_tf.system.processes import NEUTRAL_FOLDER, last_line
 
 
 def provide(name: str) -> Path | None:
-    """The folder to put on the path of a process that imports a package; it is made at first use.
+    """The folder to put on the path of a process that imports a package. It is installed at first use.
 
     Args:
         name: one of PACKAGES.
 
     Returns:
-        The folder; None where this environment has the package itself.
+        The folder; None if this environment has the package itself.
 
     Raises:
         SetupError: the package is not there and could not be installed.
@@ -39,22 +39,25 @@ def version(name: str) -> str:
 
 @functools.cache
 def in_place(package: Package) -> bool:
-    """Whether this environment can import a package as it is. Found out once in this process."""
+    """Whether this environment has a version of the package that works. Each process checks this once."""
     try:
         minor = importlib.metadata.version(package.name).split(".")[:2]
     except importlib.metadata.PackageNotFoundError:
         return False
-    if minor != package.version.split(".")[:2]:  # what it was tested with is its minor version
+    if minor != package.version.split(".")[:2]:  # amc_tf was tested with this minor version
         return False
-    return all(map(importlib.util.find_spec, package.needs)) and imports(package, None) is None
+    return all(map(importlib.util.find_spec, package.needs)) and import_failure(package, None) is None
 
 
-def imports(package: Package, folder: Path | None) -> str | None:
-    """Imports and uses a package in a process of its own; what that says last if it fails, None where it works.
+def import_failure(package: Package, folder: Path | None) -> str | None:
+    """Imports and uses a package in a separate process.
 
     Args:
-        package: what is imported.
-        folder: where it lies; None for this environment.
+        package: to import.
+        folder: that holds it; None for this environment.
+
+    Returns:
+        The last line on stderr if it fails; None if it works.
     """
     path = [*([] if folder is None else [str(folder)]), *(os.path.abspath(entry) for entry in sys.path)]
     done = subprocess.run(
@@ -74,7 +77,7 @@ def imports(package: Package, folder: Path | None) -> str | None:
 
 @functools.cache
 def _folder(package: Package, path: Path) -> Path:
-    """The folder, whole; once whole it is not looked at again by this process."""
+    """The complete folder, installed if needed. This process checks it only once."""
     folder = Folder(package)
     if folder.fault() is not None:
         install(folder)

@@ -19,7 +19,7 @@ from amc_tf.pipeline.finetuning import FineTuning
 from amc_tf.pipeline.pruning_methods import PRUNING_METHODS, PruningMethod, pruner_of
 from amc_tf.pruning.pruner import Pruner
 from amc_tf.report.progress import say
-from amc_tf.report.sparse_notes import told
+from amc_tf.report.sparse_notes import sparsity_notes
 from amc_tf.result import FLOAT
 from amc_tf.search.budget import Budget, parse_budget
 from amc_tf.search.proposers.sensitivity import Sensitivity
@@ -165,7 +165,7 @@ def _unsupported(method: PruningMethod, tflite: bytes, model: Any, verbose: bool
     if not method.zeros:
         return None
     found = find_unsupported(tflite, keras_reader.layers(model))
-    say(told(found, unsupported_processor()), verbose)
+    say(sparsity_notes(found, unsupported_processor()), verbose)
     return found
 
 

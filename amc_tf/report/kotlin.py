@@ -1,17 +1,17 @@
-"""The few lines of Kotlin that run a file of the run directory in an Android app.
+"""Kotlin source that runs a .tflite of the run directory in an Android app.
 
-The API is LiteRT's CompiledModel (com.google.ai.edge.litert, https://developers.google.com/edge/litert/next/android_kotlin).
+It calls LiteRT's CompiledModel (com.google.ai.edge.litert, https://developers.google.com/edge/litert/next/android_kotlin).
 """
 
 import json
 import math
 from collections.abc import Sequence
 
-from amc_tf.report.signature import End
+from amc_tf.report.signature import TensorSpec
 
 DEPENDENCY = 'implementation("com.google.ai.edge.litert:litert:2.3.0")'
 
-# NumPy's type -> (Kotlin's array, end of the names of TensorBuffer's methods); what is not here has no method.
+# NumPy type -> (Kotlin array, suffix of TensorBuffer's read and write methods). Other types have no such method.
 _TYPES = {
     "float32": ("FloatArray", "Float"),
     "int32": ("IntArray", "Int"),
@@ -19,21 +19,22 @@ _TYPES = {
     "int8": ("ByteArray", "Int8"),
     "bool": ("BooleanArray", "Boolean"),
 }
-_UNKNOWN = End("", (), "float32")  # an earlier amc_tf did not record the ends; nearly all networks have one of each
+# Run directories of amc_tf 0.1 do not record inputs and outputs. Nearly all networks have one of each, of float32.
+_UNKNOWN = TensorSpec("", (), "float32")
 
 
-def snippet(file: str, inputs: Sequence[End], outputs: Sequence[End]) -> str | None:
+def snippet(file: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> str | None:
     """A Kotlin class that loads the file from the app's assets and runs it.
 
     Args:
         file: name of the .tflite.
-        inputs, outputs: of the file; empty where they are not known, and then one of float32 each is taken.
+        inputs, outputs: of the file; if empty, the source has one float32 input and one float32 output.
 
     Returns:
-        The source, or None where TensorBuffer has no method for a type of the ends.
+        The source, or None if TensorBuffer has no method for one of the types.
     """
     inputs, outputs = tuple(inputs) or (_UNKNOWN,), tuple(outputs) or (_UNKNOWN,)
-    if not {end.dtype for end in (*inputs, *outputs)} <= _TYPES.keys():
+    if not {spec.dtype for spec in (*inputs, *outputs)} <= _TYPES.keys():
         return None
     body = _single if len(inputs) == len(outputs) == 1 else _several
     return f"""\
@@ -48,15 +49,15 @@ class Network(context: Context) : AutoCloseable {{
 """
 
 
-def _single(inputs: Sequence[End], outputs: Sequence[End]) -> str:
-    (taken, write), (given, read) = _TYPES[inputs[0].dtype], _TYPES[outputs[0].dtype]
+def _single(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> str:
+    (input_type, write), (output_type, read) = _TYPES[inputs[0].dtype], _TYPES[outputs[0].dtype]
     check = f"        require(input.size == {_count(inputs[0])})\n" if inputs[0].shape else ""
     return f"""\
     private val inputs = model.createInputBuffers()
     private val outputs = model.createOutputBuffers()
 
     /** {_sides(inputs[0])} -> {_sides(outputs[0])} */
-    fun run(input: {taken}): {given} {{
+    fun run(input: {input_type}): {output_type} {{
 {check}        inputs[0].write{write}(input)
         model.run(inputs, outputs)
         return outputs[0].read{read}()
@@ -69,37 +70,37 @@ def _single(inputs: Sequence[End], outputs: Sequence[End]) -> str:
 """
 
 
-def _several(inputs: Sequence[End], outputs: Sequence[End]) -> str:
-    """By the names of the signature: the order of several ends is easily mistaken."""
-    made = [
-        "\n".join(f"        {_text(end.name)} to model.create{side}Buffer({_text(end.name)})," for end in ends)
-        for side, ends in (("Input", inputs), ("Output", outputs))
-    ]
-    arguments = ", ".join(f"input{i}: {_TYPES[end.dtype][0]}" for i, end in enumerate(inputs))
-    told = "\n".join(
-        f"     * {side}{i}: {_comment(end.name)}, {_sides(end)}"
-        for side, ends in (("input", inputs), ("output ", outputs))
-        for i, end in enumerate(ends)
+def _several(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> str:
+    """Addresses the buffers by the names in the signature, since the order of several is easily mistaken."""
+    input_buffers, output_buffers = (
+        "\n".join(f"        {_text(spec.name)} to model.create{side}Buffer({_text(spec.name)})," for spec in specs)
+        for side, specs in (("Input", inputs), ("Output", outputs))
+    )
+    parameters = ", ".join(f"input{i}: {_TYPES[spec.dtype][0]}" for i, spec in enumerate(inputs))
+    comments = "\n".join(
+        f"     * {side}{i}: {_comment(spec.name)}, {_sides(spec)}"
+        for side, specs in (("input", inputs), ("output ", outputs))
+        for i, spec in enumerate(specs)
     )
     writes = "\n".join(
-        f"        inputs.getValue({_text(end.name)}).write{_TYPES[end.dtype][1]}(input{i})"
-        for i, end in enumerate(inputs)
+        f"        inputs.getValue({_text(spec.name)}).write{_TYPES[spec.dtype][1]}(input{i})"
+        for i, spec in enumerate(inputs)
     )
     reads = "\n".join(
-        f"            outputs.getValue({_text(end.name)}).read{_TYPES[end.dtype][1]}()," for end in outputs
+        f"            outputs.getValue({_text(spec.name)}).read{_TYPES[spec.dtype][1]}()," for spec in outputs
     )
     return f"""\
     private val inputs = mapOf(
-{made[0]}
+{input_buffers}
     )
     private val outputs = mapOf(
-{made[1]}
+{output_buffers}
     )
 
     /**
-{told}
+{comments}
      */
-    fun run({arguments}): List<Any> {{
+    fun run({parameters}): List<Any> {{
 {writes}
         model.run(inputs, outputs)
         return listOf(
@@ -114,15 +115,15 @@ def _several(inputs: Sequence[End], outputs: Sequence[End]) -> str:
 """
 
 
-def _count(end: End) -> str:
-    """How many numbers an end has, as a product where that says more."""
-    sides = [side for side in end.shape if side != 1]
-    return " * ".join(map(str, sides)) if len(sides) > 1 else str(math.prod(end.shape))
+def _count(spec: TensorSpec) -> str:
+    """The number of elements; with several sides other than 1, as their product: "32 * 32 * 3"."""
+    sides = [side for side in spec.shape if side != 1]
+    return " * ".join(map(str, sides)) if len(sides) > 1 else str(math.prod(spec.shape))
 
 
-def _sides(end: End) -> str:
-    """The shape with the batch, and the type."""
-    return f"{' x '.join(map(str, end.shape)) or 'one number'} {end.dtype}" if end is not _UNKNOWN else "float32"
+def _sides(spec: TensorSpec) -> str:
+    """Shape, with the batch, and type: "1 x 32 x 32 x 3 float32"."""
+    return f"{' x '.join(map(str, spec.shape)) or 'one number'} {spec.dtype}" if spec is not _UNKNOWN else "float32"
 
 
 def _text(name: str) -> str:
@@ -131,4 +132,5 @@ def _text(name: str) -> str:
 
 
 def _comment(name: str) -> str:
+    """A name in quotes that cannot end the Kotlin comment."""
     return json.dumps(name).replace("*/", "* /")

@@ -1,8 +1,8 @@
-"""What the figures of a run do not say, in sentences."""
+"""What the figures of a run do not tell, in sentences."""
 
 from amc_tf.report.amounts import amount, score
-from amc_tf.report.record import Record
-from amc_tf.report.sparse_notes import told
+from amc_tf.report.record import Measurement, Record
+from amc_tf.report.sparse_notes import sparsity_notes
 from amc_tf.result import FINETUNING, SEARCH
 
 _SCORED_ON = {
@@ -12,30 +12,30 @@ _SCORED_ON = {
         "a part of the training data, which the search chose the network by and on which the original network was "
         "probably trained: expect less on other data."
     ),
-    "generated noise": "generated noise, since no data were given: they say little about real data.",
+    "generated noise": "generated noise, because no data were given: this says little about real data.",
 }
 _SCORED_BY = {
-    "accuracy": "Accuracies are shares of examples for which the class is right.",
+    "accuracy": "Accuracy is the share of examples that get the right class.",
     "agreement": (
-        "There were no labels: what stands here as accuracy is agreement, the share of examples for which a network "
-        "answers as the original does; the original's is 100% whatever it is worth."
+        "There were no labels. What is called accuracy here is agreement: the share of examples that get the same "
+        "class from a network as from the original. So the original has 100%, however good it is."
     ),
-    "metric": "What stands here as accuracy is the caller's own metric, the larger the better.",
+    "metric": "What is called accuracy here is the caller's own metric: larger is better.",
 }
 _COUNTS = {"macs": "multiplications", "params": "params", "size": "bytes"}
 
 
-def scored(record: Record) -> str:
-    """What the accuracies are of: one sentence for the foot of a table."""
-    what = {"accuracy": "Accuracy", "agreement": "Agreement with the original"}.get(record.scored_by, "Metric")
-    return f"{what} on {_SCORED_ON.get(record.scored_on, record.scored_on)}"
+def accuracy_note(record: Record) -> str:
+    """The data behind the accuracies: one sentence for the foot of a table."""
+    name = {"accuracy": "Accuracy", "agreement": "Agreement with the original"}.get(record.scored_by, "Metric")
+    return f"{name} on {_SCORED_ON.get(record.scored_on, record.scored_on)}"
 
 
 def sentences(record: Record) -> list[str]:
-    """What to know before these figures are quoted, the most important first."""
+    """What to know before quoting the figures, the most important first."""
     return [
         *_stopped(record),
-        f"{_SCORED_BY.get(record.scored_by, '')} Those of the table are of {_scored_on(record)}",
+        f"{_SCORED_BY.get(record.scored_by, '')} The table has it on {_scored_on(record)}",
         _reward_data(record),
         *_partial(record),
         *_stages(record),
@@ -53,19 +53,19 @@ def _stopped(record: Record) -> list[str]:
     return [stopped(record.stopped, record.episodes, record.arguments.get("episodes"))]
 
 
-def stopped(what: str, episodes: int, asked: int | None = None) -> str:
-    """What Ctrl-C ended and what the same call would do.
+def stopped(phase: str, episodes: int, requested: int | None = None) -> str:
+    """What Ctrl-C ended, and what the same call would do.
 
     Args:
-        what: as of Record.
-        episodes: that there were.
-        asked: for how many the search began; one that was prolonged may have had more.
+        phase: see Record.stopped.
+        episodes: that the search had.
+        requested: that the search began with. A search that was prolonged may have had more.
     """
-    if what == FINETUNING:
+    if phase == FINETUNING:
         return "The fine-tuning was stopped, so the network is the untrained one: the same call trains it anew."
-    if what == SEARCH:
-        of = f" of {asked}" if asked is not None and asked > episodes else ""
-        return f"The search was stopped after {episodes}{of} episodes: the same call goes on from there."
+    if phase == SEARCH:
+        total = f" of {requested}" if requested is not None and requested > episodes else ""
+        return f"The search was stopped after {episodes}{total} episodes: the same call goes on from there."
     return f"The search or the fine-tuning after it was stopped, after {episodes} episodes: the same call goes on."
 
 
@@ -75,10 +75,10 @@ def _scored_on(record: Record) -> str:
 
 def _reward_data(record: Record) -> str:
     if record.scored_on == "reward_data":
-        return "The charts of the search show the accuracies on the same data."
+        return "The charts of the search show accuracies on the same data."
     return (
-        "The charts of the search show accuracies on the reward split, by which it chose, and the networks in them are "
-        "not fine-tuned: they need not be those of the table."
+        "The charts of the search show accuracies on the reward split, by which the search chose. The networks in them "
+        "are not fine-tuned. So their accuracies need not be those of the table."
     )
 
 
@@ -87,8 +87,8 @@ def _partial(record: Record) -> list[str]:
     if not part:
         return []
     return [
-        f"{part} of {len(record.trials)} trials were scored on a part of the examples only, since they clearly could "
-        f"not win any more: their accuracies are estimates."
+        f"{part} of {len(record.trials)} trials were scored on a part of the examples only, because they clearly could "
+        f"not win: their accuracies are estimates."
     ]
 
 
@@ -96,20 +96,20 @@ def _stages(record: Record) -> list[str]:
     if not record.stages:
         return []
     return [
-        f"The network was pruned to {', '.join(f'{share:.3g}' for share in record.stages)} of the original first and "
-        f"trained each time: the trials, the shares of their costs, the uniform network and the one before fine-tuning "
-        f"are those of the last stage, which began with what stage-{len(record.stages)} left."
+        f"The network was first pruned to {', '.join(f'{share:.3g}' for share in record.stages)} of the original and "
+        f"trained each time. The trials, the shares of their costs, the uniform network and the network before "
+        f"fine-tuning belong to the last stage. That stage began with the network of stage-{len(record.stages)}."
     ]
 
 
 def _training(record: Record) -> str:
     if record.untrained is None:
-        return "Nothing was fine-tuned: all figures are of weights as pruning and reconstruction left them."
+        return "Nothing was fine-tuned: all networks have the weights that pruning and reconstruction gave them."
     before = score(record.untrained.accuracy, record.scored_by)
-    seen = " It was trained on the examples that it is scored on here." if record.scored_on == "train_data" else ""
+    seen = " It was trained on the examples that score it here." if record.scored_on == "train_data" else ""
     return (
-        f"The compressed network was fine-tuned, and stood at {before} before; the uniform one and all trials were "
-        f"not, so only the figures before fine-tuning compare with theirs.{seen}"
+        f"The compressed network was fine-tuned; before that it had {before}. The uniform network and all trials were "
+        f"not fine-tuned: compare them with the figures before fine-tuning only.{seen}"
     )
 
 
@@ -117,33 +117,33 @@ def _uniform(record: Record) -> list[str]:
     if record.uniform is None:
         return []
     if record.limit is not None and record.target == "latency":
-        return ["The uniform network is the one that the table foretold to hold the budget; its own time is shown."]
+        return ["The latency table predicted that the uniform network meets the budget. Its measured time is shown."]
     return ["The uniform network keeps the same ratio everywhere, costs as much, and was made and scored the same way."]
 
 
 def _latency(record: Record) -> list[str]:
     if record.latency is None:
         counted = _COUNTS.get(record.target, "its target")
-        return [f"Latency was not measured: fewer {counted} need not mean less time; measure on the phone that counts."]
-    said = [
-        f"Latency is of {_where(record)} alone, one inference at a time, in turns with the original network; another "
-        f"phone, runtime or number of threads gives other figures."
+        return [f"Latency was not measured. Fewer {counted} need not mean less time: measure on your phone."]
+    notes = [
+        f"Latency is that of {_where(record.latency)} alone, one inference at a time, in turns with the original "
+        f"network. Another phone, runtime or number of threads gives other figures."
     ]
     if record.latency.device.get("device") == "host":
-        said.append("It was measured on a computer, and no phone: what is faster here need not be faster there.")
-    unmeasured = [line.format for line in record.formats if line.latency_ms is None]
+        notes.append("It was measured on a computer, not on a phone: what is faster here need not be faster there.")
+    unmeasured = [entry.format for entry in record.formats if entry.latency_ms is None]
     if unmeasured:
-        said.append(f"No latency was measured of: {', '.join(unmeasured)}.")
+        notes.append(f"These formats have no measured latency: {', '.join(unmeasured)}.")
     if record.target == "latency":
-        said.append(
-            "In the charts the cost of a trial is what its operators take by a table of measured times, but for those "
-            "that were measured as whole networks."
+        notes.append(
+            "In the charts, the cost of a trial is its measured time if the whole network was measured. Otherwise it "
+            "is predicted from the latency table, which holds measured times of single operators."
         )
-    return said
+    return notes
 
 
-def _where(record: Record) -> str:
-    device = record.latency.device
+def _where(latency: Measurement) -> str:
+    device = latency.device
     if device.get("device") == "host":
         return f"one computer ({device.get('cpu', 'of an unknown processor')})"
     return str(device.get("model") or device.get("device") or "the device")
@@ -153,7 +153,8 @@ def _zeros(record: Record) -> list[str]:
     if record.method != "magnitude":
         return []
     full = amount("macs", record.base.macs)
+    notes = sparsity_notes(record.obstacles)
     return [
-        f"Params are weights that are not zero; the {full} are those of the full shapes.",
-        *([] if record.obstacles is None else [" ".join(line.strip() for line in told(record.obstacles))]),
+        f"Params counts the weights that are not zero; the {full} are those of the full shapes.",
+        *([] if record.obstacles is None else [" ".join(line.strip() for line in notes)]),
     ]

@@ -1,4 +1,4 @@
-"""How the search is doing: a live line on a terminal, plain lines elsewhere."""
+"""Progress of a search on stderr, and its result on stdout. A terminal gets a live line, a log gets plain lines."""
 
 import contextlib
 import sys
@@ -8,24 +8,24 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from amc_tf.report.limits import stopped
-from amc_tf.report.sparse_notes import told
+from amc_tf.report.sparse_notes import sparsity_notes
 from amc_tf.result import Result
 from amc_tf.search.trial import Trial
 
-TOLD = ("device", "model", "cpu", "runtime", "program", "threads", "cpu_mask", "delegate")  # of a device's identity
-PLAIN_EVERY_S = 10.0  # a log wants a line now and then, not one an episode
+SHOWN_IDENTITY = ("device", "model", "cpu", "runtime", "program", "threads", "cpu_mask", "delegate")  # of a device
+PLAIN_EVERY_S = 10.0  # between two lines in a log
 
 
 class SearchProgress(contextlib.AbstractContextManager):
-    """Shows trials as they end. On a terminal one live line, elsewhere a plain line every ten seconds.
+    """Shows trials as they end: one live line on a terminal, else a plain line every 10 seconds.
 
     Args:
         total: number of trials.
-        done: how many were done in an earlier call.
+        done: number of trials that an earlier call has done.
         verbose: False shows nothing.
+        console: to write to; default: stderr.
     """
 
     def __init__(self, total: int, done: int = 0, verbose: bool = True, console: Console | None = None):
@@ -51,7 +51,12 @@ class SearchProgress(contextlib.AbstractContextManager):
             self._bar.stop()
 
     def update(self, trial: Trial, best: Trial | None) -> None:
-        """Shows that `trial` has ended."""
+        """Shows that a trial has ended.
+
+        Args:
+            trial: the trial that ended.
+            best: the best trial so far, if there is one.
+        """
         self._done += 1
         if not self._verbose:
             return
@@ -70,11 +75,12 @@ class SearchProgress(contextlib.AbstractContextManager):
 
 
 class TableProgress(contextlib.AbstractContextManager):
-    """Shows how far the operators of a network have been measured.
+    """Shows how many operators of a network have been timed for its latency table.
 
     Args:
-        device: that measures them.
+        device: that times them.
         verbose: False shows nothing.
+        console: to write to; default: stderr.
     """
 
     def __init__(self, device: Any, verbose: bool = True, console: Console | None = None):
@@ -104,15 +110,15 @@ class TableProgress(contextlib.AbstractContextManager):
 
 
 @contextlib.contextmanager
-def preparing(what: str, verbose: bool = True, console: Console | None = None) -> Iterator[None]:
-    """Says what is done before the search that takes its time; on a terminal until it is done."""
+def preparing(step: str, verbose: bool = True, console: Console | None = None) -> Iterator[None]:
+    """Names a step before the search that takes a while; on a terminal the line goes when the step is done."""
     console = console or Console(file=sys.stderr)
     if verbose and console.is_terminal:
-        with console.status(what):
+        with console.status(step):
             yield
     else:
         if verbose:
-            console.print(what, soft_wrap=True, highlight=False)
+            console.print(step, soft_wrap=True, highlight=False)
         yield
 
 
@@ -123,31 +129,27 @@ def say(sentences: Sequence[str], verbose: bool = True, console: Console | None 
 
 
 def print_result(result: Result, console: Console | None = None) -> None:
-    """Prints the before/after table and where the files are."""
+    """Prints the tables of a result, what they were measured on, and where the files are."""
     console = console or Console()
-    table = Table("", "base", "uniform", "compressed", "", box=None, pad_edge=False)
-    for row in result.rows():
-        table.add_row(*row)
-    console.print(table)
-    when, score = "before fine-tuning", "{:.4g}" if result.scored_by == "metric" else "{:.2%}"
+    for line in _result_lines(result):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _result_lines(result: Result) -> Iterator[str]:
+    yield str(result)
+    when = "before fine-tuning"
     if result.untrained is not None:
-        when = f"compressed: after fine-tuning, {score.format(result.untrained.accuracy)} before it as all others are"
-    if len(result.formats) > 1:
-        table = Table("compressed as", result.scored_by, "latency", "size", "gzipped", "", box=None, pad_edge=False)
-        for row in result.format_rows():
-            table.add_row(*row)
-        console.print(table)
-    console.print(f"{result.scored_by} on {result.scored_on}, {when}", highlight=False)
-    for sentence in told(result.obstacles):
-        console.print(sentence, soft_wrap=True, highlight=False)
+        untrained = result.format_score(result.untrained.accuracy)
+        when = f"compressed: after fine-tuning, {untrained} before it as all others are"
+    yield f"{result.scored_by} on {result.scored_on}, {when}"
+    yield from sparsity_notes(result.obstacles)
     if result.latency is not None:
         device = result.latency["device"]
-        where = ", ".join(f"{name} {device[name]}" for name in TOLD if name in device)
-        console.print(f"latency on {where}", highlight=False, soft_wrap=True)
+        yield f"latency on {', '.join(f'{name} {device[name]}' for name in SHOWN_IDENTITY if name in device)}"
     if result.stopped is not None:
-        console.print(stopped(result.stopped, result.summary()["episodes"]), soft_wrap=True, highlight=False)
-    console.print(f"tflite   {result.tflite}", soft_wrap=True, highlight=False)
-    console.print(f"run_dir  {result.run_dir}", soft_wrap=True, highlight=False)
+        yield stopped(result.stopped, result.summary()["episodes"])
+    yield f"tflite   {result.tflite}"
+    yield f"run_dir  {result.run_dir}"
 
 
 def _state(trial: Trial, best: Trial | None) -> str:
@@ -155,7 +157,7 @@ def _state(trial: Trial, best: Trial | None) -> str:
         now = f"failed: {trial.reason}"
     else:
         share = trial.outcome.cost / trial.outcome.base_cost
-        seen = trial.outcome.examples  # it had lost by then
-        part = "" if seen is None else f" of the first {seen}"
+        examples = trial.outcome.examples  # not None: the race ended after these
+        part = "" if examples is None else f" of the first {examples}"
         now = f"{trial.kind} {trial.number}: accuracy {trial.outcome.accuracy:.3f}{part}, cost {share:.3f} of base"
     return now if best is None else f"{now}; best {best.outcome.accuracy:.3f} (trial {best.number})"

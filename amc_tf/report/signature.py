@@ -1,4 +1,4 @@
-"""The inputs and outputs of a .tflite as an app meets them: by the names of its signature, and what integers mean."""
+"""The inputs and outputs of a .tflite as an app sees them: names of the signature, shapes, types, quantisation."""
 
 import struct
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ from amc_tf.tflite.flatbuffer import unpack
 
 
 @dataclass(frozen=True)
-class End:
-    """An input or output.
+class TensorSpec:
+    """An input or output of a .tflite.
 
     Attributes:
         name: in the signature.
         shape: with the batch.
-        dtype: as NumPy calls it.
-        scale, zero_point: what an integer stands for, scale * (integer - zero_point); None for what is no such integer.
+        dtype: NumPy's name of the type.
+        scale, zero_point: a quantised integer stands for scale * (integer - zero_point); None for all other types.
     """
 
     name: str
@@ -28,27 +28,31 @@ class End:
     zero_point: int | None = None
 
 
-def ends(tflite: Path) -> tuple[tuple[End, ...], tuple[End, ...]] | None:
-    """(inputs, outputs) of a file in the order of its signature; None where it is missing, damaged or has none."""
+TensorSpecs = tuple[TensorSpec, ...]
+
+
+def read_signature(tflite: Path) -> tuple[TensorSpecs, TensorSpecs] | None:
+    """(inputs, outputs) in the order of the signature; None if the file is missing, damaged or has no signature."""
     try:
-        file = unpack(tflite)
-        signature = file.signatureDefs[0]
-        tensors = file.subgraphs[signature.subgraphIndex].tensors
-        return _side(signature.inputs, tensors), _side(signature.outputs, tensors)
+        model = unpack(tflite)
+        signature = model.signatureDefs[0]
+        tensors = model.subgraphs[signature.subgraphIndex].tensors
+        return _specs(signature.inputs, tensors), _specs(signature.outputs, tensors)
     except (ConversionError, struct.error, LookupError, TypeError, ValueError, AttributeError):
         return None
 
 
-def _side(entries: Sequence[Any], tensors: Sequence[Any]) -> tuple[End, ...]:
-    return tuple(_end(entry.name.decode(), tensors[entry.tensorIndex]) for entry in entries)
+def _specs(entries: Sequence[Any], tensors: Sequence[Any]) -> TensorSpecs:
+    """The specs of a signature's TensorMapT entries, which point into the TensorT list of their subgraph."""
+    return tuple(_spec(entry.name.decode(), tensors[entry.tensorIndex]) for entry in entries)
 
 
-def _end(name: str, tensor: Any) -> End:
+def _spec(name: str, tensor: Any) -> TensorSpec:
     from ai_edge_litert import schema_py_generated as schema
 
     types = {getattr(schema.TensorType, kind): kind.lower() for kind in dir(schema.TensorType) if kind.isupper()}
     shape = () if tensor.shape is None else tuple(map(int, tensor.shape))
     scale = getattr(tensor.quantization, "scale", None)
     if scale is None or len(scale) != 1:
-        return End(name, shape, types[tensor.type])
-    return End(name, shape, types[tensor.type], float(scale[0]), int(tensor.quantization.zeroPoint[0]))
+        return TensorSpec(name, shape, types[tensor.type])
+    return TensorSpec(name, shape, types[tensor.type], float(scale[0]), int(tensor.quantization.zeroPoint[0]))

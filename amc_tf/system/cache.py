@@ -1,4 +1,4 @@
-"""The folder of what amc_tf keeps between its uses: packages of its own, latency tables, the benchmark program."""
+"""The cache folder, which holds isolated packages, latency tables and the benchmark program between runs."""
 
 import os
 from pathlib import Path
@@ -7,5 +7,5 @@ import platformdirs
 
 
 def folder() -> Path:
-    """AMC_TF_CACHE where that is set, else the folder for caches of this system's user; it need not exist yet."""
+    """AMC_TF_CACHE if it is set, else the user's cache folder on this system. It need not exist yet."""
     return Path(os.environ.get("AMC_TF_CACHE") or platformdirs.user_cache_dir("amc_tf", appauthor=False)).absolute()

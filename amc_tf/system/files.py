@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Writes a file completely or not at all."""
 
 import os
 from pathlib import Path
@@ -7,10 +7,17 @@ from amc_tf.errors import RunDirError
 
 
 def write(contents: bytes, path: str | Path) -> Path:
-    """Writes a file so that it is there whole or not at all.
+    """Writes a file completely or not at all, also if the process is killed meanwhile.
+
+    Args:
+        contents: of the file.
+        path: of the file, in a folder that exists.
+
+    Returns:
+        The path.
 
     Raises:
-        RunDirError: the folder is missing, full or may not be written.
+        RunDirError: the folder is missing, full or not writable.
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")

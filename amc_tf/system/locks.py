@@ -1,4 +1,4 @@
-"""Lock: what one process at a time may have, and no dead one keeps."""
+"""Lock: one process at a time holds it, and a dead process never does."""
 
 import contextlib
 import os
@@ -9,73 +9,74 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-_WAIT_SECONDS = 0.2  # between two looks
+_WAIT_SECONDS = 0.2  # between two attempts
 
 
 class Taken(Exception):
-    """Somebody else holds the lock."""
+    """Another process, or another Lock of this one, holds the lock."""
 
 
 class Lock:
-    """A lock on a file of its own, which the system takes back however this process ends.
+    """A lock on a file of its own. The system releases it however this process ends.
 
     A fork of this process cannot release it.
 
     Args:
-        path: the file; it is made in a folder that exists, and stays when the lock is released.
+        path: the file, in a folder that exists. It is created, and it stays when the lock is released.
 
     Raises:
         Taken: another process holds it, or another Lock of this one.
-        OSError: the file cannot be made, or the file system knows no locks.
+        OSError: the file cannot be made, or the file system has no locks.
     """
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
-        # Not of a thread: who releases it may be the garbage collection in any other one.
+        # Not bound to a thread: the garbage collector may release it in any thread.
         self._lock = _Owned(str(path), thread_local=False)
         self._lock.owner = os.getpid()
         try:
             self._lock.acquire(blocking=False)
         except Timeout:
             raise Taken(str(path)) from None
-        except NotImplementedError as error:  # some versions of filelock, where there is no flock
+        except NotImplementedError as error:  # raised by some versions of filelock where there is no flock
             raise OSError(str(error)) from error
 
     def release(self, remove: bool = False) -> None:
         """Lets others have it.
 
         Args:
-            remove: whether the file is to go as well. Who waits for it elsewhere then makes a new one.
+            remove: whether to remove the file as well. A process that waits for the lock then makes a new file.
         """
         if self._lock.inherited:
             return
         if remove:
-            with contextlib.suppress(OSError):  # Windows deletes no open file
+            with contextlib.suppress(OSError):  # Windows does not delete open files
                 self.path.unlink()
         self._lock.release()
-        if remove and os.name == "nt":  # elsewhere it could be the new one that somebody has made and locked
+        if remove and os.name == "nt":  # elsewhere this could be a new file that another process has locked
             with contextlib.suppress(OSError):
                 self.path.unlink()
 
 
 @contextlib.contextmanager
-def waiting(path: str | os.PathLike, told: Callable[[], None]) -> Iterator[None]:
-    """Holds a lock on a file of its own, as soon as no other process does.
+def waiting(path: str | os.PathLike, on_wait: Callable[[], None]) -> Iterator[None]:
+    """Waits until no other process holds a lock, then holds it.
 
     Args:
         path: see Lock.
-        told: called once if there is one to wait for.
+        on_wait: called once if there is a process to wait for.
 
     Raises:
-        OSError: as by Lock.
+        OSError: see Lock.
     """
-    lock = None
+    lock, waited = None, False
     while lock is None:
         try:
             lock = Lock(path)
         except Taken:
-            told()
-            told = _nothing
+            if not waited:
+                on_wait()
+            waited = True
             time.sleep(_WAIT_SECONDS)
     try:
         yield
@@ -83,18 +84,18 @@ def waiting(path: str | os.PathLike, told: Callable[[], None]) -> Iterator[None]
         lock.release()
 
 
-def _nothing() -> None:
-    pass
-
-
 class _Owned(FileLock):
-    """Released by nobody but the process that made it: unlocking in a fork would unlock it for both."""
+    """A file lock that only the process that made it releases: a fork that unlocks would unlock for both.
 
-    owner = 0  # the number of that process; no argument of __init__, whose signature filelock looks at
+    Attributes:
+        owner: number of that process. It is not an argument of __init__, because filelock inspects its signature.
+    """
+
+    owner = 0
 
     @property
     def inherited(self) -> bool:
-        """Whether this process is a fork of the one that made it."""
+        """Whether this process is a fork of the owner."""
         return os.getpid() != self.owner
 
     def release(self, *arguments: Any, **options: Any) -> None:

@@ -1,4 +1,4 @@
-"""The commands bench and doctor, and the thin script for both: what they print, what they leave, and how they end."""
+"""The commands bench and doctor, and the script for both: their output, what they leave behind, and how they end."""
 
 import io
 import json
@@ -84,12 +84,12 @@ def call(front: str, command: str, *arguments, env: dict[str, str] | None = None
     return CliRunner(env=env).invoke(main, given, prog_name=front)
 
 
-def of(phone: StandIn) -> list[str]:
+def phone_arguments(phone: StandIn) -> list[str]:
     return ["--adb", CLIENTS[-1], "--serial", phone.serial, "--binary", str(phone.binary)]
 
 
 def run(phone: StandIn, *arguments, front: str = "amc-tf", command: str = "bench") -> Result:
-    return call(front, command, *arguments, *of(phone), env=phone.env)
+    return call(front, command, *arguments, *phone_arguments(phone), env=phone.env)
 
 
 def begins(said: str, front: str, command: str = "bench") -> bool:
@@ -133,7 +133,7 @@ def test_the_table_of_operators() -> None:
     assert "0.000" in printed(bench.profile_table(Path("a.tflite"), (Operator("RESHAPE", "", 0.0),)))
 
 
-def test_what_a_reader_should_know() -> None:
+def test_remarks() -> None:
     state = {"thermal_status": None, "battery_celsius": None, "capped": True, "charging": True}
     timing = Timing((100.0, 150.0, 200.0), 90.0, 30, environment={"before": state, "after": state})
     assert [line.split()[0:3] for line in bench.remarks(timing)] == [
@@ -196,7 +196,7 @@ def test_the_scripts_doctor_looks_at_the_phone_alone(pair, also) -> None:
     assert done.exit_code == 2 and "the phone alone" in done.output
 
 
-def test_the_scripts_doctor_takes_what_is_about_measuring_too(phone) -> None:
+def test_the_scripts_doctor_accepts_measuring_options(phone) -> None:
     assert run(phone, *BRIEF, "--profile", front="bench_adb", command="doctor").exit_code == 0
 
 
@@ -216,8 +216,8 @@ def test_no_usable_phone_ends_with_3(front, phone, pair) -> None:
 def test_a_failed_measurement_ends_with_4(front, phone, pair, monkeypatch, fault) -> None:
     opened = bench.open_phone
 
-    def then_faulty(**given):
-        device = opened(**given)
+    def then_faulty(*arguments, **settings):
+        device = opened(*arguments, **settings)
         for name, value in fault.items():
             setattr(phone.faults, name, value)
         return device
@@ -240,7 +240,7 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(front, phone, pair, monkeypatch
 
 
 def test_ctrl_c_ends_the_doctor_with_130_and_leaves_nothing(front, phone, monkeypatch) -> None:
-    monkeypatch.setattr(benchmark_model, "program", interrupted)  # asked of the output of the program's first run
+    monkeypatch.setattr(benchmark_model, "program", interrupted)  # reads the output of the first run
     done = run(phone, front=front, command="doctor")
     assert (done.exit_code, done.stdout) == (130, "")
     assert "stopped" in done.stderr and begins(done.stderr, front, "doctor")
@@ -265,7 +265,7 @@ def test_the_doctor_of_a_healthy_phone(phone) -> None:
         ("crash", Crash(126), "NO  running it: .*built for its ABI"),
     ],
 )
-def test_the_doctor_says_what_to_fix(phone, fault, value, words) -> None:
+def test_the_doctor_tells_what_to_fix(phone, fault, value, words) -> None:
     setattr(phone.faults, fault, value)
     done = run(phone, command="doctor")
     assert done.exit_code == 3
@@ -318,15 +318,15 @@ def process(front: str, command: str, *arguments, cwd: Path, env: dict[str, str]
     )  # fmt: skip
 
 
-def test_a_process_says_its_name(front, pair) -> None:
+def test_messages_begin_with_the_name_of_the_program(front, pair) -> None:
     done = process(front, "bench", "fast.tflite", "--adb", "nosuch", cwd=pair[1].parent, env=dict(os.environ))
     assert done.returncode == 3 and "names 'nosuch'" in done.stderr and begins(done.stderr, front)
 
 
-def test_both_say_the_same_from_any_directory_and_leave_tensorflow_alone(phone, pair) -> None:
+def test_both_print_the_same_from_any_directory_without_importing_tensorflow(phone, pair) -> None:
     said = {}
     for front in FRONT_ENDS:
-        given = ["fast.tflite", *BRIEF, "--rounds", 1, "--json", *of(phone)]
+        given = ["fast.tflite", *BRIEF, "--rounds", 1, "--json", *phone_arguments(phone)]
         done = process(front, "bench", *given, cwd=pair[1].parent, env=phone.env)
         assert (done.returncode, done.stderr) == (0, {"amc-tf": "False\n", "bench_adb": ""}[front])
         said[front] = json.loads(done.stdout)
@@ -336,7 +336,7 @@ def test_both_say_the_same_from_any_directory_and_leave_tensorflow_alone(phone, 
 
 @pytest.mark.parametrize(("front", "number"), [("amc-tf", signal.SIGTERM), ("bench_adb", signal.SIGHUP)])
 def test_a_signal_that_ends_it_leaves_nothing_on_the_phone(phone, pair, front, number) -> None:
-    given = [*WORDS[front, "bench"], *map(str, pair), "--seconds", "20", *of(phone)]
+    given = [*WORDS[front, "bench"], *map(str, pair), "--seconds", "20", *phone_arguments(phone)]
     process = subprocess.Popen([sys.executable, *PROCESSES[front], *given], cwd=ROOT, env=phone.env)
     deadline = time.monotonic() + 60
     while sum("@@ran" in event.text for event in phone.log) < 2:  # the first one asks which program it is
@@ -362,7 +362,7 @@ def test_a_signal_that_is_ignored_stays_ignored() -> None:
             signal.signal(number, handler)
 
 
-def test_a_signal_that_a_system_lacks_is_left_out(monkeypatch) -> None:
+def test_a_signal_that_a_system_lacks_is_skipped(monkeypatch) -> None:
     """As SIGHUP on Windows, which has SIGBREAK in its place."""
     monkeypatch.delattr(signal, "SIGHUP")
     monkeypatch.setattr(signal, "SIGBREAK", signal.SIGUSR1, raising=False)

@@ -89,13 +89,13 @@ def test_single_weights_on_the_command_line(folder):
         (["analyze", "small.keras", "--frozen", "nowhere"], 2, "nowhere"),
     ],
 )
-def test_mistakes_get_one_sentence_and_an_exit_code(folder, arguments, code, says):
+def test_wrong_usage_is_one_sentence_and_an_exit_code(folder, arguments, code, says):
     done = amc(*arguments, cwd=folder)
     assert done.returncode == code and says in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_keras_that_is_not_there_is_one_sentence(folder):
+def test_a_missing_keras_is_one_sentence(folder):
     code = "import sys; sys.modules['tf_keras'] = None; from amc_tf.cli import main; main(prog_name='amc-tf')"
     done = subprocess.run(
         [sys.executable, "-c", code, "analyze", "small.keras", "--keras", "tf_keras"], cwd=folder,
@@ -106,7 +106,7 @@ def test_a_keras_that_is_not_there_is_one_sentence(folder):
 
 
 @pytest.mark.parametrize("yes", [True, False])
-def test_compress_lets_the_fetched_program_run_where_that_is_said(folder, tmp_path, monkeypatch, yes):
+def test_compress_runs_the_fetched_program_only_with_yes(folder, tmp_path, monkeypatch, yes):
     importlib.import_module("amc_tf.api.compress")
 
     def compress(*_, **__):

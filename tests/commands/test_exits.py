@@ -1,4 +1,4 @@
-"""How commands end: whose error it was, the exit code, one sentence, and the trace for whoever asks."""
+"""How commands end: mistakes of the user and bugs told apart, exit codes, one sentence, the stack trace on request."""
 
 import errno
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +32,7 @@ def in_a_thread(action):
         return pool.submit(action).result()
 
 
-def again(action):
+def raised_later(action):
     try:
         action()
     except Exception as error:
@@ -47,11 +47,11 @@ def again(action):
         lambda: choose("toaster"),
         lambda: parse_budget([], 1.0, "MACs", "macs"),
         lambda: in_a_thread(lambda: EarlyStopping(-1)),
-        lambda: again(lambda: EarlyStopping(-1)),
+        lambda: raised_later(lambda: EarlyStopping(-1)),
         lambda: nearest_width(unit(8), 2.0, 8, 8),
     ],
 )
-def test_what_amc_tf_says_in_a_sentence_of_its_own_is_foreseen(action) -> None:
+def test_an_error_that_amc_tf_raises_is_foreseen(action) -> None:
     assert foreseen(raised(action))
 
 
@@ -67,7 +67,7 @@ def test_what_amc_tf_says_in_a_sentence_of_its_own_is_foreseen(action) -> None:
         lambda: {}["x"],
     ],
 )
-def test_what_an_operation_failed_with_is_not(action) -> None:
+def test_an_error_of_an_operation_is_not_foreseen(action) -> None:
     assert not foreseen(raised(action))
 
 
@@ -104,7 +104,7 @@ def run(error, *words, traceback: bool = False, failed: int = FAILED) -> Result:
     ],
     ids=repr,
 )
-def test_each_error_has_its_code_and_one_sentence(error, code, says) -> None:
+def test_each_error_has_its_exit_code_and_one_sentence(error, code, says) -> None:
     done = run(error, failed=NOT_MEASURED)
     assert done.exit_code == code and done.stderr.startswith(says) and "Traceback" not in done.stderr
     if code == INTERNAL:
@@ -113,7 +113,7 @@ def test_each_error_has_its_code_and_one_sentence(error, code, says) -> None:
 
 @pytest.mark.parametrize("words", [["--traceback", "work"], ["work", "--traceback"]], ids=" ".join)
 @pytest.mark.parametrize("error", [BudgetError("small"), DeviceError("gone"), ZeroDivisionError("bug")], ids=repr)
-def test_the_trace_is_for_whoever_asks(words, error) -> None:
+def test_the_stack_trace_is_printed_on_request(words, error) -> None:
     without, done = run(error), run(error, *words)
     assert done.exit_code == without.exit_code
     assert done.stderr.startswith("Traceback") and "raise error" in done.stderr
@@ -121,7 +121,7 @@ def test_the_trace_is_for_whoever_asks(words, error) -> None:
 
 
 @pytest.mark.parametrize("main", [cli.main, *cli.main.commands.values(), bench_adb.main], ids=lambda each: each.name)
-def test_every_command_can_show_its_trace(main) -> None:
+def test_every_command_can_print_its_stack_trace(main) -> None:
     assert "--traceback" in CliRunner().invoke(main, ["--help"]).stdout
 
 
@@ -137,7 +137,7 @@ def bug(*_, **__):
         (bench, "interleave", ["bench", "--host", __file__]),
         (bench, "show", ["bench", "--host", __file__]),
         (doctor.adb_client, "find_adb", ["doctor"]),
-        (setup, "_made", ["setup", "tf-agents"]),
+        (setup, "_install", ["setup", "tf-agents"]),
         (cli, "_load", ["analyze", __file__]),
         (cli, "_load", ["compress", __file__]),
     ],
@@ -165,7 +165,7 @@ def test_only_a_search_goes_on_after_ctrl_c(name, goes_on, monkeypatch) -> None:
     assert done.exit_code == STOPPED and ("goes on where it was" in done.stderr) == goes_on
 
 
-def test_codes_of_the_help_are_those_of_the_program() -> None:
+def test_the_help_has_the_exit_codes_of_the_program() -> None:
     for each in cli.main.commands.values():
         text = " ".join((each.help or "").split())
         assert f"{INTERNAL} an internal error" in text and f"{STOPPED} stopped" in text, each.name

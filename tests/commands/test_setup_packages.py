@@ -1,4 +1,4 @@
-"""`amc-tf setup`: what it says, what it mends, and its exit codes."""
+"""`amc-tf setup`: its output, its repairs and its exit codes."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from tests.isolated import toy
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch) -> toy.Toy:
-    """The only package there is, in a wheelhouse."""
+    """The only package, in a wheelhouse."""
     monkeypatch.setenv("AMC_TF_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheelhouse"))
@@ -28,7 +28,7 @@ def setup(*arguments: str) -> Result:
     return CliRunner().invoke(setup_packages.setup, arguments, prog_name="amc-tf setup")
 
 
-def test_made_ahead_and_then_left_alone(package) -> None:
+def test_a_second_setup_changes_nothing(package) -> None:
     first, second = setup(), setup()
     path = str(Folder(package).path)
     assert (first.exit_code, second.exit_code) == (0, 0)
@@ -36,13 +36,13 @@ def test_made_ahead_and_then_left_alone(package) -> None:
     assert "installing" in first.stderr and second.stderr == ""
 
 
-def test_check_says_that_all_is_as_installed(package) -> None:
+def test_check_reports_that_all_is_as_installed(package) -> None:
     setup()
     done = setup("--check")
     assert done.exit_code == 0 and "every file as installed" in done.stdout and "repaired" not in done.stdout
 
 
-def test_check_repairs(package) -> None:
+def test_check_repairs_a_changed_file(package) -> None:
     setup()
     module = Folder(package).path / "amc_toy.py"
     module.write_text("raise ImportError\n")
@@ -56,7 +56,7 @@ def test_check_installs_nothing(package) -> None:
     assert done.exit_code == 0 and "not installed yet" in done.stdout and not Folder(package).exists
 
 
-def test_what_is_whole_and_yet_cannot_be_imported_is_said(tmp_path, package) -> None:
+def test_a_complete_package_that_cannot_be_imported_is_an_error(tmp_path, package) -> None:
     toy.wheel(tmp_path / "wheelhouse", "import amc_toy_that_is_nowhere\n")
     setup()
     done = setup("--check")

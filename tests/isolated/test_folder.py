@@ -1,4 +1,4 @@
-"""Folders of isolated packages: made once, whole or not at all, by the user's own pip; told in one sentence else."""
+"""Folders of isolated packages: pip fills each one once, completely or not at all; an error is one sentence."""
 
 import contextlib
 import json
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache and a wheelhouse that pip has to take instead of any index."""
+    """An empty cache, and a wheelhouse that pip must use instead of an index."""
     monkeypatch.setenv("AMC_TF_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheelhouse"))
@@ -44,13 +44,13 @@ def package(home: Path) -> toy.Toy:
 
 
 def provided(package: toy.Toy) -> Path:
-    """As `provide`, of a package that is in no table; looked at anew as by another process."""
+    """`provide` for a package outside of PACKAGES. The folder is checked again, as in another process."""
     provide._folder.cache_clear()
     return provide._folder(package, Folder(package).path)
 
 
 def leftovers(home: Path) -> list[str]:
-    """What a cache holds beside locks and whole folders."""
+    """The entries of a cache that are neither locks nor complete folders."""
     found = (home / "cache" / "packages").glob("*")
     return sorted(path.name for path in found if path.suffix != ".lock" and not (path / MANIFEST).is_file())
 
@@ -67,13 +67,13 @@ def test_first_use_installs_with_one_line_and_the_next_one_is_silent(package, ho
     assert said.out == "" and len(said.err.splitlines()) == 1
     assert "amc-toy 1.0" in said.err and str(path) in said.err
     assert value(path) == "42" and leftovers(home) == []
-    monkeypatch.setenv("AMC_TF_OFFLINE", "1")  # nor does it want pip
+    monkeypatch.setenv("AMC_TF_OFFLINE", "1")  # and it does not need pip
     assert provided(package) == path
     assert capfd.readouterr().err == ""
 
 
 def _change(path: Path) -> None:
-    (path / "amc_toy.py").write_text("VALUE = 43\n")  # as long as before
+    (path / "amc_toy.py").write_text("VALUE = 43\n")  # of the same length
 
 
 def _lose(path: Path) -> None:
@@ -143,7 +143,7 @@ def test_a_damaged_folder_without_network_is_one_sentence(package, home, capfd, 
     assert capfd.readouterr().err == ""
 
 
-def test_a_link_to_a_whole_folder_is_as_good(package, home, capfd) -> None:
+def test_a_link_to_a_complete_folder_is_accepted(package, home, capfd) -> None:
     path = provided(package)
     path.rename(home / "other disk")
     path.symlink_to(home / "other disk")
@@ -151,19 +151,19 @@ def test_a_link_to_a_whole_folder_is_as_good(package, home, capfd) -> None:
     assert provided(package) == path and capfd.readouterr().err == ""
 
 
-def test_files_that_python_compiles_are_no_damage(package) -> None:
+def test_bytecode_is_no_damage(package) -> None:
     path = provided(package)
     assert value(path) == "42"
     shutil.rmtree(path / "__pycache__", ignore_errors=True)
     assert Folder(package).fault() is None
 
 
-@pytest.mark.parametrize("what", ["python", "tensorflow", "list"])
-def test_environments_do_not_mix(package, home, monkeypatch, what: str) -> None:
+@pytest.mark.parametrize("difference", ["python", "tensorflow", "list"])
+def test_environments_do_not_mix(package, home, monkeypatch, difference: str) -> None:
     before = Folder(package).path
-    if what == "python":
+    if difference == "python":
         monkeypatch.setattr(sys.implementation, "cache_tag", "cpython-399")
-    elif what == "tensorflow":
+    elif difference == "tensorflow":
         monkeypatch.setattr(folders, "tensorflow_version", lambda: "2.21.0")
     else:
         toy.wheel(home / "wheelhouse", "VALUE = 1\n")
@@ -197,7 +197,7 @@ def test_no_network_is_one_sentence_and_leaves_nothing(package, home, monkeypatc
     assert not Folder(package).exists
 
 
-def test_another_file_than_the_one_tested_is_refused(package, home) -> None:
+def test_a_file_with_another_hash_is_refused(package, home) -> None:
     before = (package.folder / "amc-toy.txt").read_text()
     toy.wheel(home / "wheelhouse", "VALUE = 1\n")
     (package.folder / "amc-toy.txt").write_text(before)
@@ -221,13 +221,13 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(home, monkeypatch) -> No
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_a_full_folder_of_temporary_files_does_not_matter(package, home, monkeypatch) -> None:
-    """pip unpacks beside the folder, where there is room or which is to blame."""
+def test_a_full_temporary_folder_does_not_matter(package, home, monkeypatch) -> None:
+    """pip unpacks beside the folder, not among the temporary files."""
     monkeypatch.setenv("TMPDIR", os.devnull)
     assert value(provided(package)) == "42"
 
 
-def test_a_cache_that_no_path_can_name_is_one_sentence(package, home, monkeypatch) -> None:
+def test_a_cache_that_pythonpath_cannot_name_is_one_sentence(package, home, monkeypatch) -> None:
     monkeypatch.setenv("AMC_TF_CACHE", str(home / f"one{os.pathsep}two"))
     with pytest.raises(SetupError, match=f"one{os.pathsep}two' holds '{os.pathsep}'.*AMC_TF_CACHE"):
         provided(package)
@@ -240,7 +240,7 @@ def test_a_cache_that_cannot_be_written_is_one_sentence(package, home, monkeypat
         provided(package)
 
 
-def test_a_folder_that_came_by_copying_is_whole(package, home, monkeypatch) -> None:
+def test_a_copied_folder_is_complete(package, home, monkeypatch) -> None:
     path = provided(package)
     monkeypatch.setenv("AMC_TF_CACHE", str(home / "other"))
     shutil.copytree(path, Folder(package).path)  # with new times, as from another computer
@@ -261,7 +261,7 @@ print(provide._folder(package, folder.Folder(package).path))
 
 
 def started(package: toy.Toy) -> subprocess.Popen:
-    """Another process that wants the package."""
+    """Another process that needs the package."""
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(package.folder), *package.sources],
         env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -277,7 +277,7 @@ time.sleep(float(os.environ["AMC_TOY_SECONDS"]))
 
 @pytest.fixture
 def slow(home: Path, monkeypatch) -> toy.Toy:
-    """Built from source, which touches the file `home / "mark"` and then takes a minute."""
+    """A package whose build touches the file `home / "mark"` and then takes a minute."""
     _wheels(SETUPTOOLS, home / "wheelhouse", monkeypatch)
     monkeypatch.setenv("AMC_TOY_MARK", str(home / "mark"))
     monkeypatch.setenv("AMC_TOY_SECONDS", "60")
@@ -292,9 +292,9 @@ def until_marked(home: Path, process: subprocess.Popen) -> None:
     assert (home / "mark").exists(), process.communicate()
 
 
-def test_two_processes_at_once_make_it_once(slow, home, monkeypatch) -> None:
+def test_two_processes_install_it_once(slow, home, monkeypatch) -> None:
     package = slow
-    monkeypatch.setenv("AMC_TOY_SECONDS", "3")  # in which the other one comes to the lock
+    monkeypatch.setenv("AMC_TOY_SECONDS", "3")  # time for the other process to reach the lock
     both = [started(package), started(package)]
     ends = [process.communicate(timeout=60) for process in both]
     assert [process.returncode for process in both] == [0, 0], ends
@@ -304,7 +304,7 @@ def test_two_processes_at_once_make_it_once(slow, home, monkeypatch) -> None:
     assert value(Folder(package).path) == "42" and leftovers(home) == []
 
 
-def test_a_kill_in_the_middle_spoils_nothing(slow, home, monkeypatch) -> None:
+def test_a_killed_installation_is_repeated_by_the_next_use(slow, home, monkeypatch) -> None:
     first = started(slow)
     until_marked(home, first)
     family = psutil.Process(first.pid).children(recursive=True)
@@ -320,7 +320,7 @@ def test_a_kill_in_the_middle_spoils_nothing(slow, home, monkeypatch) -> None:
             process.kill()
 
 
-def test_what_a_kill_left_beside_a_whole_folder_is_swept_with_the_next_one(package, home) -> None:
+def test_remnants_of_a_kill_are_swept_at_the_next_installation(package, home) -> None:
     path = provided(package)
     (path.parent / f"{path.name}.partial-abc").mkdir()
     _lose(path)
@@ -329,7 +329,7 @@ def test_what_a_kill_left_beside_a_whole_folder_is_swept_with_the_next_one(packa
 
 
 def _wheels(package, wheelhouse: Path, monkeypatch) -> None:
-    """Fetches what a list names, by the settings of this computer."""
+    """Fetches the packages of a list with the pip settings of this computer."""
     with monkeypatch.context() as patch:
         patch.delenv("PIP_NO_INDEX")
         patch.delenv("PIP_FIND_LINKS")
@@ -340,7 +340,7 @@ def _wheels(package, wheelhouse: Path, monkeypatch) -> None:
         subprocess.run(command, check=True)
 
 
-def test_what_is_published_as_source_is_built_from_a_wheelhouse_alone(home, monkeypatch) -> None:
+def test_a_source_package_is_built_from_a_wheelhouse_alone(home, monkeypatch) -> None:
     package = toy.source(home / "wheelhouse", "")
     _wheels(SETUPTOOLS, home / "wheelhouse", monkeypatch)
     assert value(provided(package)) == "42"
@@ -356,8 +356,8 @@ def test_the_agents_packages_are_installed_from_a_wheelhouse_alone(home, monkeyp
     assert all((folder.path / needed).exists() or (folder.path / f"{needed}.py").exists() for needed in package.needs)
 
 
-def test_only_places_and_wishes_of_pips_settings_are_overruled(package, home, monkeypatch) -> None:
-    """The wheelhouse is known from the settings' file alone, which is full of what would lead astray."""
+def test_pip_settings_on_targets_and_versions_do_not_apply(package, home, monkeypatch) -> None:
+    """The settings file names the wheelhouse, among many settings that would break the installation."""
     monkeypatch.delenv("PIP_NO_INDEX")
     monkeypatch.delenv("PIP_FIND_LINKS")
     (home / "constraints.txt").write_text("amc-toy<1\n")
@@ -382,13 +382,13 @@ def test_only_places_and_wishes_of_pips_settings_are_overruled(package, home, mo
     assert not (home / "prefix").exists()
 
 
-def test_a_wheelhouse_is_named_from_where_the_user_is(package, home, monkeypatch) -> None:
+def test_a_relative_wheelhouse_is_relative_to_the_working_directory(package, home, monkeypatch) -> None:
     monkeypatch.chdir(home)
     monkeypatch.setenv("PIP_FIND_LINKS", "wheelhouse")
     assert value(provided(package)) == "42"
 
 
-def test_a_quiet_pip_still_says_where_packages_come_from(package, home, monkeypatch) -> None:
+def test_settings_are_read_although_pip_is_quiet(package, home, monkeypatch) -> None:
     monkeypatch.setenv("PIP_QUIET", "3")
     monkeypatch.setenv("PIP_FIND_LINKS", str(home))  # where there are none
     with pytest.raises(SetupError, match="no package index that could be reached has amc-toy"):
@@ -411,7 +411,7 @@ def bare(home: Path, monkeypatch) -> Iterator[Path]:
     yield home
 
 
-def test_without_pip_the_one_that_python_carries_does_it(package, bare) -> None:
+def test_without_pip_the_bundled_one_installs(package, bare) -> None:
     assert value(provided(package)) == "42"
     assert not list((bare / "bare").rglob("site-packages/pip"))
 
@@ -422,7 +422,7 @@ def test_without_any_pip_it_is_one_sentence(package, bare, monkeypatch) -> None:
         provided(package)
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 12), reason="it is the refusal that is told there")
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="it has this very refusal on these Pythons")
 def test_a_python_too_new_is_one_sentence(monkeypatch) -> None:
     monkeypatch.setattr(sys, "version_info", (3, 12, 1, "final", 0))
     with pytest.raises(SetupError, match="tflite-runtime has no wheels for Python 3.12 or newer.*3.12"):
@@ -439,7 +439,7 @@ def test_lists_are_exact(package) -> None:
 
 
 @pytest.mark.parametrize("tensorflow", ["2.19.1", "2.20.0", "2.21.0"])
-def test_tf_keras_is_of_this_tensorflow(monkeypatch, tensorflow: str) -> None:
+def test_tf_keras_matches_the_tensorflow_version(monkeypatch, tensorflow: str) -> None:
     monkeypatch.setattr(packages, "tensorflow_version", lambda: tensorflow)
     assert PACKAGES["tf-agents"].versions["tf-keras"].split(".")[:2] == tensorflow.split(".")[:2]
 
@@ -450,14 +450,14 @@ def test_a_tensorflow_too_new_is_one_sentence(monkeypatch) -> None:
         provide.provide("tf-agents")
 
 
-def test_the_manifest_lists_what_pip_has_installed(package) -> None:
+def test_the_manifest_lists_the_installed_files(package) -> None:
     files = json.loads((provided(package) / MANIFEST).read_bytes())["files"]
     assert {"amc_toy.py", "amc_toy-1.0.dist-info/METADATA"} <= set(files)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_installation_leaves_nothing(slow, home, monkeypatch, number: int) -> None:
-    """Neither in the cache nor among the temporary files."""
+    """Nothing stays in the cache or among the temporary files."""
     temporary = home / "temporary"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))

@@ -1,4 +1,4 @@
-"""What is in the environment already is used, where it can be imported; else the folder beside it."""
+"""A package of the environment is used if it works; else the isolated folder."""
 
 import sys
 from dataclasses import replace
@@ -9,7 +9,7 @@ import pytest
 from amc_tf.isolated import provide
 from amc_tf.isolated.packages import Package
 
-FOUND = Package("amc-toy", "amc_toy", needs=("amc_toy_needs",))
+TOY = Package("amc-toy", "amc_toy", needs=("amc_toy_needs",))
 
 
 @pytest.fixture
@@ -27,32 +27,32 @@ def environment(tmp_path: Path, monkeypatch) -> Path:
     provide.in_place.cache_clear()
 
 
-def test_what_can_be_imported_is_used(environment) -> None:
-    assert provide.in_place(FOUND)
-    assert "amc_toy" not in sys.modules  # it was tried elsewhere
+def test_a_package_that_can_be_imported_is_used(environment) -> None:
+    assert provide.in_place(TOY)
+    assert "amc_toy" not in sys.modules  # a separate process tried it
 
 
-def test_another_version_is_not(environment, monkeypatch) -> None:
+def test_another_version_is_not_used(environment, monkeypatch) -> None:
     monkeypatch.setattr(Package, "versions", property(lambda self: {"amc-toy": "1.1.0"}))
-    assert not provide.in_place(FOUND)
+    assert not provide.in_place(TOY)
 
 
-def test_what_lacks_something_is_not(environment) -> None:
+def test_a_package_that_lacks_a_module_is_not_used(environment) -> None:
     (environment / "amc_toy_needs.py").unlink()
-    assert not provide.in_place(FOUND)
+    assert not provide.in_place(TOY)
 
 
-def test_what_cannot_be_imported_is_not(environment) -> None:
+def test_a_package_that_cannot_be_imported_is_not_used(environment) -> None:
     (environment / "amc_toy.py").write_text("raise ImportError('broken')\n")
-    assert not provide.in_place(FOUND)
-    assert provide.imports(FOUND, None) == "ImportError: broken"
+    assert not provide.in_place(TOY)
+    assert provide.import_failure(TOY, None) == "ImportError: broken"
 
 
-def test_what_can_be_imported_but_not_used_is_not(environment) -> None:
-    broken = replace(FOUND, use="raise SystemError('made for another NumPy')")
+def test_a_package_that_imports_but_does_not_work_is_not_used(environment) -> None:
+    broken = replace(TOY, use="raise SystemError('made for another NumPy')")
     assert not provide.in_place(broken)
-    assert provide.imports(broken, None) == "SystemError: made for another NumPy"
+    assert provide.import_failure(broken, None) == "SystemError: made for another NumPy"
 
 
-def test_what_is_not_there_is_not() -> None:
-    assert not provide.in_place(FOUND)
+def test_a_missing_package_is_not_used() -> None:
+    assert not provide.in_place(TOY)

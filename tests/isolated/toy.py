@@ -1,4 +1,4 @@
-"""A package small enough to be installed in a second, from a wheelhouse that a test fills."""
+"""A package that installs in a second, from a wheelhouse that a test fills."""
 
 import hashlib
 import io
@@ -15,7 +15,7 @@ SETUP = "from setuptools import setup\nsetup(name='amc-toy', version='1.0', py_m
 
 @dataclass(frozen=True)
 class Toy(Package):
-    """A package whose list a test has written."""
+    """A package with a list that a test has written."""
 
     folder: Path = Path()
 
@@ -25,7 +25,7 @@ class Toy(Package):
 
 
 def wheel(wheelhouse: Path, body: str = BODY) -> Toy:
-    """amc-toy 1.0, one module."""
+    """amc-toy 1.0 as a wheel with one module."""
     wheelhouse.mkdir(exist_ok=True)
     path = wheelhouse / "amc_toy-1.0-py3-none-any.whl"
     info = "amc_toy-1.0.dist-info"
@@ -42,7 +42,7 @@ def wheel(wheelhouse: Path, body: str = BODY) -> Toy:
 
 
 def source(wheelhouse: Path, setup: str) -> Toy:
-    """The same as source alone, with a setup.py that does first what is given."""
+    """amc-toy 1.0 as source only; its setup.py begins with the lines `setup`."""
     wheelhouse.mkdir(exist_ok=True)
     path = wheelhouse / "amc_toy-1.0.tar.gz"
     files = {

@@ -10,7 +10,8 @@ import pytest
 import amc_tf
 from amc_tf.errors import RunDirError
 from amc_tf.pruning.plan import Plan
-from amc_tf.report import page, record
+from amc_tf.report import page
+from amc_tf.report.run_reader import read_run
 from amc_tf.result import EARLIER, RESULT_FORMAT
 from amc_tf.search import journal
 from amc_tf.search.proposers.sensitivity import Sensitivity
@@ -34,7 +35,7 @@ def test_there_are_runs_of_the_earlier_release():
 def test_an_earlier_run_is_read(old_run):
     header, trials = journal.read(old_run)
     assert header["format"] == 1 and trials[0].kind == "base"
-    found = record.read(old_run)
+    found = read_run(old_run)
     assert found.compressed.macs < found.base.macs
     assert Plan.load(old_run / "plan.json").digest == found.digest
     assert "report" in page.write(old_run).name
@@ -70,7 +71,7 @@ def test_a_result_of_a_later_release_is_refused(old_run):
     path = old_run / "result.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": RESULT_FORMAT + 1}))
     with pytest.raises(RunDirError, match=f"format {RESULT_FORMAT + 1}.*renew"):
-        record.read(old_run)
+        read_run(old_run)
 
 
 def test_a_table_of_a_later_release_is_refused(tmp_path):

@@ -1,4 +1,4 @@
-"""A real headless chromium, driven over its debugging pipe: what a page logs, asks the network for, and how it lies."""
+"""A headless chromium, driven over its debugging pipe: console messages, requests and layout of a page."""
 
 import contextlib
 import fcntl
@@ -28,16 +28,16 @@ for number, end in zip((3, 4), sys.argv[1:]):
 os.execv(sys.argv[3], sys.argv[3:])
 """
 _DRAWN = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 50))))"
-_SECONDS = 60.0  # for an answer; a loaded machine takes its time to start a browser
+_SECONDS = 60.0  # for an answer; a busy machine starts a browser slowly
 
 
 @dataclass(frozen=True)
 class Visit:
-    """What a page did.
+    """An open page.
 
     Attributes:
-        complaints: texts of errors and warnings in the console, exceptions included.
-        requests: URLs that it asked for, its own first.
+        complaints: errors and warnings in the console, exceptions included.
+        requests: URLs that it requested, its own first.
         evaluate: JavaScript -> its value in the page.
     """
 
@@ -57,7 +57,7 @@ class Browser:
     def __init__(self, path: str, folder: Path):
         theirs, self._to = os.pipe()
         self._from, answers = os.pipe()
-        # Out of the way of 3 and 4.
+        # Above 3 and 4, which chromium uses.
         high = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (theirs, answers)]
         start = [sys.executable, "-S", "-E", "-c", _START, *map(str, high)]
         self._log = open(folder / "stderr", "wb")  # noqa: SIM115 - closed with the browser
@@ -86,7 +86,7 @@ class Browser:
         self._events.clear()
         ask("Page.navigate", url=url)
         self._until(lambda: any(event["method"] == "Page.loadEventFired" for event in self._events))
-        # Two frames later what the page asks for when it is drawn has been asked for too.
+        # Two frames later, the requests that drawing causes have been made too.
         ask("Runtime.evaluate", awaitPromise=True, expression=_DRAWN)
 
         def evaluate(expression: str) -> Any:

@@ -1,4 +1,4 @@
-"""Run directories as searches leave them, without a search: plain numbers in the files that amc_tf writes."""
+"""Run directories without a search: made-up numbers in the files that amc_tf writes."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ def timing(share: float) -> dict[str, Any]:
 
 
 def latency() -> dict[str, Any]:
-    """Measured on a phone, half of the base's time."""
+    """Measured on a phone: half the time of the base network."""
     return {
         "device": {"device": "adb:S1", "model": "Pixel 8", "threads": "1"}, "ratio": 0.5, "ratio_low": 0.48,
         "ratio_high": 0.52, "base": timing(1.0), "compressed": timing(0.5), "table_seconds": 80.0, "format": "float",
@@ -37,7 +37,7 @@ def latency() -> dict[str, Any]:
 
 
 def trial(number: int, kind: str, keep: dict[str, float], sizes: dict[str, int], **more: Any) -> dict[str, Any]:
-    """A line of the journal; the cost follows the keep ratios, the accuracy falls with them."""
+    """A line of the journal. Cost and accuracy grow with the keep ratios."""
     share = float(np.mean(list(keep.values())))
     accuracy = round(0.9 * share**0.2 - 0.003 * (number % 7), 4) if share < 1 else 0.9
     return {
@@ -56,14 +56,14 @@ def failed(number: int, keep: dict[str, float], sizes: dict[str, int], reason: s
 
 
 def run(folder: Path, free: int = 6, tried: int = 20, names: str = "block_{}_conv", **result: Any) -> Path:
-    """A run directory of today's form.
+    """A run directory in the present form.
 
     Args:
         folder: to make.
-        free: how many units may shrink; one more may not.
-        tried: how many trials besides base and uniform plan; the fourth is failed.
+        free: number of prunable units; one frozen unit follows them.
+        tried: number of trials besides base and uniform plan; trial 5 is a failed one.
         names: of the units.
-        **result: keys of result.json that are to be otherwise; the value `...` leaves a key out.
+        **result: keys of result.json to replace; the value `...` removes a key.
     """
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -110,7 +110,7 @@ def run(folder: Path, free: int = 6, tried: int = 20, names: str = "block_{}_con
 
 
 def old(folder: Path, **result: Any) -> Path:
-    """A run directory of the first amc_tf, which recorded less."""
+    """A run directory of amc_tf 0.1, which recorded less."""
     later = (
         "uniform", "untrained", "method", "max_drop", "obstacles", "tflite", "formats", "units", "training", "stages",
         "inputs", "outputs", "stopped",

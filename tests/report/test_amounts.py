@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Numbers formatted for people."""
 
 import pytest
 
@@ -18,12 +18,12 @@ from amc_tf.report import amounts
         ("latency", 12_345_678, "12,346 ms"),
     ],
 )
-def test_amounts_have_the_unit_that_suits_them(target, value, text):
+def test_amounts_have_a_unit_that_fits(target, value, text):
     assert amounts.amount(target, value) == text
 
 
 @pytest.mark.parametrize(("target", "largest", "mark"), [("macs", 2e6, "M"), ("params", 12, ""), ("size", 2e4, "kB")])
-def test_columns_have_the_unit_without_what_is_counted(target, largest, mark):
+def test_columns_have_the_unit_without_the_word_mac_or_params(target, largest, mark):
     assert amounts.mark(target, largest) == mark
 
 
@@ -32,7 +32,7 @@ def test_digits_are_plain_decimals(value, text):
     assert amounts.digits(value) == text
 
 
-def test_accuracies_are_percent_and_points_but_the_callers_metric_is_not():
+def test_accuracies_are_percent_and_points_but_a_metric_is_a_plain_number():
     assert (amounts.score(0.8298, "accuracy"), amounts.change(0.8298, 0.8944, "accuracy")) == ("82.98%", "−6.46 points")
     assert (amounts.score(-2.5, "metric"), amounts.change(-2.5, -2.0, "metric")) == ("-2.5", "−0.5")
     assert amounts.change(-1.5, -2.0, "metric") == "+0.5"

@@ -1,4 +1,4 @@
-"""The report in a real browser: no complaint in the console, no request, nothing beyond the edge; light and dark."""
+"""The report in a real browser: no console message, no request, no overflow, in light and in dark mode."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tests.report.test_page import HOSTILE, full
 
 WIDER = "document.documentElement.scrollWidth - innerWidth"
 PAPER = "getComputedStyle(document.body).backgroundColor"
-# Names of units that lie on one another, and texts that leave their picture.
+# Counts unit names that overlap, and texts that leave their picture.
 CROWDED = """(() => {
   const boxes = [...document.querySelectorAll('svg.units text')].map(t => t.getBoundingClientRect());
   let hits = 0;
@@ -34,12 +34,12 @@ def chromium(tmp_path_factory):
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
-    made = {
+    run_dirs = {
         "full": full(folder / "full", free=50),
         "hostile": runs.run(folder / "hostile", free=3, tried=3, names=HOSTILE),
         "big": runs.run(folder / "big", free=250, tried=1000),
     }
-    return {name: page.write(run).as_uri() for name, run in made.items()}
+    return {name: page.write(run).as_uri() for name, run in run_dirs.items()}
 
 
 @pytest.mark.parametrize(("name", "width"), [("full", 1100), ("full", 390), ("hostile", 390), ("big", 1100)])
@@ -58,7 +58,7 @@ def test_light_and_dark(chromium, pages):
     assert papers == ["rgb(255, 255, 255)", "rgb(20, 23, 27)"]
 
 
-def test_a_page_that_is_not_quiet_is_heard(chromium, tmp_path):
+def test_console_messages_and_requests_are_recorded(chromium, tmp_path):
     loud = tmp_path / "loud.html"
     loud.write_text(
         "<!DOCTYPE html><link rel=stylesheet href=missing.css><p style='width:2000px'>x</p>"

@@ -1,9 +1,9 @@
-"""The Kotlin that runs a file on Android."""
+"""The Kotlin source that runs a file on Android."""
 
 from amc_tf.report.kotlin import snippet
-from amc_tf.report.signature import End
+from amc_tf.report.signature import TensorSpec
 
-IMAGE, LOGITS = End("image", (1, 32, 32, 3), "float32"), End("head", (1, 10), "float32")
+IMAGE, LOGITS = TensorSpec("image", (1, 32, 32, 3), "float32"), TensorSpec("head", (1, 10), "float32")
 
 
 def test_one_input_and_one_output():
@@ -15,13 +15,14 @@ def test_one_input_and_one_output():
 
 
 def test_integers_are_written_as_bytes():
-    source = snippet("model_int8.tflite", [End("image", (1, 8), "int8", 0.5, 3)], [LOGITS])
+    source = snippet("model_int8.tflite", [TensorSpec("image", (1, 8), "int8", 0.5, 3)], [LOGITS])
     assert "fun run(input: ByteArray): FloatArray" in source and "writeInt8(input)" in source
     assert "require(input.size == 8)" in source
 
 
-def test_several_ends_go_by_their_names():
-    source = snippet("model.tflite", [IMAGE, End('a "$b"', (1,), "int32")], [LOGITS, End("mask", (1, 4), "bool")])
+def test_several_inputs_and_outputs_go_by_their_names():
+    inputs, outputs = [IMAGE, TensorSpec('a "$b"', (1,), "int32")], [LOGITS, TensorSpec("mask", (1, 4), "bool")]
+    source = snippet("model.tflite", inputs, outputs)
     assert "fun run(input0: FloatArray, input1: IntArray): List<Any>" in source
     assert 'inputs.getValue("a \\"\\$b\\"").writeInt(input1)' in source  # $ would begin a template
     assert '"mask" to model.createOutputBuffer("mask")' in source and '"mask").readBoolean()' in source
@@ -29,15 +30,14 @@ def test_several_ends_go_by_their_names():
 
 
 def test_a_name_cannot_end_the_comment():
-    assert "*/ x" not in snippet("m.tflite", [IMAGE, End("*/ x", (1,), "int32")], [LOGITS]).split("fun run")[0].split(
-        "/**"
-    )[1]  # fmt: skip
+    source = snippet("m.tflite", [IMAGE, TensorSpec("*/ x", (1,), "int32")], [LOGITS])
+    assert "*/ x" not in source.split("fun run")[0].split("/**")[1]
 
 
-def test_a_type_without_a_method_gets_no_source():
-    assert snippet("model.tflite", [End("image", (1, 8), "uint8")], [LOGITS]) is None
+def test_a_type_without_a_kotlin_method_has_no_source():
+    assert snippet("model.tflite", [TensorSpec("image", (1, 8), "uint8")], [LOGITS]) is None
 
 
-def test_unknown_ends_are_taken_for_one_of_each():
+def test_unknown_inputs_and_outputs_count_as_one_of_each():
     source = snippet("model.tflite", (), ())
     assert "fun run(input: FloatArray): FloatArray" in source and "require" not in source

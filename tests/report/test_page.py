@@ -1,4 +1,4 @@
-"""The report, as files: the same bytes for the same run, whatever is in it."""
+"""The report as files: the same bytes for the same run directory, whatever it holds."""
 
 import math
 import re
@@ -10,29 +10,30 @@ import pytest
 from click.testing import CliRunner
 
 from amc_tf.cli import main
-from amc_tf.report import page, plots, record
-from amc_tf.report.signature import End
+from amc_tf.report import page, plots
+from amc_tf.report.run_reader import read_run
+from amc_tf.report.signature import TensorSpec
 from tests.report import runs
 
 HOSTILE = '$x^2$ <img src="http://evil.test/x" onerror=alert(1)>{}|` & \'q\''
 VOID = {"meta", "link", "br"}
 
 
-def form(name, file, accuracy, ms, size):
+def format_entry(name, file, accuracy, ms, size):
     figures = {"accuracy": accuracy, "latency_ms": ms, "size_bytes": size, "gzip_bytes": size}
     return {"format": name, "file": file} | figures
 
 
 def full(folder, **more):
-    """A run with all that a run can have."""
+    """A run that has everything a run can have."""
     epochs = [math.exp(-epoch / 4) for epoch in range(12)]
     return runs.run(
         folder, base=runs.figures(0.9, 1.0, latency_ms=20.1), compressed=runs.figures(0.88, 0.5, latency_ms=10.05),
         uniform=runs.figures(0.76, 0.5, latency_ms=10.5), untrained=runs.figures(0.83, 0.5, latency_ms=10.05),
         latency=runs.latency(), tflite="model_int8.tflite",
-        formats=[form("float", "model.tflite", 0.88, 10.05, 1_720_000),
-                 form("int8", "model_int8.tflite", 0.8745, 4.2, 470_000),
-                 form("fp16", "model_fp16.tflite", 0.879, None, 870_000)],
+        formats=[format_entry("float", "model.tflite", 0.88, 10.05, 1_720_000),
+                 format_entry("int8", "model_int8.tflite", 0.8745, 4.2, 470_000),
+                 format_entry("fp16", "model_fp16.tflite", 0.879, None, 870_000)],
         training={"epochs": 12, "distilled": True, "temperature": 4.0, "weight": 0.7, "history": {
             "loss": [1.5 * left + 0.3 for left in epochs], "accuracy": [0.9 - 0.4 * left for left in epochs],
             "val_accuracy": [None, *(0.88 - 0.4 * left for left in epochs[1:])],
@@ -40,8 +41,8 @@ def full(folder, **more):
     )  # fmt: skip
 
 
-class Seen(HTMLParser):
-    """Text, ids, addresses and elements of a page; fails where an element is not closed."""
+class ParsedPage(HTMLParser):
+    """Text, ids, addresses and elements of a page; fails if an element is not closed."""
 
     def __init__(self, source):
         super().__init__()
@@ -64,7 +65,7 @@ class Seen(HTMLParser):
 
     def handle_data(self, data):
         if self._open[-1:] != ["style"]:
-            self.text += f"{data} "  # neighbours in a table are words of their own
+            self.text += f"{data} "  # neighbours in a table are separate words
 
     def _take(self, attributes):
         for name, value in attributes:
@@ -76,13 +77,13 @@ class Seen(HTMLParser):
 
 
 def text(source):
-    """What stands on a page, with single spaces."""
-    return " ".join(Seen(source).text.split())
+    """The text of a page, with single spaces."""
+    return " ".join(ParsedPage(source).text.split())
 
 
-def told(folder):
-    """What stands on the page of a run; without its pictures, which take their time."""
-    return text(page.html(record.read(folder), {}))
+def page_text(folder):
+    """The text of the page of a run, without its pictures, which take time."""
+    return text(page.html(read_run(folder), {}))
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +94,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_every_format_is_in_the_table_and_the_one_that_ships_above_it(folder):
+def test_the_table_has_every_format_and_the_headline_the_one_that_ships(folder):
     found = text((folder / "report.html").read_text())
     for part in (
         "accuracy 87.45% −2.55 points, from 90.00%", "latency 4.20 ms 20.9% of 20.10 ms",
@@ -107,13 +108,13 @@ def test_every_format_is_in_the_table_and_the_one_that_ships_above_it(folder):
         "it is an output of the model head", "1 of 22 trials failed", "BadPredictions: all NaN. 5",
         "50.0% of the original's time (95% interval 48.0% to 52.0%)", "model Pixel 8", "before: celsius 40.0",
         "with distillation from a teacher (temperature 4, weight 0.7): 83.00% before, 88.00% after",
-        "No latency was measured of: fp16.", 'context.assets, "model_int8.tflite"', "keras 3.15.1",
+        "These formats have no measured latency: fp16.", 'context.assets, "model_int8.tflite"', "keras 3.15.1",
     ):  # fmt: skip
         assert part in found
 
 
-def test_the_page_needs_nothing_from_outside(folder):
-    parsed = Seen((folder / "report.html").read_text())
+def test_the_page_is_self_contained(folder):
+    parsed = ParsedPage((folder / "report.html").read_text())
     assert "script" not in parsed.elements and parsed.elements >= {"svg", "table", "details"}
     assert {address for address in parsed.addresses if not address.startswith("#")} == {"data:,"}
     assert {address[1:] for address in parsed.addresses if address.startswith("#")} <= set(parsed.ids)
@@ -134,7 +135,7 @@ def test_the_same_run_gives_the_same_bytes(folder):
     assert all(png.startswith(b"\x89PNG") for png in pictures.values())
 
 
-def test_the_colours_of_the_pictures_are_the_pages(folder):
+def test_the_pictures_use_the_colours_of_the_page(folder):
     svg = "".join(re.findall(r"<svg.*?</svg>", (folder / "report.html").read_text(), re.DOTALL))
     assert "var(--blue)" in svg and not set(re.findall(r"(?:fill|stroke): ?(#\w+)", svg))
 
@@ -145,7 +146,7 @@ def test_names_from_users_stay_text(tmp_path):
         method="magnitude", inputs=[{"name": "<script>", "shape": [1, 2], "dtype": "float32"}],
     )  # fmt: skip
     page.write(folder)
-    parsed = Seen((folder / "report.html").read_text())
+    parsed = ParsedPage((folder / "report.html").read_text())
     assert not {"img", "script"} & parsed.elements and parsed.text.count("<i>run") == 3  # title, heading and foot
     assert HOSTILE.format(0) in parsed.text and '$x^2$ <img src="http://ev…' in parsed.text  # table and picture
     assert "<script>alert(1)</script>" in parsed.text
@@ -166,39 +167,39 @@ def test_names_from_users_stay_text(tmp_path):
         ({"scored_by": "agreement", "scored_on": "generated noise"}, "There were no labels"),
         ({"budget": None, "limit": None, "max_drop": 0.5}, "for the lowest MACs at a loss of at most 0.5 points"),
         ({"budget": "60 MMAC", "limit": 6e7}, "to a budget of 60 MMAC (MACs)"),
-        ({"stages": [0.5, 0.25]}, "that of the last of 3 stages: costs are shares of what stage-2 left"),
-        ({"stages": [0.5]}, "pruned to 0.5 of the original first and trained each time"),
+        ({"stages": [0.5, 0.25]}, "the search of the last of 3 stages. Costs are relative to the network of stage-2"),
+        ({"stages": [0.5]}, "first pruned to 0.5 of the original and trained each time"),
         ({"uniform": None}, "Nothing was fine-tuned"),
-        ({"untrained": runs.figures(0.8, 0.5), "scored_on": "train_data"}, "trained on the examples that it is scored"),
+        ({"untrained": runs.figures(0.8, 0.5), "scored_on": "train_data"}, "trained on the examples that score it"),
         ({"tried": 0}, "0 networks tried"),
         ({"training": {"epochs": 1, "distilled": False, "history": {}}}, "1 epoch through the training data, without"),
         ({"latency": runs.latency() | {"format": "int8", "ratio_low": None, "ratio_high": None}}, "timed as int8"),
         ({"outputs": [{"name": "y", "shape": [1], "dtype": "uint8"}]}, "no buffer for one of these types"),
     ],
 )
-def test_every_sort_of_run_has_a_page(tmp_path, more, says):
-    assert says in told(runs.run(tmp_path / "run", **more))
+def test_every_kind_of_run_has_a_page(tmp_path, more, says):
+    assert says in page_text(runs.run(tmp_path / "run", **more))
 
 
 def test_an_old_run_has_a_page_with_its_pictures(tmp_path):
     folder = runs.old(tmp_path / "run")
-    assert set(pictures := plots.drawn(record.read(folder))) == {"units", "search", "front"}
-    found = text(page.html(record.read(folder), pictures))
-    assert "compressed model.tflite 83.00% −7.00 points" in found and "does not say which" in found
+    assert set(pictures := plots.draw_all(read_run(folder))) == {"units", "search", "front"}
+    found = text(page.html(read_run(folder), pictures))
+    assert "compressed model.tflite 83.00% −7.00 points" in found and "does not record them" in found
     assert "does not record the inputs and outputs" in found
 
 
-def test_integer_inputs_are_said_to_stand_for_numbers(tmp_path):
-    found = record.read(runs.run(tmp_path / "run"))
+def test_integer_inputs_have_their_scale_explained(tmp_path):
+    found = read_run(runs.run(tmp_path / "run"))
     assert "stands for it" not in text(page.html(found, {}))
-    byte = End("image", (1, 8), "int8", 0.25, -3)
+    byte = TensorSpec("image", (1, 8), "int8", 0.25, -3)
     said = text(page.html(replace(found, inputs=(byte,)), {}))
     assert "int8 stands for 0.25 × (value + 3)" in said and "to the integer that stands for it" in said
 
 
 def test_a_search_that_tried_nothing_has_its_pictures(tmp_path):
     folder = runs.run(tmp_path / "run", tried=0, scored_by="metric")
-    assert set(plots.drawn(record.read(folder))) == {"units", "search", "front"}
+    assert set(plots.draw_all(read_run(folder))) == {"units", "search", "front"}
 
 
 def test_the_card_has_the_figures(folder):
@@ -215,8 +216,8 @@ def test_the_command_prints_where_the_page_is(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["empty", "missing"])
-def test_the_command_says_in_a_sentence_what_is_no_run_directory(tmp_path, name):
+def test_the_command_refuses_a_folder_that_is_no_run_directory_in_one_sentence(tmp_path, name):
     (tmp_path / "empty").mkdir()
-    done = CliRunner().invoke(main, ["report", str(tmp_path / name)])
+    done = CliRunner().invoke(main, ["report", str(tmp_path / name)], prog_name="amc-tf")
     assert done.exit_code == 2 and done.output.startswith("amc-tf: ") and len(done.output.splitlines()) == 1
     assert str(tmp_path / name) in done.output.replace("\n", "")

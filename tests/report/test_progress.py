@@ -1,4 +1,4 @@
-"""What people see while the search runs."""
+"""What users see during a search and after it."""
 
 import io
 import json
@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from amc_tf.report import progress
-from amc_tf.result import Figures, Result
+from amc_tf.result import Figures, Format, Result
 from amc_tf.search.trial import Outcome, Trial
 
 
@@ -45,13 +45,13 @@ def test_a_failed_trial_says_why():
     assert "failed: BadPredictions: NaN." in shown(terminal=False, trials=(trial(2), trial(3, None)))
 
 
-def test_an_accuracy_of_a_part_is_said_to_be_one():
+def test_an_accuracy_of_a_part_of_the_examples_names_the_part():
     part = Outcome(0.2, 40, 0.9, 100, examples=37)
     lost = Trial(3, "complete", "agent", (8,), {"a": 0.5}, "d", part, -0.8, 1.0)
     assert "accuracy 0.200 of the first 37, cost" in shown(terminal=False, trials=(trial(2), lost))
 
 
-def test_what_is_prepared_is_said_unless_silence_is_asked_for():
+def test_preparing_is_announced_unless_not_verbose():
     for terminal, verbose in ((True, True), (False, True), (True, False), (False, False)):
         out = io.StringIO()
         with progress.preparing("converting", verbose, Console(file=out, force_terminal=terminal)):
@@ -59,11 +59,11 @@ def test_what_is_prepared_is_said_unless_silence_is_asked_for():
         assert ("converting" in out.getvalue()) == verbose
 
 
-def test_silence_when_asked_for():
+def test_nothing_is_shown_unless_verbose():
     assert shown(terminal=False, verbose=False) == shown(terminal=True, verbose=False) == ""
 
 
-def table_shown(terminal: bool, verbose: bool = True) -> str:
+def shown_table(terminal: bool, verbose: bool = True) -> str:
     out = io.StringIO()
     device = SimpleNamespace(name="adb:S1")
     with progress.TableProgress(device, verbose, Console(file=out, force_terminal=terminal, width=120)) as bar:
@@ -72,10 +72,10 @@ def table_shown(terminal: bool, verbose: bool = True) -> str:
     return out.getvalue()
 
 
-def test_how_far_the_operators_are_measured():
-    assert table_shown(terminal=False) == "timing 6 operators on adb:S1\n"
-    assert "6/6" in table_shown(terminal=True) and "adb:S1" in table_shown(terminal=True)
-    assert table_shown(terminal=False, verbose=False) == table_shown(terminal=True, verbose=False) == ""
+def test_the_number_of_timed_operators_is_shown():
+    assert shown_table(terminal=False) == "timing 6 operators on adb:S1\n"
+    assert "6/6" in shown_table(terminal=True) and "adb:S1" in shown_table(terminal=True)
+    assert shown_table(terminal=False, verbose=False) == shown_table(terminal=True, verbose=False) == ""
 
 
 def test_a_table_from_the_cache_shows_nothing():
@@ -117,19 +117,19 @@ def test_the_table_has_the_uniform_network_between_base_and_compressed(tmp_path)
     [(None, ["", "", "", "", ""]), (replace(EVEN, latency_ms=None), ["87.12%", "498,000", "25,000", "102,400 B", ""])],
     ids=["none", "not measured"],
 )
-def test_where_there_is_no_uniform_figure_its_place_is_empty(tmp_path, even, expected):
+def test_a_missing_uniform_figure_leaves_its_place_empty(tmp_path, even, expected):
     whole, found = result(tmp_path).rows(), result(tmp_path, uniform=even).rows()
     assert [row[2] for row in found] == expected
     assert [row[:2] + row[3:] for row in found] == [row[:2] + row[3:] for row in whole]
 
 
-def test_without_latency_the_table_has_no_line_of_it(tmp_path):
+def test_without_latency_the_table_has_no_line_for_it(tmp_path):
     untimed = {name: replace(own, latency_ms=None) for name, own in (("base", BASE), ("compressed", SMALL))}
     rows = result(tmp_path, **untimed, uniform=EVEN, latency=None).rows()
     assert [row[0] for row in rows] == ["accuracy", "MACs", "params", "size"]
 
 
-def test_an_accuracy_of_nothing_is_shown(tmp_path):
+def test_an_accuracy_of_zero_is_shown(tmp_path):
     nothing = replace(EVEN, accuracy=0.0)
     assert result(tmp_path, uniform=nothing).rows()[0][2] == "0.00%"
 
@@ -152,17 +152,31 @@ def test_the_summary_has_the_uniform_network_and_counts_all_but_it_and_the_base(
         (None, None),
     ],
 )
-def test_what_was_stopped_is_printed(tmp_path, stopped, says):
+def test_print_result_names_what_was_stopped(tmp_path, stopped, says):
     out = io.StringIO()
     progress.print_result(result(tmp_path, stopped=stopped), Console(file=out, width=60))
     assert says in out.getvalue().splitlines() if says else "was stopped" not in out.getvalue()
 
 
-def test_the_printed_table_names_its_columns(tmp_path):
-    out = io.StringIO()
-    progress.print_result(result(tmp_path), Console(file=out, width=160))
-    head, first = out.getvalue().splitlines()[:2]
+def test_a_result_prints_as_its_table(tmp_path):
+    head, first, *_ = str(result(tmp_path)).splitlines()
     assert head.split() == ["base", "uniform", "compressed"]
     assert first.split() == ["accuracy", "91.20%", "87.12%", "90.30%", "-0.90", "points"]
     assert all(head.index(name) == first.index(value) for name, value in
                (("base", "91.20%"), ("uniform", "87.12%"), ("compressed", "90.30%")))  # fmt: skip
+
+
+def test_several_formats_have_a_table_of_their_own(tmp_path):
+    formats = (Format("float", 0.903, 6.6, 81_920, 70_000), Format("int8", 0.9, None, 20_480, 9_000))
+    lines = str(result(tmp_path, formats=formats)).splitlines()
+    assert lines[-3].split() == ["compressed", "as", "accuracy", "latency", "size", "gzipped"]
+    assert lines[-1].split() == ["int8", "90.00%", "20,480", "B", "9,000", "B", "model_int8.tflite"]
+    assert lines[-2].index("model.tflite") == lines[-1].index("model_int8.tflite")
+    assert str(result(tmp_path, formats=formats[:1])) == str(result(tmp_path))
+
+
+def test_print_result_begins_with_the_table_and_ends_with_the_paths(tmp_path):
+    out, found = io.StringIO(), result(tmp_path)
+    progress.print_result(found, Console(file=out, width=40))
+    assert out.getvalue().startswith(f"{found}\naccuracy on validation_data, before fine-tuning\n")
+    assert out.getvalue().endswith(f"tflite   {found.tflite}\nrun_dir  {found.run_dir}\n")

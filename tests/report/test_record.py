@@ -1,146 +1,41 @@
-"""What a run directory says, also an old, interrupted or damaged one."""
+"""The best trial so far and the Pareto front of a Record."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
-import pytest
-from ai_edge_litert import schema_py_generated as schema
 
-from amc_tf.errors import RunDirError
-from amc_tf.report import record
-from amc_tf.report.signature import End, ends
-from amc_tf.result import Figures
+from amc_tf.report.run_reader import read_run
 from amc_tf.search.trial import Outcome, Trial
-from amc_tf.tflite.flatbuffer import pack
 from tests.report import runs
 
 
-def test_what_a_search_leaves_is_read_back(tmp_path):
-    found = record.read(runs.run(tmp_path / "mobile", free=3, tried=4, latency=runs.latency()))
-    assert (found.name, found.target, found.episodes, len(found.trials)) == ("mobile", "macs", 4, 6)
-    assert found.base == Figures(0.9, 125_485_696, 857_082, 3_440_640, None, 3_194_066)
-    assert found.formats[0].file == found.tflite == "model.tflite" and found.formats[0].accuracy == 0.83
-    assert [unit.frozen for unit in found.units] == [None] * 3 + ["it is an output of the model"]
-    chosen = next(trial for trial in found.trials if trial.plan == found.digest)
-    assert {unit.name: unit.keep for unit in found.units[:3]} == chosen.keep_ratios
-    assert [trial.number for trial in found.failed] == [5]
-    assert found.latency.compressed.median_us == 10050 and found.latency.device["model"] == "Pixel 8"
-    assert found.inputs == (End("image", (1, 32, 32, 3), "float32"),)
-    assert found.versions == runs.VERSIONS and found.arguments["budget"] == 0.5
-
-
-def test_an_old_run_directory_has_less_to_say(tmp_path):
-    new, old = record.read(runs.run(tmp_path / "new")), record.read(runs.old(tmp_path / "old"))
-    assert (old.formats, old.inputs, old.training, old.uniform, old.frozen_known) == ((), (), None, None, False)
-    assert old.method == "channel" and old.tflite == "model.tflite" and old.base.gzip_bytes is None
-    assert [replace(unit, layers=()) for unit in new.units if not unit.frozen] == list(old.units)
-
-
-def test_a_torn_last_line_is_not_there_yet(tmp_path):
-    folder = runs.run(tmp_path / "run", tried=4)
-    whole = record.read(folder).trials
-    with (folder / "journal.jsonl").open("a") as journal:
-        journal.write('{"number": 6, "sta')
-    assert record.read(folder).trials == whole
-
-
-@pytest.mark.parametrize(
-    ("name", "contents", "says"),
-    [
-        ("journal.jsonl", None, "is no run directory"),
-        ("result.json", None, "has not come to a result"),
-        ("result.json", '{"base": ', "result.json cannot be read as JSON"),
-        ("result.json", "[1]", "no JSON object"),
-        ("result.json", "{}", "KeyError('base')"),
-        ("result.json", '{"base": 1}', "damaged or not amc_tf's"),
-        ("result.json", {"base": {}}, "accuracy is None"),
-        ("result.json", {"formats": [{}]}, "format is None"),
-        ("result.json", {"limit": "x"}, "could not convert string"),
-        ("journal.jsonl", "", "is empty"),
-        ("journal.jsonl", '{"format": 1}\n{"number": 0}\n', "line 2, is no trial: KeyError"),
-        ("plan.json", "{}", "is not a plan"),
-    ],
-)
-def test_what_is_wrong_with_a_folder_is_said_in_a_sentence(tmp_path, name, contents, says):
-    folder = runs.run(tmp_path / "run", tried=1)
-    if contents is None:
-        (folder / name).unlink()
-    elif isinstance(contents, dict):
-        (folder / name).write_text(json.dumps(json.loads((folder / name).read_text()) | contents))
-    else:
-        (folder / name).write_text(contents)
-    with pytest.raises(RunDirError) as caught:
-        record.read(folder)
-    assert says in str(caught.value) and str(folder) in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_no_folder_is_no_run_directory(tmp_path):
-    with pytest.raises(RunDirError, match="is no folder"):
-        record.read(tmp_path / "nowhere")
-
-
-def tried(number, accuracy, cost, kind="agent", examples=None):
+def trial(number, accuracy, cost, kind="agent", examples=None):
     outcome = Outcome(accuracy, cost, 0.9, 100.0, None, examples)
     return Trial(number, "complete", kind, (8,), {"a": 0.5}, "d", outcome, accuracy - 1, 1.0)
 
 
-def of(found, *trials, **more):
-    return replace(found, trials=trials, **more)
+def with_trials(record, *trials, **more):
+    return replace(record, trials=trials, **more)
 
 
-def test_the_best_so_far_is_what_the_search_takes_for_it(tmp_path):
-    found = record.read(runs.run(tmp_path / "run", tried=1))
+def test_the_best_so_far_is_that_of_the_search(tmp_path):
+    record = read_run(runs.run(tmp_path / "run", tried=1))
     trials = (
-        tried(0, 0.9, 100, "base"), tried(1, 0.5, 49, "uniform"), tried(2, 0.89, 49, "sensitivity"),
-        tried(3, 0.8, 49, examples=64), tried(4, 0.6, 50), tried(5, 0.55, 40), tried(6, 0.6, 45), tried(7, 0.7, 51),
+        trial(0, 0.9, 100, "base"), trial(1, 0.5, 49, "uniform"), trial(2, 0.89, 49, "sensitivity"),
+        trial(3, 0.8, 49, examples=64), trial(4, 0.6, 50), trial(5, 0.55, 40), trial(6, 0.6, 45), trial(7, 0.7, 51),
     )  # fmt: skip
-    bounded = of(found, *trials, limit=50.0).best_so_far()
+    bounded = with_trials(record, *trials, limit=50.0).best_so_far()
     assert {number: trial.number for number, trial in bounded} == {1: 1, 2: 1, 3: 1, 4: 4, 5: 4, 6: 6, 7: 6}
-    held = of(found, *trials, limit=None, max_drop=35.0).best_so_far()  # 0.55 and more
+    held = with_trials(record, *trials, limit=None, max_drop=35.0).best_so_far()  # 0.55 and more
     assert [trial.number for _, trial in held] == [0, 0, 2, 2, 2, 5, 5, 5]
 
 
-def test_the_front_is_of_those_that_none_beats_in_both(tmp_path):
+def test_the_front_has_the_trials_that_no_other_beats_in_both(tmp_path):
     rng = np.random.default_rng(0)
-    trials = [tried(n, rng.integers(1, 9) / 10, float(rng.integers(1, 30))) for n in range(60)]
-    trials.append(tried(60, 1.0, 1.0, examples=3))  # an estimate counts for nothing
-    front = of(record.read(runs.run(tmp_path / "run", tried=1)), *trials).front()
+    trials = [trial(n, rng.integers(1, 9) / 10, float(rng.integers(1, 30))) for n in range(60)]
+    trials.append(trial(60, 1.0, 1.0, examples=3))  # an estimate does not count
+    front = with_trials(read_run(runs.run(tmp_path / "run", tried=1)), *trials).front()
     points = {(t.outcome.cost, t.outcome.accuracy) for t in trials[:-1]}
     beaten = {p for p in points for q in points if q != p and q[0] <= p[0] and q[1] >= p[1]}
     assert {(t.outcome.cost, t.outcome.accuracy) for t in front} == points - beaten
     assert [t.outcome.cost for t in front] == sorted(t.outcome.cost for t in front)
-
-
-def tflite(dtype, scale=None):
-    """A file of one input and one output, in which nothing is computed."""
-    def tensor(name, shape):
-        made = schema.TensorT()
-        made.name, made.shape, made.type = name, shape, getattr(schema.TensorType, dtype)
-        if scale is not None:
-            made.quantization = schema.QuantizationParametersT()
-            made.quantization.scale, made.quantization.zeroPoint = np.float32([scale]), np.int64([-3])
-        return made
-
-    def entry(name, index):
-        made = schema.TensorMapT()
-        made.name, made.tensorIndex = name, index
-        return made
-
-    graph, signature, model = schema.SubGraphT(), schema.SignatureDefT(), schema.ModelT()
-    graph.tensors, graph.inputs, graph.outputs = [tensor("y", [1, 10]), tensor("x", [1, 8, 8, 3])], [1], [0]
-    signature.signatureKey, signature.subgraphIndex = "serving_default", 0
-    signature.inputs, signature.outputs = [entry("image", 1)], [entry("head", 0)]
-    model.version, model.subgraphs, model.signatureDefs, model.buffers = 3, [graph], [signature], [schema.BufferT()]
-    return pack(model)
-
-
-def test_the_ends_are_those_of_the_file_that_ships(tmp_path):
-    folder = runs.run(tmp_path / "run", tried=1, tflite="model_int8.tflite")
-    (folder / "model_int8.tflite").write_bytes(tflite("INT8", 0.25))
-    found = record.read(folder)
-    assert found.inputs == (End("image", (1, 8, 8, 3), "int8", 0.25, -3),)
-    assert found.outputs == (End("head", (1, 10), "int8", 0.25, -3),)
-    (folder / "model_int8.tflite").write_bytes(b"torn")
-    assert ends(folder / "model_int8.tflite") is None
-    assert record.read(folder).inputs == (End("image", (1, 32, 32, 3), "float32"),)

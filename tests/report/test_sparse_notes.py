@@ -1,20 +1,20 @@
-"""What is said of zeros before and after a search."""
+"""The sentences on zeros, before and after a search."""
 
-from amc_tf.report.sparse_notes import MOST, told
-
-
-def test_channels_leave_no_zeros_to_speak_of():
-    assert told(None) == told(None, "no") == []
+from amc_tf.report.sparse_notes import SHOWN, sparsity_notes
 
 
-def test_obstacles_are_told_one_by_one_up_to_some():
-    said = told([f"obstacle {number}" for number in range(MOST + 2)])
-    assert "not the network faster" in said[0]
-    assert said[1:-1] == [f"  obstacle {number}" for number in range(MOST)]
-    assert said[-1].strip() == "and 2 more."
-    assert len(told(["one"], "here")) == 2
+def test_channel_pruning_leaves_no_zeros_to_speak_of():
+    assert sparsity_notes(None) == sparsity_notes(None, "no") == []
 
 
-def test_without_obstacles_the_condition_is_told_and_what_this_computer_lacks():
-    assert "2/3" in told(())[0] and len(told(())) == 1
-    assert told((), "Not on this processor.")[1] == "Not on this processor."
+def test_unsupported_operators_have_a_line_each_up_to_a_number():
+    notes = sparsity_notes([f"operator {number}" for number in range(SHOWN + 2)])
+    assert "not the network faster" in notes[0]
+    assert notes[1:-1] == [f"  operator {number}" for number in range(SHOWN)]
+    assert notes[-1].strip() == "and 2 more."
+    assert len(sparsity_notes(["one"], "processor")) == 2
+
+
+def test_a_supported_network_has_its_condition_and_the_lack_of_this_computer():
+    assert "2/3" in sparsity_notes(())[0] and len(sparsity_notes(())) == 1
+    assert sparsity_notes((), "Not on this processor.")[1] == "Not on this processor."

@@ -1,4 +1,4 @@
-"""Locks: one holder at a time, none that is dead, and no fork that gives away what is not its own."""
+"""Locks have one holder at a time, never a dead one, and a fork cannot release its parent's."""
 
 import gc
 import os
@@ -34,20 +34,20 @@ except Taken:
 """
 
 
-def seen_by_another(path: Path) -> str:
-    """What another process hears that wants the lock."""
+def state_for_another_process(path: Path) -> str:
+    """"free" or "taken": whether another process can get the lock."""
     done = subprocess.run([sys.executable, "-c", TRY, str(path)], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert not done.returncode, done.stderr
     return done.stdout.strip()
 
 
-def test_one_process_has_it_until_it_is_released(tmp_path: Path) -> None:
+def test_one_process_holds_it_until_it_is_released(tmp_path: Path) -> None:
     lock = Lock(tmp_path / "lock")
-    assert seen_by_another(lock.path) == "taken"
+    assert state_for_another_process(lock.path) == "taken"
     with pytest.raises(Taken):
         Lock(lock.path)
     lock.release()
-    assert seen_by_another(lock.path) == "free"
+    assert state_for_another_process(lock.path) == "free"
 
 
 def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
@@ -65,19 +65,19 @@ def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
     Lock(tmp_path / "lock").release()
 
 
-def test_any_thread_and_the_garbage_collection_release_it(tmp_path: Path) -> None:
-    made: list[Lock] = []
-    thread = threading.Thread(target=lambda: made.append(Lock(tmp_path / "lock")))
+def test_any_thread_and_the_garbage_collector_can_release_it(tmp_path: Path) -> None:
+    locks: list[Lock] = []
+    thread = threading.Thread(target=lambda: locks.append(Lock(tmp_path / "lock")))
     thread.start()
     thread.join()
-    made[0].release()
+    locks[0].release()
     lock = Lock(tmp_path / "lock")
     del lock
     gc.collect()
-    assert seen_by_another(tmp_path / "lock") == "free"
+    assert state_for_another_process(tmp_path / "lock") == "free"
 
 
-def test_the_file_goes_where_it_is_to(tmp_path: Path) -> None:
+def test_the_file_is_removed_on_request_only(tmp_path: Path) -> None:
     Lock(tmp_path / "lock").release(remove=True)
     assert not list(tmp_path.iterdir())
     Lock(tmp_path / "lock").release()
@@ -98,7 +98,7 @@ def test_a_fork_neither_releases_nor_removes_it(tmp_path: Path, how: str) -> Non
         os._exit(0)
     os.waitpid(child, 0)
     assert path.exists()
-    assert seen_by_another(path) == "taken"
+    assert state_for_another_process(path) == "taken"
 
 
 def test_a_file_system_without_locks_is_a_system_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +110,7 @@ def test_a_file_system_without_locks_is_a_system_error(tmp_path: Path, monkeypat
         Lock(tmp_path / "lock")
 
 
-def test_a_folder_that_is_not_there_is_the_systems_error(tmp_path: Path) -> None:
+def test_a_missing_folder_is_a_system_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(OSError):
         Lock(tmp_path / "file" / "lock")
