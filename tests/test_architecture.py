@@ -37,7 +37,7 @@ LEVELS = {room: level for level, line in enumerate(ROOMS.split("\n")) for room i
 INNER = {
     "graph": "network\ndependency\nrules\ngroups\nkeras_reader\nidentity rewrite",
     "tflite": "silence flatbuffer\noperators\nsparse\nconversion\nruntime\nslicing",
-    "devices": "timing device\nbenchmark_model\ninterleave\nhost android\nchoose",
+    "devices": "timing\ndevice\nbenchmark_model\ninterleave\nhost android\nchoose",
     "search": (
         "trial budget\nguarantee rewards journal\nproposers best_trial\nschedule scoring agent\nstudy"
     ),
