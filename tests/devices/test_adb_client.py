@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from amc_tf.devices.android.adb_client import Adb, LinkLost, StorageFull, TimedOut, devices, find_adb
+from amc_tf.devices.android.adb_client import Adb, devices, find_adb
+from amc_tf.devices.android.adb_errors import LinkLost, StorageFull, TimedOut
 from amc_tf.errors import DeviceError
 from tests.devices.clients import CLIENTS
 from tests.standin_adbd import Next, StandIn, Truncate, Vanish

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
-from amc_tf.devices.android.adb_client import Adb, LinkLost, StorageFull, TimedOut
+from amc_tf.devices.android.adb_client import Adb
 from amc_tf.devices.android.adb_device import AdbDevice, Throttled
+from amc_tf.devices.android.adb_errors import LinkLost, StorageFull, TimedOut
 from amc_tf.devices.android.phone_folder import PhoneFolder
 from amc_tf.devices.timing import Timing
 from amc_tf.errors import DeviceError

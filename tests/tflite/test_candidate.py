@@ -247,13 +247,13 @@ def test_rewriting_is_much_faster_than_the_converter(of_small) -> None:
 
 def test_a_file_that_differs_from_the_converters_is_found_before_the_search(monkeypatch):
     """As where a formula was right for two networks by chance."""
-    find = candidate.ties.find
+    find = candidate.weight_mapping.find
 
     def one_missing(*arguments):
         found = find(*arguments)
         del found[max(found)]
         return found
 
-    monkeypatch.setattr(candidate.ties, "find", one_missing)
+    monkeypatch.setattr(candidate.weight_mapping, "find", one_missing)
     with pytest.raises(ConversionError, match="changes with the widths in a way that is not known"):
         Candidates(ChannelPruner(small.network(keras_3), round_to=2))

@@ -435,7 +435,7 @@ def test_integers_may_not_change_their_value(scorer):
         ([np.array(["a"])], "Input 0 is of type <U1"),
     ],
 )
-def test_what_cannot_be_held_is_refused(scorer, inputs, says):
+def test_what_cannot_be_shared_is_refused(scorer, inputs, says):
     with pytest.raises(ValueError, match=says):
         scorer.share(inputs)
 

@@ -16,26 +16,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from amc_tf.devices.android.adb_errors import (
+    LinkLost,
+    TimedOut,
+    explain,
+    last_line,
+    not_ready,
+    port_taken,
+    server_error,
+)
 from amc_tf.errors import DeviceError
 from amc_tf.system.processes import OWN_GROUP
 
 _SENTINEL = re.compile(r"(?:\A|\n)__RC__=(\d+)\s*\Z")
 _OVER_TCP = re.compile(r".+:\d{1,5}")
-_PASSING = ("offline", "connecting", "authorizing", "host")  # states that may pass by themselves
 _POLL_SECONDS = 0.2
 _SLOWEST_PUSH = 500_000  # bytes a second, over a bad Wi-Fi
-
-
-class LinkLost(DeviceError):
-    """The phone dropped off, or its output was cut short. Once it is back, the same call may be tried again."""
-
-
-class StorageFull(DeviceError):
-    """The phone has no space left."""
-
-
-class TimedOut(DeviceError):
-    """The phone did not answer within the limit."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +127,7 @@ class Adb:
                 state = devices(self.program, self._environment).get(self.serial)
             if state == "device":
                 return
-            problem = _not_ready(self.serial, state, trouble, known)
+            problem = not_ready(self.serial, state, trouble, known)
             hopeless = not isinstance(problem, LinkLost)
             if hopeless or time.monotonic() >= until:
                 raise problem
@@ -155,7 +151,7 @@ class Adb:
         done = self._call(["shell", wrapped], timeout)
         sentinel = _SENTINEL.search(done.stdout)
         if sentinel is None:
-            raise _explain(self.serial, done.stderr, "running a command")
+            raise explain(self.serial, done.stderr, "running a command")
         return Reply(done.stdout[: sentinel.start()].removesuffix("\n"), int(sentinel.group(1)))
 
     def push(self, local: str | Path, remote: str, *, timeout: float = 30.0) -> None:
@@ -180,7 +176,7 @@ class Adb:
         if done.returncode:
             # Old clients print errors to stdout. All clients print a summary that mentions no error.
             said = [line for line in (done.stderr + done.stdout).splitlines() if " skipped. " not in line]
-            raise _explain(self.serial, "\n".join(said), f"copying {Path(local).name}")
+            raise explain(self.serial, "\n".join(said), f"copying {Path(local).name}")
 
     def _connect(self, anew: bool) -> str | None:
         """Connects to a HOST:PORT. Returns adb's complaint, None if there is none (adb always exits with 0).
@@ -240,9 +236,9 @@ def _run(
     if check and done.returncode:
         said = done.stderr + done.stdout
         if "protocol fault" in said:
-            raise _port_taken(said)
-        raise _server_trouble(said) or DeviceError(
-            f"adb {arguments[0]} failed ({_last(said) or done.returncode}): run `adb kill-server` and try again."
+            raise port_taken(said)
+        raise server_error(said) or DeviceError(
+            f"adb {arguments[0]} failed ({last_line(said) or done.returncode}): run `adb kill-server` and try again."
         )
     return done
 
@@ -265,88 +261,3 @@ def _only(known: Mapping[str, str]) -> str:
         "adb sees no phone: connect one by a USB cable that carries data, switch on USB debugging in its developer "
         "options and confirm this computer on its screen, or give a serial HOST:PORT for adb over Wi-Fi."
     )
-
-
-def _not_ready(serial: str, state: str | None, trouble: str | None, known: Mapping[str, str]) -> DeviceError:
-    """Why a phone that is not in state `device` cannot be used; a LinkLost if it may yet become ready."""
-    if state == "unauthorized" or (trouble and "authenticate" in trouble):
-        return _unauthorized(serial)
-    if trouble:
-        return LinkLost(
-            f"{serial} cannot be connected to ({trouble}): check the address, that the phone is in this network and "
-            f"that `adb tcpip 5555` or wireless debugging is on."
-        )
-    if state is None:
-        others = ", ".join(known) or "none"
-        return LinkLost(
-            f"adb knows no phone {serial} (connected: {others}): check the serial with `adb devices`, the cable and "
-            f"that USB debugging is on."
-        )
-    if state in _PASSING:
-        return _offline(serial, state)
-    if state.startswith("no permissions"):
-        return DeviceError(
-            f"This user may not open the USB device of {serial} ({state}): add the udev rules for Android phones "
-            f"(Debian: `apt-get install android-sdk-platform-tools-common`) or join the group plugdev, and plug it in "
-            f"again."
-        )
-    return DeviceError(f"{serial} is in state {state!r}, not running Android: start it normally and try again.")
-
-
-def _unauthorized(serial: str) -> DeviceError:
-    return DeviceError(
-        f"{serial} has not authorised this computer: unlock it and confirm the USB-debugging question on its screen "
-        f"(if none appears, revoke the USB-debugging authorisations in its developer options and plug it in again)."
-    )
-
-
-def _offline(serial: str, state: str) -> LinkLost:
-    return LinkLost(f"{serial} is {state}: wake it up, plug it in again, or run `adb reconnect offline`.")
-
-
-def _explain(serial: str, said: str, doing: str) -> DeviceError:
-    """The error for a message of adb. Its prefix differs by version ("error: ", "adb: "), so parts of lines count."""
-    if "unauthorized" in said:
-        return _unauthorized(serial)
-    if "No space left on device" in said:
-        return StorageFull(f"{serial} is full: no space was left in /data/local/tmp while {doing}; free some there.")
-    if "device offline" in said:
-        return _offline(serial, "offline")
-    if any(words in said for words in ("still authorizing", "still connecting")):
-        return _offline(serial, "still connecting")
-    refused = re.search(r"remote (?:couldn't create file|secure_mkdirs failed|fchown failed)[^\n]*", said)
-    if refused:
-        return DeviceError(
-            f"{serial} refused a file ({refused.group()}): see with `adb shell ls -ld /data/local/tmp` whether the "
-            f"shell user may write there."
-        )
-    if "cannot stat" in said:
-        return DeviceError(f"A file vanished from this computer while {doing} ({_last(said)}); make it again.")
-    return _server_trouble(said) or LinkLost(
-        f"The link to {serial} was lost while {doing} ({_last(said) or 'its output has no end'}): check the cable or "
-        f"the Wi-Fi, and that the phone has not restarted."
-    )
-
-
-def _server_trouble(said: str) -> DeviceError | None:
-    """The error for a message about the adb server itself, None for any other message."""
-    if "failed to check server version" in said:
-        return _port_taken(said)
-    if any(words in said for words in ("failed to start daemon", "cannot connect to daemon", "smartsocket listener")):
-        return DeviceError(
-            f"The adb server cannot be started ({_last(said)}): see what `adb kill-server; adb start-server` says in a "
-            f"shell, or set ANDROID_ADB_SERVER_PORT to a free port."
-        )
-    return None
-
-
-def _port_taken(said: str) -> DeviceError:
-    return DeviceError(
-        f"The port of the adb server is taken by another program ({_last(said)}): stop that program, or set "
-        f"ANDROID_ADB_SERVER_PORT to a free port."
-    )
-
-
-def _last(said: str) -> str:
-    """The last line that is not empty; "" if there is none."""
-    return next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "")

@@ -16,7 +16,8 @@ from typing import TypeVar
 
 from amc_tf.devices import benchmark_model
 from amc_tf.devices.android import benchmark_binary, phone_info
-from amc_tf.devices.android.adb_client import Adb, LinkLost
+from amc_tf.devices.android.adb_client import Adb
+from amc_tf.devices.android.adb_errors import LinkLost
 from amc_tf.devices.android.phone_folder import PhoneFolder
 from amc_tf.devices.android.program_runner import ProgramRun, ProgramRunner
 from amc_tf.devices.android.readiness import HeatGate, Throttled, throttled
@@ -169,11 +170,11 @@ class AdbDevice:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _open(self, given: str | Path | None) -> None:
+    def _open(self, binary: str | Path | None) -> None:
         """Learns which phone and which program this is, and puts the program in place.
 
         Args:
-            given: the benchmark_model of the caller, None for the official one.
+            binary: the benchmark_model of the caller, None for the official one.
         """
         settings = self._settings
         phone = phone_info.parse_phone(self._shell(phone_info.ASK_PHONE))
@@ -183,7 +184,7 @@ class AdbDevice:
         self._runner = ProgramRunner(
             self._adb,
             self._folder,
-            benchmark_binary.find(phone.abi, given),
+            benchmark_binary.find(phone.abi, binary),
             name=self.name,
             pin=["taskset", mask] if settings.cpu_mask != "all" else [],
             has_timeout="timeout" in phone.tools,

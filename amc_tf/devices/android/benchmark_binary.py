@@ -28,7 +28,7 @@ class Binary:
     sha256: str
 
 
-def find(abi: str, given: str | Path | None = None) -> Binary:
+def find(abi: str, binary: str | Path | None = None) -> Binary:
     """The benchmark_model for phones of this ABI.
 
     Nobody publishes a checksum of the official program. So the user confirms the sha256 of the first download (see
@@ -36,17 +36,17 @@ def find(abi: str, given: str | Path | None = None) -> Binary:
 
     Args:
         abi: Android's name of it, such as "arm64-v8a".
-        given: the caller's file, which needs no confirmation.
+        binary: the caller's file, which needs no confirmation; None for the official program.
 
     Raises:
-        ValueError: `given` is no file.
+        ValueError: `binary` is no file.
         DeviceError: the program was built for other phones, cannot be fetched (says what to fetch and where to put it),
             was not confirmed, or is another one than was confirmed.
     """
-    if given is not None:
-        path = Path(given).expanduser().absolute()
+    if binary is not None:
+        path = Path(binary).expanduser().absolute()
         if not path.is_file():
-            raise ValueError(f"binary is {str(given)!r}, where there is no file; give the path of a benchmark_model.")
+            raise ValueError(f"binary is {str(binary)!r}, where there is no file; give the path of a benchmark_model.")
         _check_machine(path, abi)
         return Binary(path, sha256(path))
     if not abi:
@@ -60,9 +60,9 @@ def find(abi: str, given: str | Path | None = None) -> Binary:
     if not path.is_file():
         _fetch(path, abi)
     _check_machine(path, abi)
-    binary = Binary(path, sha256(path))
-    consent.require(path, binary.sha256, ADDRESS)
-    return binary
+    official = Binary(path, sha256(path))
+    consent.require(path, official.sha256, ADDRESS)
+    return official
 
 
 def sha256(path: str | Path) -> str:

@@ -8,7 +8,8 @@ import secrets
 import shlex
 from pathlib import Path
 
-from amc_tf.devices.android.adb_client import Adb, StorageFull
+from amc_tf.devices.android.adb_client import Adb
+from amc_tf.devices.android.adb_errors import StorageFull
 from amc_tf.devices.android.benchmark_binary import sha256
 from amc_tf.errors import DeviceError
 

@@ -213,8 +213,8 @@ def _sections(text: str) -> dict[str, str]:
 
 
 def _number(text: str, name: str) -> int | None:
-    found = re.search(rf"(?m)^\s*{name}: (-?\d+)\s*$", text)
-    return int(found.group(1)) if found else None
+    match = re.search(rf"(?m)^\s*{name}: (-?\d+)\s*$", text)
+    return int(match.group(1)) if match else None
 
 
 def _numbers(words: Sequence[str], count: int) -> bool:

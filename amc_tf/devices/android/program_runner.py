@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from amc_tf.devices.android import phone_info
-from amc_tf.devices.android.adb_client import Adb, LinkLost, TimedOut
+from amc_tf.devices.android.adb_client import Adb
+from amc_tf.devices.android.adb_errors import LinkLost, TimedOut
 from amc_tf.devices.android.benchmark_binary import Binary
 from amc_tf.devices.android.phone_folder import PhoneFolder
 from amc_tf.errors import DeviceError
