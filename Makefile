@@ -16,6 +16,7 @@ test: .venv/installed-test
 
 lint: .venv/installed-test
 	.venv/bin/python -m ruff check .
+	.venv/bin/python -m mypy
 
 # What is left of an earlier build would get into the wheel.
 dist: .venv/installed-test

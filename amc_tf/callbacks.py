@@ -218,7 +218,7 @@ def episode_logs(trial: Trial, best: Trial | None) -> Logs:
         }  # fmt: skip
         if trial.outcome.examples is not None:
             logs["examples"] = trial.outcome.examples
-    if best is not None:
+    if best is not None and best.outcome is not None:
         logs |= {
             "best_reward": best.reward, "best_accuracy": best.outcome.accuracy,
             "best_cost_share": best.outcome.cost / best.outcome.base_cost,

@@ -242,7 +242,8 @@ class _Walk:
                 raise self._unknown(value, "its state cannot be seen")
             return self._parts("global", type(value), value.__module__, reduced)
         make, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
-        if make is copyreg.__newobj__ and arguments == (type(value),) and state is None and _is_opaque(value):
+        is_plain = getattr(make, "__name__", "") == "__newobj__"  # copyreg's
+        if is_plain and arguments == (type(value),) and state is None and _is_opaque(value):
             raise self._unknown(value, "its state cannot be seen")
         return self._parts(
             "object", make, list(arguments), state, None if items is None else list(items),

@@ -239,13 +239,13 @@ class Result:
             tables.append(_aligned([head, *self.format_rows()]))
         return "\n".join(tables)
 
-    def rows(self) -> list[tuple[str, str, str, str, str]]:
+    def rows(self) -> list[tuple[str, ...]]:
         """The before/after table: (figure, base, uniform, compressed, what is kept)."""
         base, small, even = self.base, self.compressed, self.uniform
         lost = small.accuracy - base.accuracy
         change = f"{lost:+.4g}" if self.scored_by == "metric" else f"{lost * 100:+.2f} points"
-        accuracies = (self.format_score(figures and figures.accuracy) for figures in (base, even, small))
-        rows = [(self.scored_by, *accuracies, change)]
+        accuracies = [self.format_score(None if each is None else each.accuracy) for each in (base, even, small)]
+        rows: list[tuple[str, ...]] = [(self.scored_by, *accuracies, change)]
         form = FLOAT if self.latency is None else self.latency.get("format", FLOAT)
         timed = "latency" if form == FLOAT else f"latency ({form})"
         for name, figure, template in (
@@ -255,7 +255,7 @@ class Result:
             ("gzipped", "gzip_bytes", "{:,} B"),
             (timed, "latency_ms", "{:.3g} ms"),
         ):
-            values = [figures and getattr(figures, figure) for figures in (base, even, small)]
+            values = [None if each is None else getattr(each, figure) for each in (base, even, small)]
             if values[0] is not None and values[2] is not None:
                 kept = f"{values[2] / values[0]:.1%} kept"
                 rows.append((name, *(_formatted(value, template) for value in values), kept))

@@ -77,7 +77,7 @@ def interleave(
     measured: list[list[Timing]] = [[] for _ in paths]
     for number in range(rounds):
         order = rng.permutation(len(paths)) if number % 2 == 0 else order[::-1]
-        for index in order:
+        for index in map(int, order):
             measured[index].append(device.benchmark(paths[index], min_runs=min_runs, min_seconds=min_seconds))
     timings = tuple(Timing.merged(rounds_of_one) for rounds_of_one in measured)
     return Comparison(timings, tuple(ratio(timing, timings[0]) for timing in timings))

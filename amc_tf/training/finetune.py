@@ -126,8 +126,8 @@ def _limit_momentum(model: KerasModel, steps: int | None, epochs: int) -> None:
         return
     limit = max(0.5, 1 - _STATISTICS / (steps * epochs))
     for layer in keras_reader.layers(model).values():
-        momentum = getattr(layer, "momentum", None)
-        if hasattr(layer, "moving_variance") and is_number(momentum) and momentum > limit:
+        momentum: Any = getattr(layer, "momentum", None)
+        if hasattr(layer, "moving_variance") and is_number(momentum) and float(momentum) > limit:
             layer.momentum = limit
 
 

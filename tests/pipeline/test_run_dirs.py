@@ -52,8 +52,8 @@ def test_an_earlier_run_is_not_gone_on_with(old_run, keras_module):
     before = (old_run / "journal.jsonl").read_bytes()
     with pytest.raises(RunDirError, match=r"earlier amc_tf.*format 1.*choose another run_dir"):
         amc_tf.compress(
-            model, target="macs", budget=0.5, episodes=30, train_data=small.labelled(model, 256, seed=3), run_dir=old_run,
-            verbose=False, report=False,
+            model, target="macs", budget=0.5, episodes=30, train_data=small.labelled(model, 256, seed=3),
+            run_dir=old_run, verbose=False, report=False,
         )  # fmt: skip
     assert (old_run / "journal.jsonl").read_bytes() == before
 
@@ -100,7 +100,8 @@ def test_the_same_call_with_another_format_keeps_the_file_of_the_first(trained, 
     shipped = first.tflite.read_bytes()
     second = compress(trained, tmp_path, quantize="fp16")
     assert first.tflite.read_bytes() == shipped and second.tflite != first.tflite
-    assert [line["format"] for line in json.loads((tmp_path / "result.json").read_text())["formats"]] == ["float", "fp16"]
+    formats = json.loads((tmp_path / "result.json").read_text())["formats"]
+    assert [line["format"] for line in formats] == ["float", "fp16"]
 
 
 def test_a_file_of_another_network_moves_out_of_the_way(trained, tmp_path):

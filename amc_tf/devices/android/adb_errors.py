@@ -87,8 +87,8 @@ def server_error(said: str) -> DeviceError | None:
         return port_taken(said)
     if any(words in said for words in ("failed to start daemon", "cannot connect to daemon", "smartsocket listener")):
         return DeviceError(
-            f"The adb server cannot be started ({last_line(said)}): see what `adb kill-server; adb start-server` says in "
-            f"a shell, or set ANDROID_ADB_SERVER_PORT to a free port."
+            f"The adb server cannot be started ({last_line(said)}): see what `adb kill-server; adb start-server` says "
+            f"in a shell, or set ANDROID_ADB_SERVER_PORT to a free port."
         )
     return None
 
