@@ -378,7 +378,7 @@ def test_the_agent_learns_the_executed_actions(journal: Journal) -> None:
         assert actions.tolist() == list(trial.keep_ratios.values())
         np.testing.assert_allclose(states[1:, -1], actions[:-1], rtol=1e-6)
         assert reward == trial.reward
-    assert json.loads((journal.run_dir / "agent.npz").read_text())[1] == 3  # the last lesson is never in the file
+    assert json.loads((journal.run_dir / "agent.npz").read_text())[1] == 3  # the last episode is never in the file
 
 
 def test_the_journal_is_written_before_the_agent_learns(journal: Journal) -> None:
@@ -884,9 +884,9 @@ def test_ctrl_c_while_the_agent_learns_or_acts_costs_nothing(
                 self.rang = True
                 raise KeyboardInterrupt
 
-        def learn(self, at, *lesson):
+        def learn(self, at, *episode):
             self.ring("learn", True, at)
-            super().learn(at, *lesson)
+            super().learn(at, *episode)
             self.ring("learn", False, at)
 
         def act(self, state, at):
@@ -942,9 +942,9 @@ class Agent(FakeAgent):
     def act(self, state, episode):
         kill_at("act")
         return super().act(state, episode)
-    def learn(self, *lesson):
+    def learn(self, *episode):
         kill_at("learn")
-        super().learn(*lesson)
+        super().learn(*episode)
     def save(self, path):
         kill_at("save")
         super().save(path)
@@ -995,7 +995,7 @@ class Mortal(FakeAgent):
 
     def __init__(self, in_flight: int, ends: int | None = None, learned: Sequence[int] = range(99)):
         super().__init__()
-        self.in_flight, self.ends, self.events, self.learned = in_flight, ends, 0, learned
+        self.in_flight, self.ends, self.events, self.to_learn = in_flight, ends, 0, learned
 
     def event(self) -> None:
         self.events += 1
@@ -1003,16 +1003,16 @@ class Mortal(FakeAgent):
             raise Killed
 
     def act(self, state, episode):
-        may_know = [one for one in self.learned if one <= episode - self.in_flight]
+        may_know = [one for one in self.to_learn if one <= episode - self.in_flight]
         assert self.last_episode == max(may_know, default=-1)
         action = super().act(state, episode)
         if self._step[1] in (0, 3):
             self.event()
         return action
 
-    def learn(self, *lesson):
+    def learn(self, *episode):
         self.event()
-        super().learn(*lesson)
+        super().learn(*episode)
         self.event()
 
     def save(self, path):
