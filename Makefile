@@ -1,4 +1,4 @@
-# make demo | test | lint | dist | clean. Everything is installed into .venv, never outside it.
+# make demo | test | test-fast | lint | dist | clean. Everything is installed into .venv, never outside it.
 # PYTHON=/path/to/python3.12 chooses the interpreter, PYTEST_ARGS="-k convert" what is tested.
 
 FITS = 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))'
@@ -6,13 +6,17 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11 python3.10; 
 	$$p -c $(FITS) 2>/dev/null && echo $$p && break; done)
 PIP_INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint dist clean
+.PHONY: demo test test-fast lint dist clean
 
 demo: .venv/installed
 	.venv/bin/python tools/demo.py
 
 test: .venv/installed-test
-	.venv/bin/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	.venv/bin/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
+
+# The quick ones, for every day: nothing is trained, searched for or measured on the whole way.
+test-fast: .venv/installed-test
+	.venv/bin/python -m pytest -n 2 --dist worksteal @tests/fast.txt $(PYTEST_ARGS)
 
 lint: .venv/installed-test
 	.venv/bin/python -m ruff check .

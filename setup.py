@@ -34,7 +34,7 @@ EXTRAS = {
     "tensorboard": TENSORBOARD,
     "tf_keras": TF_KERAS,
     "test": [
-        *ADB, *TENSORBOARD, *TF_KERAS, "build>=1.2", "hypothesis>=6.100", "mypy>=1.15", "pytest>=8",
+        *ADB, *TENSORBOARD, *TF_KERAS, "build>=1.2", "hypothesis>=6.100", "mypy>=1.15", "pytest>=8.2",
         "pytest-timeout>=2.3", "pytest-xdist>=3.6", "ruff>=0.6",
     ],
 }  # fmt: skip

@@ -43,6 +43,16 @@ def agent_at_once() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def shapes_once() -> Iterator[None]:
+    """Shapes of a network's .tflite from earlier tests, for tests that are about something else."""
+    from tests.kept import keep_shapes
+
+    with pytest.MonkeyPatch.context() as patch:
+        keep_shapes(patch)
+        yield
+
+
 @pytest.fixture
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache folder of the test's own, but for the isolated packages, which take seconds to install."""

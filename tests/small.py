@@ -8,14 +8,19 @@ CLASSES, SIDE = 4, 12
 
 
 def network(keras, width: int = 16, name: str = "small"):
-    """Convolutions with a residual addition, 12x12x3 -> 4 probabilities; random weights from a fixed seed."""
+    """Convolutions with a residual addition, 12x12x3 -> 4 probabilities; random weights from a fixed seed.
+
+    Every layer has a name, so that one network is like the other; Keras would number theirs.
+    """
     layers = keras.layers
-    x = image = keras.Input((SIDE, SIDE, 3))
+    x = image = keras.Input((SIDE, SIDE, 3), name="image")
     x = layers.Conv2D(width, 3, padding="same", use_bias=False, name="stem")(x)
-    x = trunk = layers.ReLU()(layers.BatchNormalization()(x))
-    x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(2 * width, 3, padding="same", name="wide")(x)))
-    x = layers.BatchNormalization()(layers.Conv2D(width, 3, padding="same", name="back")(x))
-    x = layers.GlobalAveragePooling2D()(layers.ReLU()(layers.Add()([x, trunk])))
+    x = trunk = layers.ReLU(name="relu1")(layers.BatchNormalization(name="norm1")(x))
+    x = layers.Conv2D(2 * width, 3, padding="same", name="wide")(x)
+    x = layers.ReLU(name="relu2")(layers.BatchNormalization(name="norm2")(x))
+    x = layers.BatchNormalization(name="norm3")(layers.Conv2D(width, 3, padding="same", name="back")(x))
+    x = layers.ReLU(name="relu3")(layers.Add(name="add")([x, trunk]))
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
     model = keras.Model(image, layers.Dense(CLASSES, activation="softmax", name="head")(x), name=name)
     rng = np.random.default_rng(0)
     model.set_weights([_random(rng, w.shape, v.name) for w, v in zip(model.get_weights(), model.weights, strict=True)])

@@ -21,6 +21,8 @@ from amc_tf.search.journal import Journal
 from tests import small
 from tests.search.fakes import AgentAtOnce
 
+pytestmark = pytest.mark.usefixtures("shapes_once")
+
 ROOT = Path(__file__).parents[2]
 
 

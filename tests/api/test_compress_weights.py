@@ -13,7 +13,7 @@ from amc_tf.tflite.conversion.keras_to_tflite import convert
 from amc_tf.tflite.flatbuffer import unpack
 from tests import small
 
-pytestmark = pytest.mark.usefixtures("agent_at_once")
+pytestmark = pytest.mark.usefixtures("agent_at_once", "shapes_once")
 
 
 def run(model, run_dir, **changes):

@@ -29,6 +29,16 @@ class Case:
         kept = plan.kept(self.groups)
         return rewrite.rewrite(self.model, self.groups, kept, rewrite.sliced(self.groups, kept, self.weights))
 
+    def mask(self, dead: Any, plan: Plan) -> Any:
+        """Gives a model that `Plan.masked` has made the masks of another plan: a model is dearer than its weights."""
+        weights = rewrite.masked(self.groups, plan.kept(self.groups), self.weights)
+        for path, layer in keras_reader.layers(dead).items():
+            if weights.get(path):
+                layer.set_weights(weights[path])
+                if type(layer).__name__ == "Normalization":
+                    layer.finalize_state()
+        return dead
+
     def random_plan(self, seed: int = 0) -> Plan:
         """Half of the channels of every prunable group, rounded up, at random positions."""
         rng = np.random.default_rng(seed)
@@ -50,6 +60,13 @@ def case(keras_name: str, toy_name: str) -> Case:
 def pruned(keras_name: str, toy_name: str) -> Any:
     this = case(keras_name, toy_name)
     return this.prune(this.random_plan())
+
+
+@functools.cache
+def masked(keras_name: str, toy_name: str) -> Any:
+    """The whole toy with those channels dead that `pruned` has dropped, until it is given another mask."""
+    this = case(keras_name, toy_name)
+    return this.random_plan().masked(this.model)
 
 
 def difference(first: list[np.ndarray], second: list[np.ndarray]) -> float:

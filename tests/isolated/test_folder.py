@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,6 +42,18 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def package(home: Path) -> toy.Toy:
     return toy.wheel(home / "wheelhouse")
+
+
+@pytest.fixture
+def unpacked(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What pip does with a wheel, without the seconds that pip takes."""
+
+    def fill(pip: list[str], folder: Folder, path: Path) -> None:
+        (wheel,) = (home / "wheelhouse").glob("*.whl")
+        with zipfile.ZipFile(wheel) as file:
+            file.extractall(path)
+
+    monkeypatch.setattr(install, "_fill", fill)
 
 
 def provided(package: toy.Toy) -> Path:
@@ -124,7 +137,16 @@ def _replace_by_a_link(path: Path) -> None:
         (_replace_by_a_link, "amc_toy.py is not the file that was installed"),
     ],
 )
+@pytest.mark.usefixtures("unpacked")
 def test_a_damaged_folder_is_made_again(package, home, capfd, damage, said: str) -> None:
+    made_again(package, home, capfd, damage, said)
+
+
+def test_a_damaged_folder_is_made_again_by_pip(package, home, capfd) -> None:
+    made_again(package, home, capfd, _change, "amc_toy.py is not the file that was installed")
+
+
+def made_again(package, home, capfd, damage, said: str) -> None:
     path = provided(package)
     damage(path)
     capfd.readouterr()

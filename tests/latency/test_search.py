@@ -16,14 +16,16 @@ from amc_tf.devices.android.adb_client import find_adb
 from amc_tf.devices.android.benchmark_binary import sha256
 from amc_tf.devices.timing import Timing
 from amc_tf.latency import session, stopwatch
+from amc_tf.latency.table import load_or_measure
 from amc_tf.pruning.channel import ChannelPruner
 from amc_tf.search.scoring.evaluator import Evaluator
+from amc_tf.tflite.slicing.shapes import Shapes
 from tests import small
 from tests.latency.test_table import microseconds
 from tests.search.fakes import AgentAtOnce
 from tests.standin_adbd import Next, StandIn, Vanish
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("shapes_once")]
 
 
 class Computed:
@@ -52,18 +54,27 @@ class Computed:
         return Timing(processes=(us,), min_us=us, runs=1, environment={"before": {}, "after": {}})
 
 
+@pytest.fixture(scope="module")
+def model():
+    return small.network(keras, width=32)
+
+
+@pytest.fixture(scope="module")
+def table(model, tmp_path_factory) -> Path:
+    """The folder of the table of `model` on a Computed, which takes longer than the searches."""
+    pruning, folder = ChannelPruner(model, round_to=2), tmp_path_factory.mktemp("tables")
+    load_or_measure(Computed(), Shapes(pruning), pruning.units, folder=folder)
+    return folder
+
+
 @pytest.fixture(autouse=True)
-def apart(monkeypatch, own_cache):
-    """Tables in a folder of the test, and no wait for TensorFlow Agents."""
+def apart(monkeypatch, own_cache, table):
+    """Tables in a folder of the test, where that of `table` lies, and no wait for TensorFlow Agents."""
+    shutil.copytree(table, own_cache / "latency")
     for name in ("_BRIEF", "_THOROUGH"):
         monkeypatch.setattr(stopwatch, name, {"min_runs": 10, "min_seconds": 0.02})
     monkeypatch.setattr(timing, "_WARMUP_SECONDS", 0.01)
     monkeypatch.setattr(sys.modules["amc_tf.pipeline.searching"], "DdpgAgent", AgentAtOnce)
-
-
-@pytest.fixture(scope="module")
-def model():
-    return small.network(keras, width=32)
 
 
 def run(model, run_dir, device, **changes):
@@ -83,6 +94,16 @@ def test_the_budget_is_held_by_what_was_measured(model, tmp_path):
     assert result.tflite.read_bytes() in device.files  # the very file that ships
     assert result.latency["ratio"] == pytest.approx(measured)
     assert json.loads((tmp_path / "run/result.json").read_text())["latency"]["device"] == device.identity
+
+
+def test_a_table_that_was_measured_before_is_not_measured_again(model, tmp_path, own_cache):
+    class Once(Computed):
+        def benchmark_many(self, paths, *, min_runs, min_seconds):
+            raise AssertionError("it was measured before")
+
+    before = sorted((own_cache / "latency").iterdir())
+    assert run(model, tmp_path / "run", Once(), episodes=1).tflite.exists()
+    assert sorted((own_cache / "latency").iterdir()) == before
 
 
 def test_the_budget_is_spent(model, tmp_path):

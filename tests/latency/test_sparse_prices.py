@@ -15,6 +15,8 @@ from amc_tf.tflite.flatbuffer import unpack
 from tests.latency.test_search import Computed
 from tests.search.fakes import AgentAtOnce
 
+pytestmark = pytest.mark.usefixtures("shapes_once")
+
 PIXELS = 16 * 16
 FIXED, RATE, DENSE = 300.0, 1e-3, 0.4e-3  # microseconds, and of a multiplication in a sparse and in a dense kernel
 

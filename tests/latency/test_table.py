@@ -1,5 +1,6 @@
 """The oracle: a device whose time is a known function of the operators' shapes, so that the true price is known."""
 
+import functools
 import importlib
 import json
 import math
@@ -34,6 +35,7 @@ class Computed:
         return [Timing(processes=(microseconds(Path(path).read_bytes()),), min_us=1, runs=1) for path in paths]
 
 
+@functools.cache
 def microseconds(tflite: bytes) -> float:
     (graph,) = read(tflite)
     total = 0.0
@@ -59,6 +61,12 @@ def truly(shapes, widths) -> float:
 @pytest.fixture(scope="module")
 def of_small():
     return setting(small.network(importlib.import_module("keras"), width=10))
+
+
+@pytest.fixture(scope="module")
+def coarse():
+    """The same with few widths, for tests in which measuring only takes time."""
+    return setting(small.network(importlib.import_module("keras"), width=10), round_to=5)
 
 
 def test_a_plan_costs_what_its_operators_cost(of_small):
@@ -141,8 +149,8 @@ def test_small_models_are_repeated_with_weights_of_their_own(of_small):
     assert len({operator.inputs[1] for operator in graph.operators}) == copies
 
 
-def test_a_table_is_measured_once_for_a_device_and_a_network(of_small, tmp_path):
-    pruning, shapes = of_small
+def test_a_table_is_measured_once_for_a_device_and_a_network(coarse, tmp_path):
+    pruning, shapes = coarse
     device = Computed(threads="1")
     first = load_or_measure(device, shapes, pruning.units, folder=tmp_path)
     count = device.measured
@@ -154,19 +162,19 @@ def test_a_table_is_measured_once_for_a_device_and_a_network(of_small, tmp_path)
     assert other.measured == count
 
 
-def test_other_allowed_widths_are_another_table(of_small, tmp_path):
-    pruning, shapes = of_small
+def test_other_allowed_widths_are_another_table(coarse, tmp_path):
+    pruning, shapes = coarse
     device = Computed()
     load_or_measure(device, shapes, pruning.units, folder=tmp_path)
     count = device.measured
-    coarse, coarse_shapes = setting(pruning.model, round_to=5)
-    load_or_measure(device, coarse_shapes, coarse.units, folder=tmp_path)
+    wider, shapes = setting(pruning.model, round_to=10)
+    load_or_measure(device, shapes, wider.units, folder=tmp_path)
     assert device.measured > count
 
 
 @pytest.mark.parametrize("damage", ["", "{", '{"version": 0}', "[]"])
-def test_a_damaged_table_is_measured_anew(of_small, tmp_path, damage):
-    pruning, shapes = of_small
+def test_a_damaged_table_is_measured_anew(coarse, tmp_path, damage):
+    pruning, shapes = coarse
     device = Computed()
     load_or_measure(device, shapes, pruning.units, folder=tmp_path)
     (path,) = tmp_path.iterdir()
@@ -177,14 +185,14 @@ def test_a_damaged_table_is_measured_anew(of_small, tmp_path, damage):
     assert json.loads(path.read_text())["version"] > 0
 
 
-def test_a_cache_that_cannot_be_written_does_not_stop_the_search(of_small, tmp_path):
-    pruning, shapes = of_small
+def test_a_cache_that_cannot_be_written_does_not_stop_the_search(coarse, tmp_path):
+    pruning, shapes = coarse
     (tmp_path / "file").write_text("")
     assert load_or_measure(Computed(), shapes, pruning.units, folder=tmp_path / "file")(pruning.full) > 0
 
 
-def test_half_a_table_is_not_kept(of_small, tmp_path):
-    pruning, shapes = of_small
+def test_half_a_table_is_not_kept(coarse, tmp_path):
+    pruning, shapes = coarse
     device = Computed()
     device.broken = True
     with pytest.raises(DeviceError, match="cable"):
@@ -192,15 +200,15 @@ def test_half_a_table_is_not_kept(of_small, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_progress_counts_up_to_all(of_small):
-    pruning, shapes = of_small
+def test_progress_counts_up_to_all(coarse):
+    pruning, shapes = coarse
     seen = []
     measure(Computed(), shapes, pruning.units, lambda done, total: seen.append((done, total)))
     assert seen[-1][0] == seen[-1][1] and seen == sorted(seen)
 
 
-def test_a_device_that_knows_only_one_at_a_time_is_enough(of_small):
-    pruning, shapes = of_small
+def test_a_device_that_knows_only_one_at_a_time_is_enough(coarse):
+    pruning, shapes = coarse
 
     class Single:
         identity = {"device": "single"}
@@ -260,8 +268,8 @@ def test_what_is_measured_of_lengths_that_are_tied_is_what_can_be():
         assert table(widths) == pytest.approx(truly(shapes, widths), rel=0.15)
 
 
-def test_the_stored_form_is_the_table(of_small):
-    pruning, shapes = of_small
+def test_the_stored_form_is_the_table(coarse):
+    pruning, shapes = coarse
     table = measure(Computed(), shapes, pruning.units)
     again = LatencyTable.from_dict(json.loads(json.dumps(table.to_dict())))
     half = [unit.widths[len(unit.widths) // 2] for unit in pruning.units]

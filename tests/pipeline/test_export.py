@@ -18,7 +18,7 @@ from amc_tf.report import page
 from amc_tf.tflite.operators import read
 from tests import small
 
-pytestmark = pytest.mark.usefixtures("agent_at_once")
+pytestmark = pytest.mark.usefixtures("agent_at_once", "shapes_once")
 FORMS = ("int8", "fp16", "dynamic")
 
 

@@ -13,7 +13,7 @@ from amc_tf.devices.timing import Timing
 from amc_tf.pipeline import stages
 from tests import small
 
-pytestmark = pytest.mark.usefixtures("agent_at_once")
+pytestmark = pytest.mark.usefixtures("agent_at_once", "shapes_once")
 USUAL = {
     "target": "macs", "budget": 0.6, "episodes": 2, "calibration_size": 32, "reward_size": 64, "round_to": 2,
     "verbose": False, "report": False,

@@ -10,6 +10,8 @@ import amc_tf
 from tests.search.fakes import FakeAgent
 from tests.toys import randomized
 
+pytestmark = pytest.mark.usefixtures("shapes_once")
+
 SIDE, EXAMPLES = 16, 48
 
 

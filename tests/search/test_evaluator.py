@@ -21,6 +21,8 @@ from amc_tf.tflite.runtime.scorer import Scorer, outputs
 from amc_tf.tflite.slicing.candidate import Candidates, Converted
 from tests import small, toys
 
+pytestmark = pytest.mark.usefixtures("shapes_once")
+
 PLANS = [(16, 8), (8, 32), (6, 12), (4, 8)]
 REWARD = choose(None, 0.5)  # -Error: what a search with a budget wants
 

@@ -1,5 +1,7 @@
 """BatchNormalization, and what freezes instead."""
 
+import importlib
+
 from tests.toys.registry import ended, image_input, toy
 
 
@@ -50,6 +52,18 @@ def preprocessing(keras):
     x = layers.Rescaling(2.0, offset=0.0)(x)
     x = layers.Conv2D(5, 3, name="conv2")(x)
     return ended(keras, image, x, "preprocessing")
+
+
+@toy("conv1 conv2", only="tf_keras", custom=True)
+def layer_scale(keras):
+    """ConvNeXt's own layer, which Keras does not register for saving."""
+    scale = importlib.import_module(f"{keras.__name__}.src.applications.convnext").LayerScale
+    layers = keras.layers
+    image = image_input(keras)
+    x = layers.Conv2D(6, 3, name="conv1")(image)
+    x = scale(0.5, 6)(x)
+    x = layers.Conv2D(5, 3, name="conv2")(x)
+    return ended(keras, image, x, "layer_scale")
 
 
 @toy("conv3")

@@ -1,0 +1,49 @@
+"""Pruned models learn: by every rule for layers, in every way of joining models, their loss falls."""
+
+import importlib
+
+import numpy as np
+import pytest
+
+from amc_tf.graph.rules import kinds
+from tests import toys
+from tests.graph.cases import case
+
+# Between them they ask every rule of amc_tf.graph, and every way in which models are nested and layers shared.
+TRAINED = """
+    activations activation_layers conv2d conv2d_transpose depthwise separable2d grouped_in_a_row residual
+    squeeze_excite concatenate channels_first channel_padding preprocessing softmax_in_the_middle joint_norms
+    layer_scale repeat_vector dropouts dense_after_flatten
+    ops ops_padding functions slices
+    nested_twice functional_in_sequential shared_layer several_outputs dict_inputs recurrent mixed_precision
+""".split()
+STEPS = 10
+
+
+def _taking_turns() -> list[tuple[str, str]]:
+    """Each toy with one of its Kerases, to save time."""
+    turns = []
+    for number, name in enumerate(TRAINED):
+        kerases = toys.TOYS[name].kerases
+        turns.append((kerases[number % len(kerases)], name))
+    return turns
+
+
+def test_the_toys_that_are_trained_ask_every_rule() -> None:
+    asked = {node.kind for keras_and_name in _taking_turns() for node in case(*keras_and_name).graph.nodes}
+    assert set(kinds.RULES.values()) <= {kinds.RULES.get(kind) for kind in asked}
+
+
+@pytest.mark.parametrize("keras_name, name", _taking_turns())
+def test_a_pruned_model_learns_what_the_whole_one_says(keras_name: str, name: str) -> None:
+    keras, this = importlib.import_module(keras_name), case(keras_name, name)
+    model = this.prune(this.random_plan())
+    before = [np.asarray(weight).copy() for weight in model.trainable_weights]
+    inputs = toys.random_inputs(model, batch=16)
+    targets = toys.outputs(this.model, inputs)
+    model.compile(keras.optimizers.Adam(0.03), ["mse"] * len(targets), run_eagerly=True)
+    given = toys.structured(model, inputs)
+    losses = [np.ravel(model.train_on_batch(given, targets))[0] for _ in range(STEPS)]
+    assert losses[-1] < 0.5 * losses[0]  # noise of Dropout alone stays above
+    after = zip(model.trainable_weights, before, strict=True)
+    assert [weight.name for weight, old in after if np.array_equal(np.asarray(weight), old)] == []
