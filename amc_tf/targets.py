@@ -20,8 +20,8 @@ class Target:
         units: what a caller may write behind a number, in lower case -> how many of `unit` it stands for.
         example: of a budget in such a unit.
         figure: the field of a result's Figures that holds it.
-        per_figure: how many of `unit` one of that field is.
         title: in tables and sentences.
+        symbol: behind a number, with a prefix such as M before it; latency has units of its own.
         methods: names of the pruning methods that lower it.
     """
 
@@ -30,29 +30,25 @@ class Target:
     units: dict[str, float]
     example: str
     figure: str
-    per_figure: float
     title: str
+    symbol: str
     methods: tuple[str, ...]
 
+
+_BOTH = ("channel", "magnitude")
+_BYTES = _with_prefixes("b", "byte", "bytes") | {"kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30}
+_PARAMS = _with_prefixes("", "param", "params", "parameters")
+_TIMES = {"us": 1.0, "ms": 1e3, "s": 1e6}
 
 TARGETS = {
     target.name: target
     for target in (
-        Target(
-            "latency", "us", {"us": 1.0, "ms": 1e3, "s": 1e6}, "30 ms", "latency_ms", 1e3, "latency",
-            ("channel", "magnitude"),
-        ),
-        Target("macs", "MACs", _with_prefixes("", "mac", "macs"), "280 MMAC", "macs", 1.0, "MACs", ("channel",)),
-        Target(
-            "params", "params", _with_prefixes("", "param", "params", "parameters"), "1.5 M", "params", 1.0, "params",
-            ("channel", "magnitude"),
-        ),
-        Target(
-            "size", "bytes", _with_prefixes("b", "byte", "bytes") | {"kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30},
-            "2 MB", "size_bytes", 1.0, "size", ("channel", "magnitude"),
-        ),
+        Target("latency", "us", _TIMES, "30 ms", "latency_ms", "latency", "s", _BOTH),
+        Target("macs", "MACs", _with_prefixes("", "mac", "macs"), "280 MMAC", "macs", "MACs", "MAC", ("channel",)),
+        Target("params", "params", _PARAMS, "1.5 M", "params", "params", "params", _BOTH),
+        Target("size", "bytes", _BYTES, "2 MB", "size_bytes", "size", "B", _BOTH),
     )
-}  # fmt: skip
+}
 ALIASES = {"flops": "macs"}  # as the paper calls them
 METHODS = ("channel", "magnitude")
 

@@ -2,10 +2,11 @@
 
 import math
 
+from amc_tf.targets import TARGETS
+
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 _DIGITS = 4  # of the largest number of a column
-_COUNTED = {"macs": "MAC", "params": "params", "size": "B"}  # latency has its own units, see `unit`
-NAMES = {"latency": "latency", "macs": "MACs", "params": "params", "size": "size"}  # of targets, in sentences
+NAMES = {target.name: target.title for target in TARGETS.values()}
 
 
 def unit(target: str, largest: float) -> tuple[float, str]:
@@ -19,7 +20,7 @@ def unit(target: str, largest: float) -> tuple[float, str]:
         return (1e3, "ms") if largest >= 1e3 else (1.0, "µs")
     divisor, prefix = next(((size, prefix) for size, prefix in _PREFIXES if largest >= size), (1.0, ""))
     space = " " if target == "params" and prefix else ""
-    return divisor, f"{prefix}{space}{_COUNTED[target]}"
+    return divisor, f"{prefix}{space}{TARGETS[target].symbol}"
 
 
 def mark(target: str, largest: float) -> str:

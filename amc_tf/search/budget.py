@@ -16,20 +16,11 @@ import numpy as np
 from amc_tf.checks import is_number
 from amc_tf.cost.cost_model import Cost
 from amc_tf.errors import BudgetError
+from amc_tf.targets import TARGETS
 
 if TYPE_CHECKING:
     from amc_tf.pruning.unit import Unit
 
-_PREFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
-# Target -> unit of a budget, in lower case -> its size in the unit of the cost.
-_UNITS = {
-    "macs": {p + word: s for p, s in _PREFIXES.items() for word in ("", "mac", "macs")},
-    "params": {p + word: s for p, s in _PREFIXES.items() for word in ("", "param", "params", "parameters")},
-    "size": {p + word: s for p, s in _PREFIXES.items() for word in ("b", "byte", "bytes")}
-    | {"kib": 1024.0, "mib": 1024.0**2, "gib": 1024.0**3},
-    "latency": {"us": 1.0, "ms": 1e3, "s": 1e6},
-}
-_EXAMPLES = {"macs": "280 MMAC", "params": "1.5 M", "size": "2 MB", "latency": "30 ms"}
 _NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*(%\s*|[a-z\s]*)", re.IGNORECASE)
 
 FLOOR = 0.97  # share of the limit that an episode spends at least: accuracy needs it, and similar costs are comparable
@@ -53,8 +44,8 @@ def parse_budget(budget: float | str, base_cost: float, unit: str, target: str) 
         TypeError: The budget is neither a number nor text.
         ValueError: It is not positive, cannot be read, or its unit is unknown or of another target.
     """
-    accepted = _UNITS[target]
-    how = f"write a fraction (0.5 or '50%') or {unit} (such as {_EXAMPLES[target]!r})"
+    accepted = TARGETS[target].units
+    how = f"write a fraction (0.5 or '50%') or {unit} (such as {TARGETS[target].example!r})"
     if not is_number(budget) and not isinstance(budget, str):
         raise TypeError(f"budget is {budget!r} of type {type(budget).__name__}, expected a number or text: {how}.")
     number_and_unit = _read(budget)
@@ -71,7 +62,7 @@ def parse_budget(budget: float | str, base_cost: float, unit: str, target: str) 
             raise ValueError(f"budget {budget!r} has no unit of time: {how}.")
         return number * base_cost if number <= 1 else number
     if word not in accepted:
-        owners = [name for name, units in _UNITS.items() if word in units]
+        owners = [name for name, each in TARGETS.items() if word in each.units]
         about = f"is a unit of {' and '.join(owners)}, but the target is {target!r}" if owners else "is not known"
         if "flop" in word:
             about = "is ambiguous, since a multiply-add is one FLOP to some and two to others"

@@ -466,9 +466,10 @@ def test_a_plan_is_not_to_blame_for_a_device_that_fails(journal: Journal) -> Non
     assert [episode for episode, *_ in agent.learned] == [0, 1, 3, 4]
 
 
-def subclasses(kind: type) -> set[type]:
-    """A class and all that are made of it."""
-    return {kind}.union(*(subclasses(each) for each in kind.__subclasses__()))
+def subclasses(kind: type) -> list[type]:
+    """A class and all that are derived from it, always in the same order: parallel workers must agree on the tests."""
+    found = {kind, *(deeper for each in kind.__subclasses__() for deeper in subclasses(each))}
+    return sorted(found, key=lambda each: each.__name__)
 
 
 BLAMELESS = [*subclasses(DeviceError), AmcError, AgentError, SetupError]  # whatever fails there, it is not the plan

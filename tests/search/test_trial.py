@@ -92,7 +92,7 @@ def of_format_1(failed: AmcError) -> dict:
     ("failed", "what"),
     [
         (DeviceError("the phone is gone"), "device"),
-        *((kind("the phone is gone"), "device") for kind in DeviceError.__subclasses__()),
+        *((kind("the phone is gone"), "device") for kind in sorted(DeviceError.__subclasses__(), key=str)),
         (ConversionError("it cannot be made"), "candidate"),
         (BadPredictions("NaN"), "candidate"),
         (AmcError("the scorer was closed"), "other"),
