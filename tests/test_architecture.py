@@ -173,6 +173,12 @@ def test_no_public_name_is_both_a_module_and_a_function() -> None:
     assert not top & {"analyze", "compress", "finetune", "prune"}
 
 
+def test_the_architecture_page_names_every_module() -> None:
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    missing = [relative(path) for path in sources(PACKAGE) if path.name not in page]
+    assert not missing, f"docs/architecture.md does not name {missing}"
+
+
 LONGEST, MOST_PARAMETERS = 60, 8
 TAKE_OPTIONS = {"compress", "finetune", "AdbDevice.__init__"}  # public, and explicit for the sake of completion
 
