@@ -35,7 +35,7 @@ LEVELS = {room: level for level, line in enumerate(ROOMS.split("\n")) for room i
 
 # Rooms within a room, by the same rule; a file of the room itself counts by its own name.
 INNER = {
-    "graph": "network\nkeras_internals dependency\nrules\ngroups\nkeras_reader\nkeras_builder\nidentity rewrite",
+    "graph": "network\nkeras_internals channel_ids\nrules\ngroups\nkeras_reader\nkeras_builder\nidentity rewrite",
     "tflite": "silence flatbuffer\noperators\nsparse\nconversion\nruntime\nslicing",
     "devices": "timing\ndevice\nbenchmark_model\ninterleave\nhost android\nchoose",
     "search": (

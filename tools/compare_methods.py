@@ -162,7 +162,7 @@ class Experiment:
 
     def _fixed(self, method: str) -> tuple[int, ...]:
         from amc_tf.search.budget import uniform
-        from amc_tf.search.proposers.baselines import deep, shallow
+        from amc_tf.search.proposers.handmade import deep, shallow
 
         plan = {"uniform": uniform, "shallow": shallow, "deep": deep}[method]
         return plan(self._pruner.units, self._macs, self._limit)
@@ -170,8 +170,8 @@ class Experiment:
     def _search(self, method: str, seed: int, episodes: int, run_dir: Path) -> tuple[Any, list]:
         """Runs a search. Returns its best trial and all trials."""
         from amc_tf.search.agent.ddpg_client import DdpgAgent
+        from amc_tf.search.agent.random_agent import RandomAgent
         from amc_tf.search.journal import Journal, header
-        from amc_tf.search.proposers.baselines import RandomAgent
         from amc_tf.search.proposers.sensitivity import points
         from amc_tf.search.schedule import Schedule
         from amc_tf.search.study import Study

@@ -47,8 +47,8 @@ def main(network, plans, steps, budget, reward_size, calibration_size, run_dir) 
     from amc_tf.pruning.plan import Plan
     from amc_tf.pruning.reconstruct import Reconstruction
     from amc_tf.search.agent.environment import Environment
+    from amc_tf.search.agent.random_agent import RandomAgent
     from amc_tf.search.budget import Budget
-    from amc_tf.search.proposers.baselines import RandomAgent
     from amc_tf.search.scoring.metrics import accuracy
     from amc_tf.system.files import write
     from amc_tf.tflite.conversion.keras_to_tflite import convert

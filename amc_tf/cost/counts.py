@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from amc_tf.graph.dependency import FIXED
+from amc_tf.graph.channel_ids import FIXED
 from amc_tf.graph.groups import ChannelGroups
 from amc_tf.graph.network import Node
 from amc_tf.pruning.lengths import Lengths

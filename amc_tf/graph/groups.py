@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from amc_tf.graph.dependency import FIXED, Size, Term, Tracer, WeightAxis
+from amc_tf.graph.channel_ids import FIXED, Size, Term, Tracer, WeightAxis
 from amc_tf.graph.network import Graph
 from amc_tf.graph.rules.kinds import trace
 

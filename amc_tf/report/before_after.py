@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from amc_tf.report import amounts
-from amc_tf.report.record import Record
+from amc_tf.report.run_record import Record
 from amc_tf.result import FLOAT, Figures
 
 _COLUMNS = (  # (field of Line, name, target with the unit of the column, factor from the field to the target's unit)

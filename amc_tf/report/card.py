@@ -1,7 +1,7 @@
 """MODEL_CARD.md: what a user of the file has to know about it."""
 
 from amc_tf.report import before_after, kotlin, limits
-from amc_tf.report.record import Record
+from amc_tf.report.run_record import Record
 from amc_tf.report.templates import environment
 
 

@@ -21,7 +21,7 @@ from amc_tf.report.plot_style import (
     SOFT,
     TRACK,
 )
-from amc_tf.report.record import Record
+from amc_tf.report.run_record import Record
 from amc_tf.search.trial import Trial
 
 if TYPE_CHECKING:

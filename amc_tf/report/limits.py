@@ -1,7 +1,7 @@
 """What the figures of a run do not tell, in sentences."""
 
 from amc_tf.report.amounts import amount, score
-from amc_tf.report.record import Measurement, Record
+from amc_tf.report.run_record import Measurement, Record
 from amc_tf.report.sparse_notes import sparsity_notes
 from amc_tf.result import FINETUNING, SEARCH
 

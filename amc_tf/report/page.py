@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 from amc_tf.errors import RunDirError
 from amc_tf.report import amounts, before_after, card, kotlin, limits, plots
 from amc_tf.report.before_after import Column, Line
-from amc_tf.report.record import Measurement, Record
 from amc_tf.report.run_reader import read_run
+from amc_tf.report.run_record import Measurement, Record
 from amc_tf.report.templates import environment
 from amc_tf.system.files import write as write_file
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from amc_tf.report import charts
 from amc_tf.report.plot_style import CSS_VARIABLES, RC_PARAMS
-from amc_tf.report.record import Record
+from amc_tf.report.run_record import Record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

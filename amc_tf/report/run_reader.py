@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_args
 from amc_tf.devices.timing import Timing
 from amc_tf.errors import RunDirError
 from amc_tf.pruning.plan import Plan
-from amc_tf.report.record import UNKNOWN_PHASE, Measurement, Record, Training, Unit
+from amc_tf.report.run_record import UNKNOWN_PHASE, Measurement, Record, Training, Unit
 from amc_tf.report.signature import TensorSpec, read_signature
 from amc_tf.result import FLOAT, RESULT, RESULT_FORMAT, SEARCH, Figures, Format
 from amc_tf.search.journal import JOURNAL

@@ -15,7 +15,7 @@ from amc_tf.search.budget import Budget, uniform
 from amc_tf.search.guarantee import negative_error_of
 from amc_tf.search.journal import Journal
 from amc_tf.search.problem import SearchProblem
-from amc_tf.search.proposers.baselines import greedy
+from amc_tf.search.proposers.greedy import greedy
 from amc_tf.search.proposers.refine import refined
 from amc_tf.search.proposers.sensitivity import Sensitivity, table_from_trials
 from amc_tf.search.schedule import UNIFORM, Schedule

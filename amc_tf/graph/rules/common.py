@@ -6,7 +6,7 @@ everything.
 
 from collections.abc import Callable
 
-from amc_tf.graph.dependency import Axis, Labels, Tracer
+from amc_tf.graph.channel_ids import Axis, Labels, Tracer
 from amc_tf.graph.network import Node
 
 Rule = Callable[..., Labels | None]  # (tracer, node, *labels of the inputs) -> labels of the output

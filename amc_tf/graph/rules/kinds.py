@@ -3,7 +3,7 @@
 A kind that is not in the table is frozen, with the layer's name (`unknown`). Nothing is guessed.
 """
 
-from amc_tf.graph.dependency import Tracer
+from amc_tf.graph.channel_ids import Tracer
 from amc_tf.graph.network import Node
 from amc_tf.graph.rules import weighted, weightless
 from amc_tf.graph.rules.common import ELEMENTWISE_OPERATIONS, Rule, unknown

@@ -7,7 +7,7 @@ from math import prod
 
 import numpy as np
 
-from amc_tf.graph.dependency import Axis, Labels, Tracer
+from amc_tf.graph.channel_ids import Axis, Labels, Tracer
 from amc_tf.graph.network import Node
 from amc_tf.graph.rules.common import channel_axis, check_activation, mixing_reason, unknown, with_axis
 
