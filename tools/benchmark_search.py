@@ -48,7 +48,7 @@ def main(network, images, calibration, budget, episodes, race, conversions, chec
     from amc_tf.data.splits import Split
     from amc_tf.pruning.channel import ChannelPruner
     from amc_tf.search.rewards import negative_error
-    from amc_tf.search.scoring.evaluator import Evaluator
+    from amc_tf.search.scoring.evaluator import Evaluator, Scoring
     from amc_tf.tflite.conversion.keras_to_tflite import convert
     from amc_tf.tflite.runtime.scorer import Scorer
     from models import datasets
@@ -63,9 +63,8 @@ def main(network, images, calibration, budget, episodes, race, conversions, chec
         started = time.perf_counter()
         base = convert(model)
         reward = negative_error if race else None
-        evaluator = Evaluator(
-            pruner, macs, Split((calibration_x,), None), Split((x,), y), base, scorer, reward=reward
-        )
+        scoring = Scoring(Split((x,), y), reward=reward)
+        evaluator = Evaluator(pruner, macs, base, scorer, Split((calibration_x,), None), scoring)
         set_up = time.perf_counter() - started
         study, wall = timed_search(network, evaluator, budget, episodes, seed, Path(temporary), seconds)
         peaks = memory.peaks()
@@ -112,9 +111,12 @@ def timed_search(
     """
     from amc_tf.search.agent.ddpg_client import DdpgAgent
     from amc_tf.search.journal import Journal, header
+    from amc_tf.search.problem import SearchProblem
+    from amc_tf.search.proposer import ProposerSettings
+    from amc_tf.search.schedule import Schedule
     from amc_tf.search.study import Study
 
-    pruner, macs = evaluator.pruning, evaluator.cost
+    pruner, macs = evaluator.pruner, evaluator.cost
     with (
         DdpgAgent(episodes=episodes, seed=seed) as agent,
         Journal(run_dir, header("benchmark", seed, {"network": network})) as journal,
@@ -131,10 +133,9 @@ def timed_search(
             (evaluator, "cost", "cost"),
         ):
             setattr(owner, method, seconds.timed(part, getattr(owner, method)))
-        study = Study(
-            pruner.units, macs, seconds.timed("scoring", evaluator), agent, journal,
-            limit=budget * macs(pruner.full), schedule=episodes,
-        )  # fmt: skip
+        problem = SearchProblem(pruner.units, macs, budget * macs(pruner.full))
+        settings = ProposerSettings(Schedule(episodes, paper=True))
+        study = Study(problem, settings, seconds.timed("scoring", evaluator), agent, journal)
         study.ask = seconds.timed("features and bounds", study.ask)
         started = time.perf_counter()
         study.run()
@@ -290,7 +291,7 @@ def conversion_seconds(evaluator: Any, some: Sequence[tuple[int, ...]]) -> tuple
     from amc_tf.tflite.conversion.keras_to_tflite import convert
     from amc_tf.tflite.silence import silence
 
-    pruner = evaluator.pruning
+    pruner = evaluator.pruner
     candidate, usual, own = [], [], []
     for widths in some:
         plan = pruner.plan(widths)
@@ -316,8 +317,8 @@ def agreement(model: Any, base: bytes, scorer: Any, x: np.ndarray) -> tuple[int,
     """
     from amc_tf.tflite.runtime.scorer import outputs
 
-    with scorer.hold([x]) as held:
-        predicted = outputs(scorer.run(base, held))[0].argmax(-1)
+    with scorer.share([x]) as dataset:
+        predicted = outputs(scorer.run(base, dataset))[0].argmax(-1)
     expected = model.predict(x, batch_size=32, verbose=0)
     different = np.flatnonzero(predicted != expected.argmax(-1))
     gaps = [expected[k].max() - expected[k][predicted[k]] for k in different]

@@ -44,11 +44,11 @@ def main(network, keep, images, calibration) -> None:
     macs = counts.macs(pruner.groups, pruner.units)
     candidates = Candidates(pruner)
     with Scorer() as scorer:
-        held = scorer.hold([x])
+        dataset = scorer.share([x])
         statistics = [Statistics(pruner, [calibration_x[:count]], scorer) for count in calibration]
 
         def score(plan: Plan, weights: Any) -> str:
-            return f"{accuracy(y, outputs(scorer.run(candidates(plan, weights), held))[0]):.3f}"
+            return f"{accuracy(y, outputs(scorer.run(candidates(plan, weights), dataset))[0]):.3f}"
 
         print(
             "| importance | keep ratio (MACs kept) | old statistics |" + "".join(f" n = {n:,} |" for n in calibration)

@@ -116,7 +116,7 @@ class Experiment:
         from amc_tf.pruning.channel import ChannelPruner
         from amc_tf.search.rewards import negative_error
         from amc_tf.search.scoring.evalset import EvalSet
-        from amc_tf.search.scoring.evaluator import Evaluator
+        from amc_tf.search.scoring.evaluator import Evaluator, Scoring
         from amc_tf.tflite.conversion.keras_to_tflite import convert
         from amc_tf.tflite.runtime.scorer import Scorer
         from models import datasets
@@ -131,10 +131,9 @@ class Experiment:
         self._macs = counts.macs(self._pruner.groups, self._pruner.units)
         self._limit = budget * self._macs(self._pruner.full)
         scorer, base = stack.enter_context(Scorer()), convert(model)
-        self._evaluator = Evaluator(
-            self._pruner, self._macs, Split((self._data.sample("train", calibration)[0],), None),
-            Split((x[:reward_size],), y[:reward_size]), base, scorer, reward=negative_error,
-        )  # fmt: skip
+        calibration_data = Split((self._data.sample("train", calibration)[0],), None)
+        scoring = Scoring(Split((x[:reward_size],), y[:reward_size]), reward=negative_error)
+        self._evaluator = Evaluator(self._pruner, self._macs, base, scorer, calibration_data, scoring)
         self._reporting = EvalSet.of(Split((reporting[0],), reporting[1]), base, scorer)
         self.base = self._reporting.base_accuracy
 
@@ -172,13 +171,15 @@ class Experiment:
         from amc_tf.search.agent.ddpg_client import DdpgAgent
         from amc_tf.search.agent.random_agent import RandomAgent
         from amc_tf.search.journal import Journal, header
-        from amc_tf.search.proposers.sensitivity import points
+        from amc_tf.search.problem import SearchProblem
+        from amc_tf.search.proposer import ProposerSettings
+        from amc_tf.search.proposers.sensitivity import samples_to_measure
         from amc_tf.search.schedule import Schedule
         from amc_tf.search.study import Study
 
         units = self._pruner.units
         if method == "greedy":
-            samples = points(units)
+            samples = samples_to_measure(units)
             schedule = Schedule(len(samples) + 1, samples, greedy=True)
         else:
             schedule = Schedule.of(units, episodes, paper=method != "agent")
@@ -195,10 +196,9 @@ class Experiment:
                         paper=schedule.paper,
                     )
                 )
-            study = Study(
-                units, self._macs, self._evaluator, agent, journal, limit=self._limit, schedule=schedule, seed=seed,
-                digest=lambda widths: self._pruner.plan(widths).digest,
-            ).run()  # fmt: skip
+            problem = SearchProblem(units, self._macs, self._limit)
+            settings = ProposerSettings(schedule, seed=seed, digest=lambda widths: self._pruner.plan(widths).digest)
+            study = Study(problem, settings, self._evaluator, agent, journal).run()
             if study.interrupted:
                 raise KeyboardInterrupt
         if method == "greedy":  # even if the uniform plan is better
@@ -219,9 +219,7 @@ class Experiment:
         return {"reporting": self._reporting.accuracy(convert(model))}
 
 
-def report(
-    network: str, base: float, choices: dict[Run, dict[str, Any]], tuned: dict[Run, float], epochs: int
-) -> str:
+def report(network: str, base: float, choices: dict[Run, dict[str, Any]], tuned: dict[Run, float], epochs: int) -> str:
     """Markdown, one row per method: mean and range over its seeds."""
     head = f"| {network} (base {base:.1%}) | evaluations | MACs kept | reward images | reporting images"
     lines = [head + " | less uniform |" + (f" after {epochs} epochs | less base |" if tuned else "")]

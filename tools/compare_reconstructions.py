@@ -73,11 +73,11 @@ def main(network, plans, steps, budget, reward_size, calibration_size, run_dir) 
     sequential = Sequential(pruner, calibration)
     with Scorer() as scorer:
         recalibrate = Statistics(pruner, [calibration], scorer)
-        held = scorer.hold([reward_x[:reward_size]]), scorer.hold([report_x])
+        shared = scorer.share([reward_x[:reward_size]]), scorer.share([report_x])
 
         def score(file: bytes, split: int = 0) -> float:
             labels = (reward_y[:reward_size], report_y)[split]
-            return accuracy(labels, outputs(scorer.run(file, held[split]))[0])
+            return accuracy(labels, outputs(scorer.run(file, shared[split]))[0])
 
         def train(plan: Plan, weights: Any) -> float:
             smaller = pruner.apply(plan, weights)
@@ -112,20 +112,20 @@ class Sequential:
     """Reconstructs layer after layer: least squares from a layer's inputs in the pruned network to its old outputs."""
 
     def __init__(self, pruner: Any, inputs: np.ndarray):
-        from amc_tf.graph import keras_reader
-        from amc_tf.pruning.im2col import reader
+        from amc_tf.pruning.im2col import im2col_of
 
-        self._pruner, self._inputs, self._graph = pruner, inputs, keras_reader
-        readers = {node.layer: reader(node) for node in pruner.graph.nodes}
-        self._readers = {layer: reads for layer, reads in readers.items() if reads is not None}
+        self._pruner, self._inputs = pruner, inputs
+        im2cols = {node.layer: im2col_of(node) for node in pruner.graph.nodes}
+        self._im2cols = {layer: im2col for layer, im2col in im2cols.items() if im2col is not None}
         self._targets: dict[str, np.ndarray] = {}  # layer -> its outputs in the whole network, without bias
         for layer, rows in self._run(pruner.model, lambda live, rows: None).items():
             kernel = pruner.weights[layer][0]
             self._targets[layer] = rows @ kernel.reshape(-1, kernel.shape[-1])
 
     def __call__(self, plan: Any, cut: Any) -> dict[str, tuple[np.ndarray, ...]]:
-        from amc_tf.graph.rewrite import stays
-        from amc_tf.pruning.reconstruct import RIDGE, constant_place
+        from amc_tf.graph.rewrite import kept_positions
+        from amc_tf.pruning.moments import RIDGE
+        from amc_tf.pruning.reconstruct import constant_slot
 
         groups, kept, names = self._pruner.groups, plan.kept(self._pruner.groups), {}
 
@@ -133,7 +133,7 @@ class Sequential:
             layer = names[id(live)]
             kernel, *bias = live.get_weights()
             outputs = groups.axes.get((layer, 0, kernel.ndim - 1))
-            target = self._targets[layer][:, slice(None) if outputs is None else stays(kept, outputs)]
+            target = self._targets[layer][:, slice(None) if outputs is None else kept_positions(kept, outputs)]
             centred = (rows - rows.mean(axis=0)).astype(np.float64)
             flat = kernel.reshape(-1, kernel.shape[-1])
             gram = centred.T @ centred
@@ -142,8 +142,8 @@ class Sequential:
             new = flat + np.linalg.solve(gram, centred.T @ missing)
             missing_mean = target.mean(axis=0) - rows.mean(axis=0) @ new
             live.set_weights([new.reshape(kernel.shape), *(own + missing_mean for own in bias)])
-            if not bias and (place := constant_place(self._pruner.graph, layer)) is not None:
-                norm, index, sign = place
+            if not bias and (slot := constant_slot(self._pruner.graph, layer)) is not None:
+                norm, index, sign = slot
                 values = self._layers[norm].get_weights()
                 values[index] = values[index] + sign * missing_mean
                 self._layers[norm].set_weights(values)
@@ -162,20 +162,22 @@ class Sequential:
             before_call: called with a layer and its rows before the layer computes.
             names: gets id(layer) -> name.
         """
+        from amc_tf.graph import keras_builder, keras_reader
+
         rows: dict[str, np.ndarray] = {}
 
         def watch(layer: str, number: int) -> Callable:
             def call(live, values, *args, **kwargs):
                 rng = np.random.default_rng(number)
-                rows[layer] = self._readers[layer].sample(np.asarray(values), 32, rng)
+                rows[layer] = self._im2cols[layer].sample(np.asarray(values), 32, rng)
                 before_call(live, rows[layer])
                 return type(live).call(live, values, *args, **kwargs)
 
             return call
 
-        calls = {layer: watch(layer, number) for number, layer in enumerate(self._readers)}
-        watched = self._graph.overridden(model, calls)
-        self._layers = self._graph.layers(watched)
+        calls = {layer: watch(layer, number) for number, layer in enumerate(self._im2cols)}
+        watched = keras_builder.override_calls(model, calls)
+        self._layers = keras_reader.layers(watched)
         if names is not None:
             names |= {id(live): layer for layer, live in self._layers.items()}
         watched(self._inputs, training=False)

@@ -101,9 +101,9 @@ def table(network: str, rows: dict[str, Any], calibrations: list[Any], reporting
         files[name, "float"] = [convert(model)]
         files[name, "int8"] = [quantized(model, "int8", [calibration]) for calibration in calibrations]
     with Scorer() as scorer:
-        held = scorer.hold((reporting[0],))
+        dataset = scorer.share((reporting[0],))
         accuracies = {
-            key: [score(None, reporting[1], outputs(scorer.run(file, held))) for file in versions]
+            key: [score(None, reporting[1], outputs(scorer.run(file, dataset))) for file in versions]
             for key, versions in files.items()
         }
     with HostDevice() as device, tempfile.TemporaryDirectory() as folder:

@@ -36,9 +36,7 @@ BATCH, SHIFT = 128, 4  # of the fine-tuning: images per step, pixels of augmenta
 @click.option("--min-keep", type=float, help="Least keep ratio of a kernel; default: the paper's.")
 @click.option("--finetune-epochs", default=0, show_default=True, help="Epochs to train the search's choice.")
 @click.option("--run-dir", type=click.Path(path_type=Path), default=Path("runs/magnitude"), show_default=True)
-def main(
-    network, budgets, max_drop, episodes, seed, reward_size, calibration_size, min_keep, finetune_epochs, run_dir
-):
+def main(network, budgets, max_drop, episodes, seed, reward_size, calibration_size, min_keep, finetune_epochs, run_dir):
     import keras
 
     import models
@@ -104,18 +102,18 @@ class Experiment:
         from amc_tf.cost import nonzero
         from amc_tf.data.splits import Split
         from amc_tf.pruning.magnitude import MagnitudePruner
-        from amc_tf.search.scoring.evaluator import Evaluator
+        from amc_tf.search.scoring.evaluator import Evaluator, Scoring
 
         self._model, self._calibration, self._reporting, self._min_keep = model, calibration, reporting, min_keep
         self.pruner = MagnitudePruner(model, min_keep=min_keep)
         self.params = nonzero.params(self.pruner)
-        images, scored = Split((calibration,), None), Split((reporting[0],), reporting[1])
-        self.evaluator = Evaluator(self.pruner, self.params, images, scored, base, scorer)
-        self.base = self.evaluator.sample.accuracy
+        scoring = Scoring(Split((reporting[0],), reporting[1]))
+        self.evaluator = Evaluator(self.pruner, self.params, base, scorer, Split((calibration,), None), scoring)
+        self.base = self.evaluator.eval_set.base_accuracy
 
     def accuracy(self, tflite: bytes) -> float:
         """The accuracy on the reporting images."""
-        return self.evaluator.accuracy(tflite, self.evaluator.sample)
+        return self.evaluator.eval_set.accuracy(tflite)
 
     def uniform(self, limit: float) -> tuple[int, ...]:
         """The plan that keeps the same ratio of every kernel."""
@@ -125,7 +123,7 @@ class Experiment:
 
     def threshold(self, limit: float) -> tuple[int, ...]:
         """The plan of one threshold for all kernels, without bounds."""
-        return self.pruner.thresholded(self.params, limit, bounded=False)
+        return self.pruner.threshold_widths(self.params, limit, bounded=False)
 
     def search(
         self, reward: tuple, budget: float | None, max_drop: float | None, episodes: int, seed: int, folder: Path

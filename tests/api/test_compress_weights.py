@@ -67,7 +67,8 @@ def test_each_stage_prunes_what_the_one_before_left(done):
     stored = json.loads((result.run_dir / "stage-1" / "result.json").read_text())
     assert stored["compressed"]["params"] <= 0.7 * model.count_params()
     assert result.base.params == model.count_params() and result.compressed.params <= 0.4 * result.base.params
-    assert json.loads((result.run_dir / "result.json").read_text()) == json.loads(json.dumps(result.summary()))
+    written = json.loads((result.run_dir / "result.json").read_text())
+    assert written.items() >= json.loads(json.dumps(result.summary())).items()
 
 
 def test_the_same_call_again_trains_nothing_twice_and_says_what_zeros_bring(done, monkeypatch, capsys):

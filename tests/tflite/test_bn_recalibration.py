@@ -109,7 +109,7 @@ def test_the_whole_network_is_measured_as_the_model_is(scorer):
     x = small.images(_EXAMPLES)
     (_, _, _, _, found) = measured(model, [x], scorer, widths=(16, 32))
     stem = np.asarray(keras_3.Model(model.inputs[0], model.get_layer("stem").output)(x))
-    first = next(path for path in found if "batch_norm" in path)
+    first = next(path for path in found if "norm" in path)
     np.testing.assert_allclose(found[first][2], np.mean(stem, axis=(0, 1, 2)), rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(found[first][3], np.var(stem, axis=(0, 1, 2)), rtol=1e-2, atol=1e-4)
 
@@ -130,7 +130,7 @@ def test_a_channel_that_lost_nothing_keeps_its_own_statistics(keras_module, scor
     plan = pruning.plan((pruning.units[0].size, *(unit.widths[0] for unit in pruning.units[1:])))
     sliced = pruning.sliced(plan)
     found = Statistics(pruning, [small.images(_EXAMPLES)], scorer)(plan, sliced)
-    first, *later = [path for path in found if "batch_norm" in path]
+    first, *later = [path for path in found if "norm" in path]
     np.testing.assert_allclose(found[first][2], sliced[first][2], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found[first][3], sliced[first][3], rtol=1e-4, atol=1e-5)
     assert any(not np.allclose(found[path][3], sliced[path][3], rtol=0.05) for path in later)
@@ -141,7 +141,7 @@ def test_later_layers_see_the_new_statistics_of_earlier_ones(scorer):
     model = small.network(keras_3)
     x = small.images(_EXAMPLES)
     one, three = (measured(model, [scale * x], scorer)[-1] for scale in (1, 3))
-    _, *later = [path for path in one if "batch_norm" in path]
+    _, *later = [path for path in one if "norm" in path]
     assert len(later) == 2
     for path in later:
         np.testing.assert_allclose(one[path][2], three[path][2], rtol=2e-2, atol=5e-3)
@@ -253,7 +253,7 @@ def test_the_given_model_stays_as_it_is(keras_module, scorer):
     model = small.network(keras_module)
     before, calls = [w.copy() for w in model.get_weights()], [layer.call for layer in model.layers]
     measured(model, [small.images(_EXAMPLES)], scorer)
-    to_tflite(model, {path for path in keras_reader.layers(model) if "batch_norm" in path}, 2)
+    to_tflite(model, {path for path in keras_reader.layers(model) if "norm" in path}, 2)
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
     assert [layer.call for layer in model.layers] == calls
     assert all(layer.trainable for layer in model.layers)
@@ -263,7 +263,7 @@ def test_new_weights_are_measured_and_not_those_of_the_model(scorer):
     model = small.network(keras_3)
     pruning, plan, statistics, sliced, found = measured(model, [small.images(_EXAMPLES)], scorer)
     other = replaced(pruning, sliced, statistics.measured(plan, sliced | {"stem": (2 * sliced["stem"][0],)}))
-    first = next(path for path in found if "batch_norm" in path)
+    first = next(path for path in found if "norm" in path)
     np.testing.assert_allclose(other[first][2], 2 * found[first][2], rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(other[first][3], 4 * found[first][3], rtol=1e-3, atol=1e-4)
 
