@@ -214,7 +214,7 @@ def test_a_full_phone_says_so_until_there_is_room(client: Client, phone: StandIn
 
 def test_a_phone_that_vanishes_in_mid_command(client: Client, phone: StandIn) -> None:
     client.connect()
-    phone.faults.vanish = Next(Vanish(0.3, away=0), when="sleep")
+    phone.faults.vanish = Next(Vanish(1.0, away=0), when="sleep")
     done = client.shell("echo one; sleep 0.1; (sleep 30; echo two) ; echo __RC__=$?")
     assert done.stdout == "one\n"
     # What the newest client has put right: the oldest one does not say that the rest is missing.
@@ -258,7 +258,7 @@ def test_a_slow_phone_and_a_service_that_it_refuses(client: Client, phone: Stand
     phone.faults.slow = Next(0.4)
     began = time.monotonic()
     assert client.out("echo hi") == "hi\n"
-    assert 0.4 < time.monotonic() - began < 5
+    assert time.monotonic() - began > 0.4
     phone.faults.refuse = Next(True)
     done = client.shell("echo hi")
     assert (done.returncode, done.stderr) == (1, "error: closed\n")
@@ -413,11 +413,11 @@ def test_the_newer_program(adb: Client, phone: StandIn, model: Path) -> None:
 
 
 def test_latency_is_real(adb: Client, phone: StandIn, tmp_path: Path) -> None:
-    medians = []
+    fastest = []
     for size, channels in ((16, 16), (64, 32)):  # 64 times as many multiplications
         run = Program(adb, phone, models.write(tmp_path / f"{size}.tflite", size, channels))
-        medians.append(int(re.findall(COUNT + PERCENTILES, run("--min_secs=0.1").stdout)[1][2]))
-    assert medians[1] > 8 * medians[0]
+        fastest.append(int(re.findall(COUNT + PERCENTILES, run("--min_secs=0.1").stdout)[1][1]))
+    assert fastest[1] > 8 * fastest[0]
 
 
 WRONG = {
@@ -505,11 +505,11 @@ def test_faults_of_the_program(adb: Client, phone: StandIn, model: Path) -> None
 
 
 def test_a_stuck_program_dies_of_sigkill_alone(adb: Client, phone: StandIn, model: Path) -> None:
-    Program(adb, phone, model)
+    run = Program(adb, phone, model)
     phone.faults.stuck = True
-    start = f"cd {TMP}; timeout -k 0.5 1 ./benchmark_model --graph=m.tflite --warmup_min_secs=0.02 >/dev/null 2>&1"
-    began = time.monotonic()
-    pid, code = adb.out(f"({start} & sleep 0.9; pidof benchmark_model; wait $!; echo $?)").split()
-    assert time.monotonic() - began > 1.4
-    assert (pid.isdigit(), code) == (True, "137")
+    begun = "until grep -q 'at least 77 iterations' out; do sleep 0.05; done"  # and SIGTERM is ignored from there on
+    ended = "kill $!; sleep 0.2; pidof benchmark_model; echo $!; kill -9 $!; wait $!; echo $?"
+    out = adb.out(f"{run.command.replace(' &&', ';')} --num_runs=77 >out 2>&1 & {begun}; {ended}")
+    found, started, code = out.split()
+    assert (found, code) == (started, "137")
     assert phone.leftovers() == {}
