@@ -50,8 +50,8 @@ def _option(name: str, *flags: str, **settings: Any):
         settings.setdefault("is_flag", True)
     elif default is not None:
         settings.setdefault("show_default", True)
-    told = {"default": default, "help": help_of(name)} | settings
-    return click.option(*(flags or [f"--{name.replace('_', '-')}"]), name, **told)
+    arguments = {"default": default, "help": help_of(name)} | settings
+    return click.option(*(flags or [f"--{name.replace('_', '-')}"]), name, **arguments)
 
 
 def _surgery_options(command: Callable) -> Callable:

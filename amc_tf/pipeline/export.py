@@ -134,15 +134,15 @@ def _units(problem: Problem, plan: Plan) -> tuple[dict[str, Any], ...]:
 def _signature(model: Any) -> dict[str, tuple[dict[str, Any], ...]]:
     """Inputs and outputs of a model's .tflite as plain types, by the names of the fields of a Result."""
     specs = [(spec.shape, spec.dtype.name) for spec in keras_to_tflite.arguments(model, 1)]
-    made = [((1, *tensor.shape[1:]), getattr(tensor.dtype, "name", tensor.dtype)) for tensor in model.outputs]
+    outputs = [((1, *tensor.shape[1:]), getattr(tensor.dtype, "name", tensor.dtype)) for tensor in model.outputs]
     sides = {
         "inputs": (keras_to_tflite.input_names(model), specs),
-        "outputs": (keras_to_tflite.output_names(model), made),
+        "outputs": (keras_to_tflite.output_names(model), outputs),
     }
     return {
         side: tuple(
             {"name": name, "shape": [int(size) for size in shape], "dtype": str(dtype)}
-            for name, (shape, dtype) in zip(names, found, strict=True)
+            for name, (shape, dtype) in zip(names, specs, strict=True)
         )
-        for side, (names, found) in sides.items()
+        for side, (names, specs) in sides.items()
     }

@@ -73,7 +73,7 @@ class FineTuning:
         steps = examples(self.data, self.model, keras, BATCH, self.seed, "train_data").steps
         finetune(
             self.model, self.data, epochs=_STEPS + 1, seed=self.seed, callbacks=[watch], verbose=0,
-            **_taught_by(self.distillation),
+            **_teacher_arguments(self.distillation),
         )  # fmt: skip
         if steps is None or len(took) < 2:
             return None
@@ -92,7 +92,7 @@ class FineTuning:
         """
         started = time.monotonic()
         try:
-            trained, told = self.tuned(result.model, result.plan, result.run_dir)
+            trained, record = self.tuned(result.model, result.plan, result.run_dir)
         except TrainingError as error:
             warnings.warn(f"The result is the network without fine-tuning: {error}", stacklevel=3)
             return result
@@ -105,7 +105,7 @@ class FineTuning:
             stopped.save(base, stopped.files())
             return stopped
         seconds = result.seconds + time.monotonic() - started
-        new = re_export(result, trained, exporter, session, base, training=told, seconds=seconds)
+        new = re_export(result, trained, exporter, session, base, training=record, seconds=seconds)
         if new.compressed.accuracy < result.compressed.accuracy:
             warnings.warn(
                 f"The fine-tuning made the network worse: {result.scored_by} {result.compressed.accuracy:.4g} before, "
@@ -134,26 +134,26 @@ class FineTuning:
             again = compile_settings.own(model, trained)
             if again is not None:
                 trained.compile(**again)
-            return trained, self._told(history)
+            return trained, self._record(history)
         past = keras_reader.keras_of(self.model).callbacks.History()
         trained = finetune(
             model, self.data, plan=plan if plan.of == WEIGHTS else None, epochs=self.epochs, seed=self.seed,
             callbacks=[past, *self._boards(run_dir), *self._own_callbacks()],
             verbose=2 if self.verbose else 0,
-            **_taught_by(self.distillation),
+            **_teacher_arguments(self.distillation),
         )  # fmt: skip
         history = {name: [_number(value) for value in values] for name, values in past.history.items()}
         if path is not None:
             _store(path, keras_reader.read(trained)[1], history)
-        return trained, self._told(history)
+        return trained, self._record(history)
 
-    def _told(self, history: dict[str, list[float | None]]) -> dict[str, Any]:
-        taught = self.distillation
+    def _record(self, history: dict[str, list[float | None]]) -> dict[str, Any]:
+        distillation = self.distillation
         return {
             "epochs": max((len(values) for values in history.values()), default=self.epochs),
-            "distilled": taught is not None,
-            "temperature": None if taught is None else taught.temperature,
-            "weight": None if taught is None else taught.weight,
+            "distilled": distillation is not None,
+            "temperature": None if distillation is None else distillation.temperature,
+            "weight": None if distillation is None else distillation.weight,
             "history": history,
         }
 
@@ -167,18 +167,22 @@ class FineTuning:
 
     def _key(self, model: Any, plan: Plan, own: Mapping[str, Any] | None) -> str | None:
         """Names a training: what it starts from, by which settings, on which examples; None where it has no name."""
-        taught = self.distillation
         try:
             return fingerprint(
                 [
                     plan.digest, self.epochs, self.seed, digest(model), None if own is None else _compiled(own),
-                    None if taught is None else [digest(taught.teacher), taught.temperature, taught.weight],
-                    list(self._own_callbacks()), contents(self.data),
+                    self._distillation_key(), list(self._own_callbacks()), contents(self.data),
                 ]
             )  # fmt: skip
         except (Unknown, UnsupportedModel) as error:
             _LOG.warning("A later call will train again, as it cannot tell this fine-tuning from another: %s.", error)
             return None
+
+    def _distillation_key(self) -> list[Any] | None:
+        distillation = self.distillation
+        if distillation is None:
+            return None
+        return [digest(distillation.teacher), distillation.temperature, distillation.weight]
 
 
 def _compiled(own: Mapping[str, Any]) -> list[Any]:
@@ -194,7 +198,7 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _taught_by(distillation: Distillation | None) -> dict[str, Any]:
+def _teacher_arguments(distillation: Distillation | None) -> dict[str, Any]:
     """The arguments of finetune() that are about a teacher."""
     if distillation is None:
         return {}

@@ -71,26 +71,26 @@ class Preview:
     def sentences(self) -> list[str]:
         """The same for people."""
         what = "groups of channels" if self.method == "channel" else "kernels"
-        told = [
+        sentences = [
             f"{self.model}: {len(self.shrinking)} {what} can shrink, {len(self.frozen)} stay whole (amc-tf analyze "
             f"says why)",
             *(f"budget for target={t}: from {least:.3f} to 1 of the base" for t, least in self.reachable.items()),
         ]
         if self.target == "latency":
-            told.append(f"latency on {self.device}: its range is known once the operators are measured there")
-        told.append(
+            sentences.append(f"latency on {self.device}: its range is known once the operators are measured there")
+        sentences.append(
             f"{self.networks} networks would be tried ({self.sensitivity} to measure sensitivity), made with "
             f"{self.calibration} examples and scored on {self.reward}"
         )
         if self.accuracy is not None:
-            told.append(f"the original scores {self.accuracy:.4g} on {min(_TIMED, self.reward)} of those")
+            sentences.append(f"the original scores {self.accuracy:.4g} on {min(_TIMED, self.reward)} of those")
         if self.stages:
-            told.append(f"in stages of {', '.join(f'{share:g}' for share in self.stages)} and then {self.budget}")
-        told.append(f"files: {', '.join(self.formats)}")
+            sentences.append(f"in stages of {', '.join(f'{share:g}' for share in self.stages)} and then {self.budget}")
+        sentences.append(f"files: {', '.join(self.formats)}")
         took = f"set-up about {duration(self.setup_seconds)}, search at most about {duration(self.search_seconds)}"
         if self.training_seconds:
             took += f", fine-tuning about {duration(self.training_seconds)}"
-        return [*told, took + (", each stage" if self.stages else "")]
+        return [*sentences, took + (", each stage" if self.stages else "")]
 
 
 def preview(problem: Problem) -> Preview:

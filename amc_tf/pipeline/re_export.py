@@ -1,6 +1,7 @@
 """Re-export: a result with another model in its place, trained by fine-tuning or by the caller (Result.with_model)."""
 
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -65,11 +66,11 @@ def with_model(exporter: Exporter, spec: MeasurementSpec, base: bytes, result: R
 def _warn_of_limit(result: Result) -> None:
     """Another training leaves other zeros and scales, and a device is never twice the same."""
     line = result.compressed
-    found = {"latency": line.latency_ms and line.latency_ms * 1e3, "size": line.size_bytes}.get(result.target)
-    if found is None or result.limit is None or found <= result.limit:
+    cost = {"latency": line.latency_ms and line.latency_ms * 1e3, "size": line.size_bytes}.get(result.target)
+    if cost is None or result.limit is None or cost <= result.limit:
         return
     warnings.warn(
-        f"The trained network takes {amount(result.target, found)}, but its limit is "
+        f"The trained network takes {amount(result.target, cost)}, but its limit is "
         f"{amount(result.target, result.limit)}; search again with a smaller budget, or measure again with "
         f"result.with_model(result.model).",
         stacklevel=4,
@@ -78,18 +79,18 @@ def _warn_of_limit(result: Result) -> None:
 
 def check_same(result: Result, trained: Any) -> None:
     """Raises where a model is not the result's with other weights."""
-    ours, its = keras_reader.keras_of(result.model), keras_reader.keras_of(trained)
-    if ours is not its:
-        raise TypeError(f"The model is one of {its.__name__}, but the result's of {ours.__name__}; give the same.")
+    result_keras, model_keras = keras_reader.keras_of(result.model), keras_reader.keras_of(trained)
+    if result_keras is not model_keras:
+        raise TypeError(
+            f"The model is one of {model_keras.__name__}, but the result's of {result_keras.__name__}; give the same."
+        )
     graph, weights = keras_reader.read(trained)
-    wanted = keras_reader.read(result.model)[1]
-    shapes = [{path: [a.shape for a in arrays] for path, arrays in found.items()} for found in (weights, wanted)]
-    if shapes[0] != shapes[1]:
-        both = [path for path in wanted if shapes[0].get(path) != shapes[1][path]]
-        both = both or sorted(set(weights) - set(wanted))
+    shapes, expected = _shapes(weights), _shapes(keras_reader.read(result.model)[1])
+    if shapes != expected:
+        path = next(path for path in (*expected, *sorted(shapes)) if shapes.get(path) != expected.get(path))
         raise ValueError(
-            f"The model is not the result's: the weights of its layer {both[0]!r} have shapes "
-            f"{shapes[0].get(both[0])}, those of the result's {shapes[1].get(both[0])}; give result.model, trained."
+            f"The model is not the result's: the weights of its layer {path!r} have shapes {shapes.get(path)}, those "
+            f"of the result's {expected.get(path)}; give result.model, trained."
         )
     layer = difference(result.model, trained)
     if layer is not None:
@@ -103,9 +104,13 @@ def check_same(result: Result, trained: Any) -> None:
     if result.plan.of != WEIGHTS:
         return
     for path, (index, mask) in masks(graph, result.plan).items():
-        back = int(np.count_nonzero(weights[path][index][~mask]))
-        if back:
+        revived = int(np.count_nonzero(weights[path][index][~mask]))
+        if revived:
             raise ValueError(
-                f"{back} weights of layer {path!r} that were pruned are not zero any more; train with "
+                f"{revived} weights of layer {path!r} that were pruned are not zero any more; train with "
                 f"amc_tf.finetune(model, data, plan=result.plan), which keeps them so."
             )
+
+
+def _shapes(weights: Mapping[str, Sequence[np.ndarray]]) -> dict[str, list[tuple[int, ...]]]:
+    return {path: [array.shape for array in arrays] for path, arrays in weights.items()}

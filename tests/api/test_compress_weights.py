@@ -140,7 +140,7 @@ def test_a_budget_in_bytes_is_of_the_file_that_ships(tmp_path):
         ({"budget": None, "max_drop": "half"}, "points"),
         ({"stages": (0.3,)}, "that fall"),
         ({"stages": (0.6,)}, "finetune_epochs"),
-        ({"stages": (0.6,), "finetune_epochs": 1, "target": "time"}, "in stages it can be"),
+        ({"stages": (0.6,), "finetune_epochs": 1, "target": "time"}, "target is .time.; expected one of"),
         ({"finetune_epochs": -1}, "finetune_epochs"),
         ({"finetune_epochs": 1, "train_data": small.images(96)}, "no labels"),
         ({"frozen": ["stem", "wide", "back", "head"]}, "no kernel whose weights may go"),

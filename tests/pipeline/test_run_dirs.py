@@ -9,17 +9,24 @@ import pytest
 
 import amc_tf
 from amc_tf.errors import RunDirError
+from amc_tf.options import Options
+from amc_tf.pipeline import searching, stages
+from amc_tf.pipeline.exporter import Exporter
+from amc_tf.pipeline.prepare import prepare
 from amc_tf.pruning.plan import Plan
 from amc_tf.report import page
 from amc_tf.report.run_reader import read_run
 from amc_tf.result import EARLIER, RESULT_FORMAT
 from amc_tf.search import journal
 from amc_tf.search.proposers.sensitivity import Sensitivity
+from amc_tf.search.trial import Outcome, Trial
+from amc_tf.tflite.conversion import keras_to_tflite
 from tests import small
 
+BASE = Trial(0, "complete", "base", (16, 32), {"stem": 1.0, "wide": 1.0}, "plan", Outcome(1, 9, 1, 9), -0.0, 0.1)
 OLD = Path(__file__).parent / "run_dirs" / "0.1"
 
-pytestmark = pytest.mark.usefixtures("agent_at_once")
+pytestmark = pytest.mark.usefixtures("agent_at_once", "shapes_once")
 
 
 @pytest.fixture(params=sorted(path.name for path in OLD.iterdir()))
@@ -144,23 +151,40 @@ CALLS = {
 }
 
 
-def test_every_argument_that_matters_gives_a_run_directory_of_its_own(trained, tmp_path, monkeypatch):
+def known_as(trained, **arguments):
+    """What a call is known by, without its search: (name of its run directory, header of its journal)."""
+    model, data = trained
+    given = {"target": "macs", "budget": 0.5, "episodes": 2, "train_data": data, "verbose": False}
+    problem = prepare(model, Options(**{**given, **arguments}))
+    header = searching._header(problem, None)
+    return searching._run_name(problem, header), header
+
+
+@pytest.fixture(scope="module")
+def calls(trained):
+    base = keras_to_tflite.convert(trained[0])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keras_to_tflite, "convert", lambda model: base)  # which it is for every call
+        patch.setattr(Exporter, "check", lambda *_: None)
+        return {name: known_as(trained, **arguments) for name, arguments in CALLS.items()}
+
+
+def test_every_argument_that_matters_gives_a_run_directory_of_its_own(trained, calls):
     """By default; what was found for another call is neither taken nor written over."""
-    monkeypatch.chdir(tmp_path)
-    folders = {name: compress(trained, **arguments).run_dir for name, arguments in CALLS.items()}
-    assert len(set(folders.values())) == len(CALLS)
-    assert compress(trained).run_dir == folders["as it is"]
+    assert len({name for name, _ in calls.values()}) == len(CALLS)
+    assert known_as(trained) == calls["as it is"] and known_as(trained, episodes=9)[0] == calls["as it is"][0]
 
 
-def test_every_argument_that_matters_is_refused_in_the_run_directory_of_another(trained, tmp_path):
-    compress(trained, tmp_path)
+def test_every_argument_that_matters_is_refused_in_the_run_directory_of_another(calls, tmp_path):
     shipping = ("as it is", "quantize", "two formats", "integer_io")  # the search is the same, and gone on with
-    for name, arguments in CALLS.items():
+    with journal.Journal(tmp_path, calls["as it is"][1]) as first:
+        first.append(BASE)
+    for name, (_, header) in calls.items():
         if name in shipping:
-            assert compress(trained, tmp_path, **arguments).run_dir == tmp_path
+            journal.Journal(tmp_path, header).close()
         else:
             with pytest.raises(RunDirError, match="holds another search"):
-                compress(trained, tmp_path, **arguments)
+                journal.Journal(tmp_path, header)
 
 
 def test_a_network_of_equal_weights_and_another_activation_is_another_network(tmp_path, keras_module):
@@ -185,15 +209,17 @@ def tanh_of(layer):
     return type(layer).from_config(config)
 
 
-def test_staged_calls_have_run_directories_of_their_own(trained, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_staged_calls_have_run_directories_of_their_own(trained):
+    model, data = trained
     calls = [
         {}, {"quantize": "int8"}, {"importance": "magnitude_out"}, {"metric": by_class}, {"metric": by_chance},
-        {"reward_size": 100}, {"seed": 2}, {"temperature": 2.0},
+        {"seed": 2}, {"temperature": 2.0}, {"train_data": (data[0], 3 - data[1])}, {"teacher": None},
+        {"teacher": model}, {"frozen": ["stem"]}, {"stages": (0.6,)}, {"budget": 0.2},
     ]  # fmt: skip
-    staged = {"budget": 0.3, "stages": (0.5,), "finetune_epochs": 1}
-    folders = [compress(trained, **staged, **arguments).run_dir for arguments in calls]
-    assert len(set(folders)) == len(calls)
+    staged = {"target": "macs", "budget": 0.3, "stages": (0.5,), "finetune_epochs": 1, "train_data": data}
+    names = [stages._run_name(model, Options(**{**staged, **call})) for call in calls]
+    assert len(set(names)) == len(calls)
+    assert stages._run_name(model, Options(**staged)) == names[0]
 
 
 def test_a_metric_that_cannot_be_told_from_another_is_refused_before_anything_is_done(trained, tmp_path):

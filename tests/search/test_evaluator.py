@@ -107,7 +107,7 @@ def changed(ev, widths) -> set[tuple[str, int]]:
 
 
 def statistics_of(ev) -> set[tuple[str, int]]:
-    return {(layer, i) for layer in ev.pruner.weights if "batch_norm" in layer for i in (2, 3)}  # mean and variance
+    return {(layer, i) for layer in ev.pruner.weights if "norm" in layer for i in (2, 3)}  # mean and variance
 
 
 WIDE_READERS, TRUNK_READERS = {("back", 0), ("back", 1)}, {("wide", 0), ("wide", 1), ("head", 0), ("head", 1)}

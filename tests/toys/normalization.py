@@ -54,7 +54,7 @@ def preprocessing(keras):
     return ended(keras, image, x, "preprocessing")
 
 
-@toy("conv1 conv2", only="tf_keras", custom=True)
+@toy("conv1 conv2", custom=True)
 def layer_scale(keras):
     """ConvNeXt's own layer, which Keras does not register for saving."""
     scale = importlib.import_module(f"{keras.__name__}.src.applications.convnext").LayerScale

@@ -130,7 +130,7 @@ def parametric_relu(tracer: Tracer, node: Node, x: Labels) -> Labels | None:
 
 
 def layer_scale(tracer: Tracer, node: Node, x: Labels) -> Labels | None:
-    tracer.weight(node, "gamma", 0, x[-1])
+    tracer.weight(node, node.weights[0].name, 0, x[-1])  # Keras 3 leaves it without a name of its own
     tracer.size(node, ("projection_dim",), x[-1])
     return x
 
