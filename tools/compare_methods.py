@@ -160,8 +160,7 @@ class Experiment:
         return whole and trial.kind != "sensitivity" and trial.outcome.cost <= self._limit
 
     def _fixed(self, method: str) -> tuple[int, ...]:
-        from amc_tf.search.budget import uniform
-        from amc_tf.search.proposers.handmade import deep, shallow
+        from amc_tf.search.proposers.handmade import deep, shallow, uniform
 
         plan = {"uniform": uniform, "shallow": shallow, "deep": deep}[method]
         return plan(self._pruner.units, self._macs, self._limit)

@@ -117,7 +117,7 @@ class Experiment:
 
     def uniform(self, limit: float) -> tuple[int, ...]:
         """The plan that keeps the same ratio of every kernel."""
-        from amc_tf.search.budget import uniform
+        from amc_tf.search.proposers.handmade import uniform
 
         return uniform(self.pruner.units, self.params, limit)
 

@@ -2,7 +2,7 @@
 
 Every operator of the .tflite is timed alone, at the widths of a grid; the price of a plan is the sum. Operators also
 influence each other (caches, clocks). Two corrections account for that: the table is scaled to the measured latency of
-the whole network, and candidates that are measured during the search correct it (latency/calibration.py).
+the whole network, and candidates that are measured during the search correct it (latency/candidate_timing.py).
 """
 
 import contextlib

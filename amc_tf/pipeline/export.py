@@ -14,7 +14,7 @@ from amc_tf.pipeline.selection import Winner
 from amc_tf.pruning.plan import Plan
 from amc_tf.pruning.unit_lines import unit_lines
 from amc_tf.result import FLOAT, SEARCH, Figures, Result, packed
-from amc_tf.search.budget import uniform
+from amc_tf.search.proposers.handmade import uniform
 from amc_tf.tflite.conversion import keras_to_tflite
 from amc_tf.tflite.conversion.quantize import FORMATS
 from amc_tf.tflite.sparse.unsupported_operators import zeros_missing

@@ -9,7 +9,7 @@ import numpy as np
 
 from amc_tf.graph import keras_reader
 from amc_tf.graph.identity import difference
-from amc_tf.latency.session import comparison_record
+from amc_tf.latency.search_latency import comparison_record
 from amc_tf.pipeline.exporter import Exporter
 from amc_tf.pipeline.measurement import MeasurementSession, MeasurementSpec
 from amc_tf.pruning.kernels import masks

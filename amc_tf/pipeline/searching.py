@@ -12,7 +12,7 @@ from amc_tf.data import splits
 from amc_tf.fingerprint import fingerprint
 from amc_tf.graph.identity import digest
 from amc_tf.isolated.provide import provide
-from amc_tf.latency.session import Latency
+from amc_tf.latency.search_latency import Latency
 from amc_tf.pipeline.measurement import MeasurementSession
 from amc_tf.pipeline.prepare import TENSORBOARD, Problem
 from amc_tf.report.progress import SearchProgress, TableProgress, preparing

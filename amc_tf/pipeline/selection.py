@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from amc_tf.devices.interleave import Comparison
 from amc_tf.errors import RunDirError
-from amc_tf.latency.session import missed
+from amc_tf.latency.search_latency import missed
 from amc_tf.pipeline.measurement import MeasurementSession
 from amc_tf.pipeline.searching import SearchRun
 from amc_tf.pruning.plan import Plan

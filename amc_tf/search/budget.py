@@ -1,4 +1,4 @@
-"""Budgets: parsing a budget, bounding each action by it, and the uniform plan that just fits.
+"""Budgets: parsing a budget, and bounding each action by it.
 
 The bound is the paper's Algorithm 1 (arXiv 1802.03494) with two changes: it uses keep ratios instead of sparsities, and
 the exact cost of rounded widths instead of a sum over layers, so that no episode can end above the limit.
@@ -7,8 +7,7 @@ the exact cost of rounded widths instead of a sum over layers, so that no episod
 import math
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -163,57 +162,6 @@ class Budget:
         widths[:t] = decided
         widths[t] = width
         return self.cost(widths)
-
-
-def uniform(units: Sequence["Unit"], cost: Cost, limit: float) -> tuple[int, ...]:
-    """The plan that keeps the same ratio everywhere and just fits: the baseline of the search.
-
-    Raises:
-        BudgetError: Even the narrowest plan costs more than the limit.
-    """
-    return widest_of(units, cost, limit, lambda i, ratio: ratio, lambda i, ratio: ratio)
-
-
-def widest_of(
-    units: Sequence["Unit"],
-    cost: Cost,
-    limit: float,
-    ratio: Callable[[int, float], float],
-    inverse: Callable[[int, float], float],
-) -> tuple[int, ...]:
-    """The widest plan that fits, of a family of plans that grow with one number s.
-
-    For the uniform plan s is the keep ratio. Every unit takes its width nearest to ratio(i, s), for the largest s that
-    fits. The rest of the limit is spent on the units furthest below their ratio: one wider width each, while it fits.
-
-    Args:
-        units, cost, limit: See Budget.
-        ratio: (unit's index, s) -> keep ratio of that unit; non-decreasing in s.
-        inverse: (unit's index, keep ratio) -> the least s at which the unit has that ratio.
-
-    Raises:
-        BudgetError: Even the narrowest plan costs more than the limit.
-    """
-    narrowest, widest = extremes(units)
-    if cost(widest) <= limit:
-        return tuple(map(int, widest))
-    check_reachable(cost, limit, narrowest, widest)
-    # The values of s at which each unit takes its next wider width.
-    thresholds = [[inverse(i, (a + b) / 2 / u.size) for a, b in pairwise(u.widths)] for i, u in enumerate(units)]
-
-    def plan_at(s: float) -> np.ndarray:
-        return np.array([unit.widths[bisect_right(own, s)] for unit, own in zip(units, thresholds, strict=True)])
-
-    all_thresholds = sorted({s for own in thresholds for s in own})
-    fitting = bisect_right(all_thresholds, limit, key=lambda s: cost(plan_at(s)))
-    widths = plan_at(all_thresholds[fitting - 1]) if fitting else narrowest
-    s = all_thresholds[fitting]  # the least that does not fit; at the last threshold all units are whole
-    for i in sorted(range(len(units)), key=lambda i: widths[i] / units[i].size - ratio(i, s)):
-        wider = widths.copy()
-        wider[i] = next((width for width in units[i].widths if width > widths[i]), widths[i])
-        if cost(wider) <= limit:
-            widths = wider
-    return tuple(map(int, widths))
 
 
 def narrowed(units: Sequence["Unit"], cost: Cost, widths: Sequence[int], limit: float) -> tuple[int, ...]:

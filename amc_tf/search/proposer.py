@@ -11,11 +11,12 @@ from amc_tf.search.agent.agent_interface import Agent
 from amc_tf.search.agent.environment import Environment
 from amc_tf.search.agent.features import NAMES
 from amc_tf.search.agent.replay_sync import ReplaySync
-from amc_tf.search.budget import Budget, uniform
+from amc_tf.search.budget import Budget
 from amc_tf.search.guarantee import negative_error_of
 from amc_tf.search.journal import Journal
 from amc_tf.search.problem import SearchProblem
 from amc_tf.search.proposers.greedy import greedy
+from amc_tf.search.proposers.handmade import uniform
 from amc_tf.search.proposers.refine import refined
 from amc_tf.search.proposers.sensitivity import Sensitivity, table_from_trials
 from amc_tf.search.schedule import UNIFORM, Schedule

@@ -15,7 +15,8 @@ from amc_tf.devices import timing
 from amc_tf.devices.android.adb_client import find_adb
 from amc_tf.devices.android.benchmark_binary import sha256
 from amc_tf.devices.timing import Timing
-from amc_tf.latency import session, stopwatch
+from amc_tf.latency import stopwatch
+from amc_tf.latency.search_latency import Latency
 from amc_tf.latency.table import load_or_measure
 from amc_tf.pruning.channel import ChannelPruner
 from amc_tf.search.scoring.evaluator import Evaluator
@@ -289,7 +290,7 @@ def test_while_this_computer_measures_nothing_else_runs(model, tmp_path, monkeyp
 
 def test_the_host_is_this_computer(model):
     pruning = ChannelPruner(model, round_to=2)
-    with session.Latency("host", pruning, b"") as host_latency, session.Latency(Computed(), pruning, b"") as other:
+    with Latency("host", pruning, b"") as host_latency, Latency(Computed(), pruning, b"") as other:
         assert (host_latency.in_flight, other.in_flight) == (1, 2)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import amc_tf
-from amc_tf.latency import session, stopwatch
+from amc_tf.latency import search_latency, stopwatch
 from amc_tf.latency.sparse_prices import SparsePrices, measure, multiplications_per_weight
 from amc_tf.pruning.magnitude import MagnitudePruner
 from amc_tf.tflite.flatbuffer import unpack
@@ -107,7 +107,7 @@ def test_a_device_without_sparse_kernels_is_refused(model):
 def test_a_network_or_processor_without_sparse_kernels_is_refused(model, tmp_path, monkeypatch):
     with pytest.raises(amc_tf.UnsupportedModel, match="stem.*stride 1x1"):
         run(network(strides=1), tmp_path / "run", Phone())
-    monkeypatch.setattr(session, "unsupported_processor", lambda: "it has none.")
+    monkeypatch.setattr(search_latency, "unsupported_processor", lambda: "it has none.")
     device = Phone()
     device.name = "host"
     with pytest.raises(amc_tf.DeviceError, match="no network faster here: it has none"):

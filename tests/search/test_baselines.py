@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from amc_tf.errors import AgentError, BudgetError
 from amc_tf.search.agent.random_agent import RandomAgent
-from amc_tf.search.budget import nearest_width, uniform
+from amc_tf.search.budget import nearest_width
 from amc_tf.search.journal import Journal, header
 from amc_tf.search.proposers.greedy import greedy
-from amc_tf.search.proposers.handmade import deep, shallow
+from amc_tf.search.proposers.handmade import deep, shallow, uniform
 from amc_tf.search.proposers.sensitivity import Sensitivity
 from tests.contracts.agent import EPISODES, FEATURES, ActingContract, act_out, states
 from tests.search.fakes import FakeUnit, FunctionCost, ProductCost, chain_cost, evaluator, measured_table, study, units

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amc_tf.errors import BudgetError
-from amc_tf.search.budget import Budget, fraction, nearest_width, parse_budget, plain, uniform
+from amc_tf.search.budget import Budget, fraction, nearest_width, parse_budget, plain
+from amc_tf.search.proposers.handmade import uniform
 from tests.search.fakes import FakeUnit, ProductCost, chain_cost, unit, units
 
 UNIT_OF = {"macs": "MACs", "params": "params", "size": "bytes", "latency": "us"}

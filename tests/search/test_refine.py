@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amc_tf.search.budget import uniform
+from amc_tf.search.proposers.handmade import uniform
 from amc_tf.search.proposers.refine import local_move, refined
 from amc_tf.search.trial import Outcome, Trial
 from tests.search.fakes import FakeUnit, ProductCost, alone, chain_cost, trial, units

@@ -25,9 +25,9 @@ from amc_tf.errors import (
     SetupError,
     UnsupportedModel,
 )
-from amc_tf.search.budget import uniform
 from amc_tf.search.journal import Journal, header
 from amc_tf.search.proposers.greedy import greedy
+from amc_tf.search.proposers.handmade import uniform
 from amc_tf.search.proposers.refine import refined
 from amc_tf.search.proposers.sensitivity import samples_to_measure, table_from_trials
 from amc_tf.search.schedule import Schedule

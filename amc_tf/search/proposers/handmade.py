@@ -1,15 +1,68 @@
-"""The paper's hand-made plans, shallow and deep: what a search has to beat. The uniform plan is in budget.py."""
+"""Hand-made plans, which a search has to beat: uniform, and the paper's shallow and deep ones."""
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from amc_tf.cost.cost_model import Cost
-from amc_tf.search.budget import widest_of
+from amc_tf.search.budget import check_reachable, extremes
 
 if TYPE_CHECKING:
     from amc_tf.pruning.unit import Unit
+
+
+def uniform(units: Sequence["Unit"], cost: Cost, limit: float) -> tuple[int, ...]:
+    """The plan that keeps the same ratio everywhere and just fits: the baseline of the search.
+
+    Raises:
+        BudgetError: Even the narrowest plan costs more than the limit.
+    """
+    return widest_of(units, cost, limit, lambda i, ratio: ratio, lambda i, ratio: ratio)
+
+
+def widest_of(
+    units: Sequence["Unit"],
+    cost: Cost,
+    limit: float,
+    ratio: Callable[[int, float], float],
+    inverse: Callable[[int, float], float],
+) -> tuple[int, ...]:
+    """The widest plan that fits, of a family of plans that grow with one number s.
+
+    For the uniform plan s is the keep ratio. Every unit takes its width nearest to ratio(i, s), for the largest s that
+    fits. The rest of the limit is spent on the units furthest below their ratio: one wider width each, while it fits.
+
+    Args:
+        units, cost, limit: See Budget.
+        ratio: (unit's index, s) -> keep ratio of that unit; non-decreasing in s.
+        inverse: (unit's index, keep ratio) -> the least s at which the unit has that ratio.
+
+    Raises:
+        BudgetError: Even the narrowest plan costs more than the limit.
+    """
+    narrowest, widest = extremes(units)
+    if cost(widest) <= limit:
+        return tuple(map(int, widest))
+    check_reachable(cost, limit, narrowest, widest)
+    # The values of s at which each unit takes its next wider width.
+    thresholds = [[inverse(i, (a + b) / 2 / u.size) for a, b in pairwise(u.widths)] for i, u in enumerate(units)]
+
+    def plan_at(s: float) -> np.ndarray:
+        return np.array([unit.widths[bisect_right(own, s)] for unit, own in zip(units, thresholds, strict=True)])
+
+    all_thresholds = sorted({s for own in thresholds for s in own})
+    fitting = bisect_right(all_thresholds, limit, key=lambda s: cost(plan_at(s)))
+    widths = plan_at(all_thresholds[fitting - 1]) if fitting else narrowest
+    s = all_thresholds[fitting]  # the least that does not fit; at the last threshold all units are whole
+    for i in sorted(range(len(units)), key=lambda i: widths[i] / units[i].size - ratio(i, s)):
+        wider = widths.copy()
+        wider[i] = next((width for width in units[i].widths if width > widths[i]), widths[i])
+        if cost(wider) <= limit:
+            widths = wider
+    return tuple(map(int, widths))
 
 
 def shallow(units: Sequence["Unit"], cost: Cost, limit: float) -> tuple[int, ...]:

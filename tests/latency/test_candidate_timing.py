@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from amc_tf.errors import DeviceError
-from amc_tf.latency.calibration import (
+from amc_tf.latency.candidate_timing import (
     EVERY,
     MARGIN,
     LatencyMeasurer,

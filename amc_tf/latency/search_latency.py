@@ -15,7 +15,7 @@ from amc_tf.devices.choose import choose
 from amc_tf.devices.interleave import Comparison
 from amc_tf.errors import BadPredictions, BudgetError, ConversionError, DeviceError, RunDirError
 from amc_tf.graph.identity import digest
-from amc_tf.latency.calibration import FINAL_ROUNDS, LatencyMeasurer, correction, finalists, plans_near_limit
+from amc_tf.latency.candidate_timing import FINAL_ROUNDS, LatencyMeasurer, correction, finalists, plans_near_limit
 from amc_tf.latency.sparse_prices import SparsePrices, measure
 from amc_tf.latency.stopwatch import Stopwatch
 from amc_tf.latency.table import LatencyTable, key, load_or_measure

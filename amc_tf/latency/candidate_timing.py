@@ -10,7 +10,8 @@ import numpy as np
 from amc_tf.cost.cost_model import Cost
 from amc_tf.errors import DeviceError
 from amc_tf.latency.stopwatch import Stopwatch
-from amc_tf.search.budget import nearest_width, uniform
+from amc_tf.search.budget import nearest_width
+from amc_tf.search.proposers.handmade import uniform
 from amc_tf.search.rewards import Reward
 from amc_tf.search.trial import Outcome, Trial
 
