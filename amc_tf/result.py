@@ -205,7 +205,8 @@ class Result:
             RunDirError: they cannot be written.
         """
         try:
-            self._move_earlier(set(files))
+            network = digest(self.model)
+            self._move_earlier(set(files), network)
             self.plan.save(self.run_dir / "plan.json")
             temporary = self.run_dir / ".model.part.keras"
             self.model.save(temporary)
@@ -213,7 +214,7 @@ class Result:
             write(base_tflite, self.run_dir / "base.tflite")
             for format, tflite in files.items():
                 write(tflite, self.run_dir / FORMATS[format])
-            written = {"format": RESULT_FORMAT, "network": digest(self.model), **self.summary()}
+            written = {"format": RESULT_FORMAT, "network": network, **self.summary()}
             write(json.dumps(written, indent=1).encode(), self.run_dir / RESULT)
         except (OSError, RunDirError) as error:
             why = getattr(error.__cause__ or error, "strerror", None) or error
@@ -222,10 +223,10 @@ class Result:
                 f"room or mend the permissions and run the same call again, which goes straight to the result."
             ) from error
 
-    def _move_earlier(self, formats: Collection[str]) -> None:
-        """Moves files of other formats out of the way where they are of another network."""
+    def _move_earlier(self, formats: Collection[str], network: str) -> None:
+        """Moves files of other formats out of the way if they are not of this network, which is given by its digest."""
         stale = [name for format, name in FORMATS.items() if format not in formats and (self.run_dir / name).exists()]
-        if not stale or _network(self.run_dir / RESULT) == digest(self.model):
+        if not stale or _network(self.run_dir / RESULT) == network:
             return
         (self.run_dir / EARLIER).mkdir(exist_ok=True)
         for name in stale:

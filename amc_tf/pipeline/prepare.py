@@ -36,6 +36,7 @@ class Problem:
 
     Attributes:
         model: the Keras model that was given.
+        identity: its digest.
         options: the arguments of compress().
         method: how it is pruned.
         pruner: of the model.
@@ -54,6 +55,7 @@ class Problem:
     """
 
     model: Any
+    identity: str
     options: Options
     method: PruningMethod
     pruner: Pruner
@@ -109,7 +111,7 @@ def prepare(model: Any, options: Options) -> Problem:
     table = None if options.sensitivity is None else Sensitivity.load(options.sensitivity)
     method = PRUNING_METHODS[options.method]
     pruner = pruner_of(model, options)
-    digest(model)  # raises for a layer that a later call could not tell from another one
+    identity = digest(model)  # raises for a layer that a later call could not tell from another one
     calibration, reward_data = splits.splits(
         model, options.train_data, options.reward_data, options.calibration_size, options.reward_size, options.seed
     )
@@ -130,8 +132,8 @@ def prepare(model: Any, options: Options) -> Problem:
         agreement_inputs(reward_data),
     )  # fmt: skip
     problem = Problem(
-        model=model, options=options, method=method, pruner=pruner, calibration=calibration, reward_data=reward_data,
-        validation_data=validation_data, base_tflite=base_tflite, timed_tflite=base_tflite,
+        model=model, identity=identity, options=options, method=method, pruner=pruner, calibration=calibration,
+        reward_data=reward_data, validation_data=validation_data, base_tflite=base_tflite, timed_tflite=base_tflite,
         conversion_seconds=conversion_seconds, costs=method.costs(pruner, base_tflite), unsupported=unsupported,
         device=_device(options, unsupported), exporter=exporter, finetuning=finetuning, sensitivity=table,
         started=started,

@@ -10,7 +10,6 @@ from amc_tf.callbacks import Callbacks, TensorBoard
 from amc_tf.cost.cost_model import Cost
 from amc_tf.data import splits
 from amc_tf.fingerprint import fingerprint
-from amc_tf.graph.identity import digest
 from amc_tf.isolated.provide import provide
 from amc_tf.latency.search_latency import Latency
 from amc_tf.pipeline.measurement import MeasurementSession
@@ -203,7 +202,7 @@ def _header(problem: Problem, latency: Latency | None) -> dict[str, Any]:
         arguments["device"] = latency.identity
     if options.timed_format != FLOAT:
         arguments |= {"quantize": options.timed_format, "integer_io": options.integer_io}
-    return header(digest(problem.model), options.seed, arguments)
+    return header(problem.identity, options.seed, arguments)
 
 
 def _run_name(problem: Problem, searched: dict[str, Any]) -> str:
