@@ -50,6 +50,18 @@ def test_compress_has_the_options_as_its_signature() -> None:
         assert hints[name] == own[name], name
 
 
+def test_compress_hands_on_every_argument(monkeypatch) -> None:
+    given = {name: object() for name in FIELDS}
+
+    def recorded(**arguments) -> None:
+        assert arguments == given
+        raise InterruptedError
+
+    monkeypatch.setattr(sys.modules["amc_tf.api.compress"], "Options", recorded)
+    with pytest.raises(InterruptedError):
+        amc_tf.compress(object(), **given)
+
+
 def test_the_docstring_says_what_every_option_means() -> None:
     said = " ".join(amc_tf.compress.__doc__.split())
     for name, each in FIELDS.items():

@@ -79,8 +79,15 @@ def compress(
         SetupError: TF-Agents is neither in this environment nor to be had for it.
         AgentError: the agent's process failed.
     """
-    arguments = locals()
-    options = Options(**{name: value for name, value in arguments.items() if name != "model"})
+    options = Options(
+        target=target, budget=budget, train_data=train_data, reward_data=reward_data, validation_data=validation_data,
+        episodes=episodes, seed=seed, device=device, method=method, metric=metric, reward=reward, max_drop=max_drop,
+        round_to=round_to, min_keep=min_keep, importance=importance, frozen=frozen, reconstruct=reconstruct,
+        sensitivity=sensitivity, paper=paper, stages=stages, finetune_epochs=finetune_epochs, teacher=teacher,
+        temperature=temperature, distill_weight=distill_weight, finetune_callbacks=finetune_callbacks,
+        quantize=quantize, integer_io=integer_io, calibration_size=calibration_size, reward_size=reward_size,
+        run_dir=run_dir, callbacks=callbacks, tensorboard=tensorboard, report=report, dry_run=dry_run, verbose=verbose,
+    )  # fmt: skip
     if options.dry_run:
         return preview(prepare(model, options))
     search = search_in_stages if options.stages else search_once

@@ -5,6 +5,7 @@ Whatever can be wrong with a call is said here, before minutes of work.
 
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from amc_tf.cost.cost_model import Cost
@@ -108,20 +109,17 @@ def prepare(model: Any, options: Options) -> Problem:
         As compress().
     """
     started = time.monotonic()
-    table = None if options.sensitivity is None else Sensitivity.load(options.sensitivity)
     method = PRUNING_METHODS[options.method]
     pruner = pruner_of(model, options)
     identity = digest(model)  # raises for a layer that a later call could not tell from another one
     calibration, reward_data = splits.splits(
         model, options.train_data, options.reward_data, options.calibration_size, options.reward_size, options.seed
     )
-    finetuning = _finetuning(model, options, calibration, method)
-    if table is not None:
-        for unit in pruner.units:
-            table.curve(unit)  # raises if the table lacks it
     validation_data = None
     if options.validation_data is not None:
         validation_data = splits.load(options.validation_data, model, "validation_data")
+    finetuning = _finetuning(model, options, calibration, method)
+    table = None if options.sensitivity is None else _sensitivity(options.sensitivity, pruner)
 
     since = time.monotonic()
     base_tflite = keras_to_tflite.convert(model)
@@ -140,6 +138,13 @@ def prepare(model: Any, options: Options) -> Problem:
     )  # fmt: skip
     _check_reach(problem)
     return replace(problem, timed_tflite=_timed_tflite(problem))
+
+
+def _sensitivity(path: str | Path, pruner: Pruner) -> Sensitivity:
+    table = Sensitivity.load(path)
+    for unit in pruner.units:
+        table.curve(unit)  # raises if the table lacks it
+    return table
 
 
 def _finetuning(model: Any, options: Options, calibration: Split, method: PruningMethod) -> FineTuning | None:
