@@ -15,7 +15,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from amc_tf.commands.bench import bench, yes_option
+from amc_tf.commands.bench import bench
+from amc_tf.commands.device_options import yes_option
 from amc_tf.commands.doctor import doctor
 from amc_tf.commands.exits import ending, traceback_option
 from amc_tf.commands.setup_packages import setup

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from amc_tf.commands.bench import DeviceOptions, json_option, open_phone, phone_options
+from amc_tf.commands.device_options import DeviceOptions, json_option, open_phone, phone_options
 from amc_tf.commands.exits import NO_DEVICE, ending, foreseen
 from amc_tf.devices.android import adb_client, benchmark_binary, phone_info
 from amc_tf.devices.android.adb_client import Adb

@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 from amc_tf import cli
-from amc_tf.commands import bench
+from amc_tf.commands import bench, bench_output
 from amc_tf.devices import benchmark_model
 from amc_tf.devices.android import benchmark_binary
 from amc_tf.devices.android.consent import ACCEPT
@@ -124,26 +124,26 @@ def test_the_profile(phone, pair) -> None:
 
 def test_the_table_of_operators() -> None:
     operators = (Operator("CONV_2D", "y", 300.0), Operator("SOFTMAX", "p", 100.0, 2))
-    lines = printed(bench.profile_table(Path("a.tflite"), operators)).splitlines()
+    lines = printed(bench_output.profile_table(Path("a.tflite"), operators)).splitlines()
     assert lines[0].strip() == "a.tflite, by operator"
     assert [line.split() for line in lines[2:4]] == [
         ["CONV_2D", "0.300", "75.0%", "1", "y"],
         ["SOFTMAX", "0.100", "25.0%", "2", "p"],
     ]
-    assert "0.000" in printed(bench.profile_table(Path("a.tflite"), (Operator("RESHAPE", "", 0.0),)))
+    assert "0.000" in printed(bench_output.profile_table(Path("a.tflite"), (Operator("RESHAPE", "", 0.0),)))
 
 
 def test_remarks() -> None:
     state = {"thermal_status": None, "battery_celsius": None, "capped": True, "charging": True}
     timing = Timing((100.0, 150.0, 200.0), 90.0, 30, environment={"before": state, "after": state})
-    assert [line.split()[0:3] for line in bench.remarks(timing)] == [
+    assert [line.split()[0:3] for line in bench_output.remarks(timing)] == [
         ["processes", "differ", "by"],
         ["the", "phone", "held"],
         ["the", "phone", "was"],
     ]
-    assert bench.heat(timing) == "-"
+    assert bench_output.heat(timing) == "-"
     steady = Timing((100.0, 101.0), 90.0, 30, environment={"before": {"load": 0.1}, "after": {"load": 0.2}})
-    assert list(bench.remarks(steady)) == [] and bench.heat(steady) == "load 0.2"
+    assert list(bench_output.remarks(steady)) == [] and bench_output.heat(steady) == "load 0.2"
 
 
 def printed(table) -> str:
