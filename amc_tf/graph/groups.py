@@ -166,15 +166,17 @@ class _Grouping:
 
     def _members(self) -> list[list[int]]:
         """Root ids that appear on the same axes equally often, in the order in which the network creates them."""
-        signature: dict[int, list[tuple[int, int]]] = {}  # root -> (index of the array, copies there)
-        for index, array in enumerate(self.root_arrays):
-            for root, copies in zip(*np.unique(array, return_counts=True), strict=True):
-                if root != FIXED:
-                    signature.setdefault(int(root), []).append((index, int(copies)))
+        found = [np.unique(array[array != FIXED], return_counts=True) for array in self.root_arrays]
+        roots = np.concatenate([np.zeros(0, np.int64), *(roots for roots, _ in found)])
+        copies = np.concatenate([np.zeros(0, np.int64), *(copies for _, copies in found)])
+        arrays = np.repeat(np.arange(len(found)), [len(roots) for roots, _ in found])
+        order = np.argsort(roots, kind="stable")
+        places = np.stack([arrays, copies], axis=1)[order]  # of each root in turn: which array, and how often there
+        each, starts = np.unique(roots[order], return_index=True)
         members: dict[tuple, list[int]] = {}
-        for root in sorted(signature):
-            reason = self.tracer.reasons.get(root)
-            members.setdefault((reason, self.tracer.origin[root], *signature[root]), []).append(root)
+        for root, own in zip(each.tolist(), np.split(places, starts)[1:], strict=True):
+            key = self.tracer.reasons.get(root), self.tracer.origin[root], own.tobytes()
+            members.setdefault(key, []).append(root)
         return sorted(members.values(), key=min)
 
     def _slots(self, axes: dict[WeightAxis, np.ndarray], starts: list[int], lengths: list[int]) -> list[list[Slot]]:
