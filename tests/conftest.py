@@ -26,6 +26,19 @@ settings.register_profile("ci", settings.get_profile("local"), derandomize=True,
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts all tests of one toy together, so that it is built once and in one process."""
+    toys: dict[tuple, list[pytest.Item]] = {}
+    for item in items:
+        values = item.callspec.params if hasattr(item, "callspec") else {}
+        if "toy" in values:
+            toys.setdefault((values["toy"].name, values["keras_name"]), []).append(item)
+    together = [item for of_one_toy in toys.values() for item in of_one_toy]
+    moved = set(together)
+    items[:] = [*together, *(item for item in items if item not in moved)]
+
+
 @pytest.fixture(scope="session", params=["keras", "tf_keras"])
 def keras_module(request: pytest.FixtureRequest) -> ModuleType:
     """Keras 3, then tf_keras. Of the session, so that hypothesis tests may use it."""

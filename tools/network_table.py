@@ -191,6 +191,8 @@ def calibrate(model, inputs: np.ndarray) -> dict[str, tuple[np.ndarray, ...]]:
     """
     layers = keras_reader.layers(model)
     norms = {path: layer for path, layer in layers.items() if "BatchNormalization" in type(layer).__name__}
+    if not norms:
+        return {}
     momenta = {path: layer.momentum for path, layer in norms.items()}
     for layer in norms.values():
         layer.momentum = 0.0

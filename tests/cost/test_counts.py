@@ -14,14 +14,14 @@ from amc_tf.pruning.channel import ChannelPruner
 from amc_tf.tflite.conversion.keras_to_tflite import convert
 from tests import toys
 from tests.cost.counted import macs_by_calls, macs_by_profiler
-from tests.graph.cases import case
+from tests.graph.cases import case, pruned
 
 # What multiplies in a layer that is not understood is not counted, and said so in `groups.unknown`.
 NOT_COUNTED = {"recurrent", "attention", "attention_with_keywords", "einsum_dense", "time_distributed"}
 NOT_COUNTED |= {"custom_convolution", "lora", "spectral_normalization"}
 
 
-@functools.cache
+@functools.lru_cache(maxsize=8)
 def pruning(keras_name: str, toy_name: str) -> ChannelPruner | None:
     try:
         return ChannelPruner(case(keras_name, toy_name).model, round_to=1, min_keep=0.01)
@@ -41,9 +41,10 @@ def test_counted_equals_built(keras_name: str, toy: toys.Toy) -> None:
         assert not toy.shrinks
         return
     macs, params = counts.macs(this.groups, this.units), counts.params(this.groups, this.units)
-    inputs = [x[:1] for x in case(keras_name, toy.name).inputs]
-    for widths in (macs.full.tolist(), some_widths(this.units, 0)):
-        built = this.apply(this.plan(widths))
+    given = case(keras_name, toy.name)
+    inputs, plan = [x[:1] for x in given.inputs], given.random_plan()
+    some = [int(plan[unit.name].sum()) for unit in this.units]
+    for widths, built in ((macs.full.tolist(), given.model), (some, pruned(keras_name, toy.name))):
         assert params(widths) == built.count_params()
         assert bool(this.groups.unknown) or toy.name not in NOT_COUNTED
         if toy.name not in NOT_COUNTED:

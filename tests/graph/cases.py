@@ -9,7 +9,7 @@ import numpy as np
 
 from amc_tf.graph import keras_reader, rewrite
 from amc_tf.graph.groups import ChannelGroups, channel_groups
-from amc_tf.graph.network import Graph
+from amc_tf.graph.network import Graph, WeightArrays
 from amc_tf.pruning.plan import Plan
 from tests import toys
 
@@ -29,17 +29,30 @@ class Case:
         kept = plan.kept(self.groups)
         return rewrite.rewrite(self.model, self.groups, kept, rewrite.sliced(self.groups, kept, self.weights))
 
-    def mask(self, dead: Any, plan: Plan) -> Any:
-        """Gives a model that `Plan.masked` has made the masks of another plan: a model is dearer than its weights."""
-        weights = rewrite.masked(self.groups, plan.kept(self.groups), self.weights)
-        for path, layer in keras_reader.layers(dead).items():
+    def masked_outputs(self, plan: Plan) -> list[np.ndarray]:
+        """What the whole model says with the plan's channels dead, as that of `Plan.masked`.
+
+        The model lends its layers, since a copy is dearer than weights.
+        """
+        try:
+            self._set(rewrite.masked(self.groups, plan.kept(self.groups), self.weights))
+            return toys.outputs(self.model, self.inputs)
+        finally:
+            self._set(self.weights)
+
+    def _set(self, weights: WeightArrays) -> None:
+        for path, layer in keras_reader.layers(self.model).items():
             if weights.get(path):
                 layer.set_weights(weights[path])
                 if type(layer).__name__ == "Normalization":
                     layer.finalize_state()
-        return dead
 
     def random_plan(self, seed: int = 0) -> Plan:
+        """A random number of channels of every prunable group, but not all, at random positions."""
+        rng = np.random.default_rng(seed)
+        return Plan({g.name: rng.permutation(g.channels) < rng.integers(1, g.channels) for g in self.groups.prunable})
+
+    def half_plan(self, seed: int = 0) -> Plan:
         """Half of the channels of every prunable group, rounded up, at random positions."""
         rng = np.random.default_rng(seed)
         return Plan({g.name: rng.permutation(g.channels) < (g.channels + 1) // 2 for g in self.groups.prunable})
@@ -50,23 +63,18 @@ def read(keras, model) -> Case:
     return Case(keras, model, graph, weights, channel_groups(graph), toys.random_inputs(model))
 
 
-@functools.cache
+# Tests of one toy follow each other (tests/conftest.py): it is needed no longer when the next ones come.
+@functools.lru_cache(maxsize=8)
 def case(keras_name: str, toy_name: str) -> Case:
     keras = importlib.import_module(keras_name)
     return read(keras, toys.TOYS[toy_name].build(keras))
 
 
-@functools.cache
+@functools.lru_cache(maxsize=8)
 def pruned(keras_name: str, toy_name: str) -> Any:
+    """The toy of `case` with the channels of its random plan alone."""
     this = case(keras_name, toy_name)
     return this.prune(this.random_plan())
-
-
-@functools.cache
-def masked(keras_name: str, toy_name: str) -> Any:
-    """The whole toy with those channels dead that `pruned` has dropped, until it is given another mask."""
-    this = case(keras_name, toy_name)
-    return this.random_plan().masked(this.model)
 
 
 def difference(first: list[np.ndarray], second: list[np.ndarray]) -> float:

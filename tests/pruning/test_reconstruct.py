@@ -457,12 +457,12 @@ def test_rounding_alone_is_not_corrected() -> None:
 def _toys() -> list:
     """Every toy once, under Keras 3 where that can build it."""
     chosen = [toy for toy in toys.TOYS.values() if toy.shrinks]
-    return [pytest.param(toy.kerases[0], toy.name, id=toy.name) for toy in chosen]
+    return [pytest.param(toy.kerases[0], toy, id=toy.name) for toy in chosen]
 
 
-@pytest.mark.parametrize("keras_name, toy_name", _toys())
-def test_all_toys(keras_name: str, toy_name: str) -> None:
-    model = case(keras_name, toy_name).model
+@pytest.mark.parametrize("keras_name, toy", _toys())
+def test_all_toys(keras_name: str, toy: toys.Toy) -> None:
+    model = case(keras_name, toy.name).model
     pruner = pruner_of(model)
     plan = plan_of(pruner)
     sliced = pruner.sliced(plan)

@@ -19,4 +19,13 @@ from tests.toys import (  # noqa: F401  importing them registers their toys
 )
 from tests.toys.registry import BOTH, TOYS, Toy, cases, flat, outputs, random_inputs, randomized, structured
 
-__all__ = ["BOTH", "TOYS", "Toy", "cases", "flat", "outputs", "random_inputs", "randomized", "structured"]
+__all__ = ["BOTH", "EVERY_RULE", "TOYS", "Toy", "cases", "flat", "outputs", "random_inputs", "randomized", "structured"]
+
+# Between them they ask every rule of amc_tf.graph, and every way in which models are nested and layers shared.
+EVERY_RULE = """
+    activations activation_layers conv2d conv2d_transpose depthwise separable2d grouped_in_a_row residual
+    squeeze_excite concatenate channels_first channel_padding preprocessing softmax_in_the_middle joint_norms
+    layer_scale repeat_vector dropouts dense_after_flatten
+    ops ops_padding functions slices
+    nested_twice functional_in_sequential shared_layer several_outputs dict_inputs recurrent mixed_precision
+""".split()
