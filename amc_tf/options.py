@@ -18,8 +18,7 @@ from amc_tf.fingerprint import named
 from amc_tf.pruning.importance import Importance
 from amc_tf.pruning.pruner import is_ratio
 from amc_tf.result import FLOAT
-from amc_tf.search.budget import fraction, parse_budget
-from amc_tf.search.budget import plain as plain_budget
+from amc_tf.search.budget import fraction, parse_budget, plain_budget
 from amc_tf.search.guarantee import Guarantee
 from amc_tf.search.rewards import Reward, choose
 from amc_tf.search.scoring.metrics import Metric

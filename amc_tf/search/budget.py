@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from amc_tf.checks import is_number
+from amc_tf.checks import is_number, plain
 from amc_tf.cost.cost_model import Cost
 from amc_tf.errors import BudgetError
 from amc_tf.targets import TARGETS
@@ -79,10 +79,9 @@ def fraction(budget: Any) -> float | None:
     return number if word == "" and number <= 1 else None
 
 
-def plain(budget: Any) -> Any:
+def plain_budget(budget: Any) -> Any:
     """A bare number, NumPy's or in text, as a Python number for the journal; any other budget unchanged."""
-    if isinstance(budget, np.generic):
-        budget = budget.item()
+    budget = plain(budget)
     if not isinstance(budget, str) or (_read(budget) or (0.0, budget))[1]:
         return budget
     return int(budget) if budget.strip().isdecimal() else float(budget)

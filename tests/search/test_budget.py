@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amc_tf.errors import BudgetError
-from amc_tf.search.budget import Budget, fraction, nearest_width, parse_budget, plain
+from amc_tf.search.budget import Budget, fraction, nearest_width, parse_budget, plain_budget
 from amc_tf.search.proposers.handmade import uniform
 from tests.search.fakes import FakeUnit, ProductCost, chain_cost, unit, units
 
@@ -61,7 +61,8 @@ def test_what_a_fraction_is_and_what_it_limits_agree(number, form, target: str, 
         share = fraction(budget)
         relative = parse_budget(budget, 2 * base, UNIT_OF[target], target) == 2 * limit
         assert limit == share * base if relative else share is None
-        assert parse_budget(plain(budget), base, UNIT_OF[target], target) == limit and fraction(plain(budget)) == share
+        told = plain_budget(budget)
+        assert parse_budget(told, base, UNIT_OF[target], target) == limit and fraction(told) == share
 
 
 @pytest.mark.parametrize(
@@ -81,9 +82,9 @@ def test_no_share(budget) -> None:
 
 def test_a_number_in_text_is_that_number() -> None:
     for budget, number in (("0.3", 0.3), (" 5 ", 5), ("1e6", 1e6), (np.float32(0.25), 0.25), (np.int64(7), 7)):
-        assert plain(budget) == number and type(plain(budget)) is type(number)
+        assert plain_budget(budget) == number and type(plain_budget(budget)) is type(number)
     for budget in ("30%", "30 ms", "none", None, "1_0"):
-        assert plain(budget) is budget
+        assert plain_budget(budget) is budget
 
 
 @pytest.mark.parametrize(
