@@ -12,21 +12,12 @@ from tests.graph.cases import case
 STEPS = 10
 
 
-def _taking_turns() -> list[tuple[str, str]]:
-    """Each toy with one of its Kerases, to save time."""
-    turns = []
-    for number, name in enumerate(toys.EVERY_RULE):
-        kerases = toys.TOYS[name].kerases
-        turns.append((kerases[number % len(kerases)], name))
-    return turns
-
-
 def test_the_toys_that_are_trained_ask_every_rule() -> None:
-    asked = {node.kind for keras_and_name in _taking_turns() for node in case(*keras_and_name).graph.nodes}
+    asked = {node.kind for keras_and_name in toys.in_turns() for node in case(*keras_and_name).graph.nodes}
     assert set(kinds.RULES.values()) <= {kinds.RULES.get(kind) for kind in asked}
 
 
-@pytest.mark.parametrize("keras_name, name", _taking_turns())
+@pytest.mark.parametrize("keras_name, name", toys.in_turns())
 def test_a_pruned_model_learns_what_the_whole_one_says(keras_name: str, name: str) -> None:
     keras, this = importlib.import_module(keras_name), case(keras_name, name)
     model = this.prune(this.half_plan())

@@ -19,7 +19,10 @@ from tests.toys import (  # noqa: F401  importing them registers their toys
 )
 from tests.toys.registry import BOTH, TOYS, Toy, cases, flat, outputs, random_inputs, randomized, structured
 
-__all__ = ["BOTH", "EVERY_RULE", "TOYS", "Toy", "cases", "flat", "outputs", "random_inputs", "randomized", "structured"]
+__all__ = [
+    "BOTH", "EVERY_RULE", "TOYS", "Toy", "cases", "flat", "in_turns", "outputs", "random_inputs", "randomized",
+    "structured",
+]  # fmt: skip
 
 # Between them they ask every rule of amc_tf.graph, and every way in which models are nested and layers shared.
 EVERY_RULE = """
@@ -29,3 +32,12 @@ EVERY_RULE = """
     ops ops_padding functions slices
     nested_twice functional_in_sequential shared_layer several_outputs dict_inputs recurrent mixed_precision
 """.split()
+
+
+def in_turns() -> list[tuple[str, str]]:
+    """Each toy of EVERY_RULE with one of its Kerases, to save time."""
+    turns = []
+    for number, name in enumerate(EVERY_RULE):
+        kerases = TOYS[name].kerases
+        turns.append((kerases[number % len(kerases)], name))
+    return turns
