@@ -1,6 +1,8 @@
 """Known networks: all of them are understood, prune, agree with their masked selves and cost what is counted."""
 
 import importlib
+import os
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,19 +31,33 @@ GROUPS = {
 }
 # Networks take turns with the two Kerases to save time; tools/network_table.py runs each with both.
 CASES = [(("keras", "tf_keras")[number % 2], name) for number, name in enumerate(NETWORKS)]
+# Dear by their many weights; what they are made of is in other networks and in toys. CI alone prunes them.
+WIDE = {"ResNet50", "ResNet50V2", "InceptionV3", "Xception", "VGG16", "ConvNeXtTiny"}
 
 
-@pytest.mark.parametrize(("keras_name", "name"), CASES, ids=[f"{name}-{keras_name}" for keras_name, name in CASES])
-def test_pruned_equals_masked_and_counted_equals_built(keras_name: str, name: str) -> None:
-    network = NETWORKS[name]
+@pytest.fixture(scope="module", params=CASES, ids=[f"{name}-{keras_name}" for keras_name, name in CASES])
+def network(request: pytest.FixtureRequest) -> tuple[str, Any]:
+    """A network's name, and its model in float64."""
+    keras_name, name = request.param
     keras = importlib.import_module(keras_name)
     with network_table.float64(keras):
-        model = network_table.randomized(network.build(keras, network.small))
-    weights = model.get_weights()
+        return name, NETWORKS[name].build(keras, NETWORKS[name].small)
+
+
+def test_its_channels_and_macs_are_known(network: tuple[str, Any]) -> None:
+    name, model = network
     found = network_table.shares(model)
     assert not found.unknown and (found.prunable, found.groups) == GROUPS[name]
+    assert found.macs == macs_by_calls(model, [np.zeros((1, *model.input_shape[1:]), "float32")])
+
+
+def test_pruned_equals_masked_and_counted_equals_built(network: tuple[str, Any]) -> None:
+    name, model = network
+    if name in WIDE and not os.environ.get("CI"):
+        pytest.skip("it has many weights: it is pruned where CI is set, as CI=1 make test")
+    network_table.randomized(model)
+    weights = model.get_weights()
     result = network_table.agreement(model)
-    assert found.macs == macs_by_calls(model, [result.inputs[:1]])
     assert result.difference <= 1e-9 and result.variation > 0.1
     assert (result.macs, result.params) == (result.built_macs, result.built_params)
     assert result.macs == macs_by_calls(result.model, [result.inputs[:1]])
