@@ -11,6 +11,7 @@ from types import ModuleType
 # Before any test imports TensorFlow, and for the processes that tests start.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # oracles compare to 1e-5, which TF32 does not keep
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads spin while they wait for each other
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -45,10 +46,11 @@ def agent_at_once() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def shapes_once() -> Iterator[None]:
-    """Shapes of a network's .tflite from earlier tests, for tests that are about something else."""
-    from tests.kept import keep_shapes
+    """Files and shapes of equal networks from earlier tests, for tests that are about something else."""
+    from tests.kept import keep_files, keep_shapes
 
     with pytest.MonkeyPatch.context() as patch:
+        keep_files(patch)
         keep_shapes(patch)
         yield
 
