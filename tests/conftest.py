@@ -55,6 +55,16 @@ def shapes_once() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def eager_training() -> Iterator[None]:
+    """Trainings that run step by step: for a few steps of small networks their graphs cost far more than they save."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 @pytest.fixture
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache folder of the test's own, but for the isolated packages, which take seconds to install."""

@@ -316,6 +316,8 @@ def briefly(monkeypatch):
     monkeypatch.setattr(latency_table, "_MIN_SECONDS", 0.01)
     for module in (candidate_timing, search_latency):
         monkeypatch.setattr(module, "FINAL_ROUNDS", 1)
+    monkeypatch.setattr(stopwatch, "BASE_ROUNDS", 2)
+    monkeypatch.setattr(stopwatch.Stopwatch.compare, "__defaults__", (2,))
 
 
 def slow_network():
