@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 # Before any test imports TensorFlow, and for the processes that tests start.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -58,11 +59,16 @@ def shapes_once() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def eager_training() -> Iterator[None]:
     """Trainings that run step by step: for a few steps of small networks their graphs cost far more than they save."""
-    import tensorflow as tf
+    finetune = importlib.import_module("amc_tf.training.finetune")
+    prepare = finetune._prepare
 
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
+    def eager(*arguments: Any) -> tuple[Any, dict[str, Any]]:
+        data, settings = prepare(*arguments)
+        return data, settings | {"run_eagerly": True}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finetune, "_prepare", eager)
+        yield
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from amc_tf.report import page
 from amc_tf.tflite.operators import read
 from tests import small
 
-pytestmark = pytest.mark.usefixtures("agent_at_once", "shapes_once")
+pytestmark = pytest.mark.usefixtures("agent_at_once", "shapes_once", "eager_training")
 FORMS = ("int8", "fp16", "dynamic")
 
 
@@ -57,7 +57,7 @@ def watch():
 
 
 @pytest.fixture(scope="module")
-def result(network, watch, tmp_path_factory, agent_at_once):
+def result(network, watch, tmp_path_factory, agent_at_once, shapes_once, eager_training):
     epochs = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: watch.told.append(("epoch", epoch)))
     return run(
         network, tmp_path_factory.mktemp("finished"), quantize=FORMS, finetune_epochs=2, finetune_callbacks=[epochs],
