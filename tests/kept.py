@@ -79,11 +79,14 @@ def _name(to_tflite: Any) -> tuple | None:
 
 
 def _network(pruning: Pruner) -> tuple:
-    """All that the shapes are made of."""
+    """All that the shapes are made of; of the weights only those for which the probes draw no others."""
     model, weights = pruning.model, hashlib.sha256()
-    for array in model.get_weights():
-        weights.update(f"{array.dtype} {array.shape} ".encode() + array.tobytes())
-    narrowest = pruning.plan([unit.widths[0] for unit in pruning.units])
-    units = tuple((unit.name, tuple(unit.widths)) for unit in pruning.units)
+    drawn = {layer for layer, _, _ in pruning.groups.axes}
+    for layer, described in pruning.graph.weights.items():
+        is_drawn = layer in drawn or any(weight.name == "moving_variance" for weight in described)
+        for array in pruning.weights[layer]:
+            kept = b"" if is_drawn and array.dtype.kind == "f" else array.tobytes()
+            weights.update(f"{layer} {array.dtype} {array.shape} ".encode() + kept)
     config = json.dumps(model.get_config(), default=repr, sort_keys=True)
-    return type(pruning), type(model), config, weights.hexdigest(), units, pruning.full, narrowest.digest
+    units = tuple((unit.name, tuple(unit.widths)) for unit in pruning.units)
+    return type(pruning), type(model), config, weights.hexdigest(), units, pruning.full
