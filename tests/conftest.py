@@ -47,10 +47,10 @@ def agent_at_once() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def shapes_once() -> Iterator[None]:
-    """Files and shapes of equal networks from earlier tests, for tests that are about something else."""
-    from tests.kept import keep_files, keep_shapes
+    """Files and shapes of equal networks, and workers, from earlier tests, for tests that are about something else."""
+    from tests.kept import keep_files, keep_shapes, keep_workers
 
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, keep_workers(patch):
         keep_files(patch)
         keep_shapes(patch)
         yield

@@ -4,10 +4,11 @@ They cost a search of a small network more time than the search: six conversions
 and one for the winner. The tests of convert, Shapes, Candidates and Statistics themselves make theirs anew.
 """
 
+import contextlib
 import hashlib
 import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -18,9 +19,11 @@ from amc_tf.graph.identity import digest
 from amc_tf.pruning.pruner import Pruner
 from amc_tf.tflite.conversion.keras_to_tflite import convert, input_names, output_names
 from amc_tf.tflite.conversion.tf_converter import Quantization
+from amc_tf.tflite.runtime.scorer import Scorer
 from amc_tf.tflite.slicing import bn_recalibration
 from amc_tf.tflite.slicing.shapes import Shapes
 
+_SCORING = ("searching", "measurement", "preview")
 _CALLERS = ("pipeline.stages", "api.analyze", "tflite.conversion.keras_to_tflite", "tflite.conversion.quantize")
 _FILES: dict[tuple, bytes] = {}
 _MADE: dict[tuple, dict[str, Any]] = {}
@@ -30,6 +33,16 @@ def keep_files(patch: pytest.MonkeyPatch) -> None:
     """Has the whole way take over the files that were made before of equal networks."""
     for module in _CALLERS:
         patch.setattr(importlib.import_module(f"amc_tf.{module}"), "convert", _kept_file)
+
+
+@contextlib.contextmanager
+def keep_workers(patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Has the whole way score with the same worker processes, which take longer to start than to score a search."""
+    with Scorer() as scorer:
+        for module in _SCORING:
+            where = importlib.import_module(f"amc_tf.pipeline.{module}")
+            patch.setattr(where, "Scorer", lambda: contextlib.nullcontext(scorer))
+        yield
 
 
 def _kept_file(model: Any, quantization: Quantization | None = None) -> bytes:
