@@ -59,6 +59,18 @@ def shapes_once() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def eager_training() -> Iterator[None]:
     """Trainings that run step by step: for a few steps of small networks their graphs cost far more than they save."""
+    with pytest.MonkeyPatch.context() as patch:
+        _train_eagerly(patch)
+        yield
+
+
+@pytest.fixture
+def one_eager_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same for one test."""
+    _train_eagerly(monkeypatch)
+
+
+def _train_eagerly(patch: pytest.MonkeyPatch) -> None:
     finetune = importlib.import_module("amc_tf.training.finetune")
     prepare = finetune._prepare
 
@@ -66,9 +78,7 @@ def eager_training() -> Iterator[None]:
         data, settings = prepare(*arguments)
         return data, settings | {"run_eagerly": True}
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finetune, "_prepare", eager)
-        yield
+    patch.setattr(finetune, "_prepare", eager)
 
 
 @pytest.fixture
