@@ -7,10 +7,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 # Before any test imports TensorFlow, and for the processes that tests start.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # oracles compare to 1e-5, which TF32 does not keep
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads spin while they wait for each other
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -58,12 +60,38 @@ def agent_at_once() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def shapes_once() -> Iterator[None]:
-    """Shapes of a network's .tflite from earlier tests, for tests that are about something else."""
-    from tests.kept import keep_shapes
+    """Files and shapes of equal networks, and workers, from earlier tests, for tests that are about something else."""
+    from tests.kept import keep_files, keep_shapes, keep_workers
 
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, keep_workers(patch):
+        keep_files(patch)
         keep_shapes(patch)
         yield
+
+
+@pytest.fixture(scope="module")
+def eager_training() -> Iterator[None]:
+    """Trainings that run step by step: for a few steps of small networks their graphs cost far more than they save."""
+    with pytest.MonkeyPatch.context() as patch:
+        _train_eagerly(patch)
+        yield
+
+
+@pytest.fixture
+def one_eager_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same for one test."""
+    _train_eagerly(monkeypatch)
+
+
+def _train_eagerly(patch: pytest.MonkeyPatch) -> None:
+    finetune = importlib.import_module("amc_tf.training.finetune")
+    prepare = finetune._prepare
+
+    def eager(*arguments: Any) -> tuple[Any, dict[str, Any]]:
+        data, settings = prepare(*arguments)
+        return data, settings | {"run_eagerly": True}
+
+    patch.setattr(finetune, "_prepare", eager)
 
 
 @pytest.fixture

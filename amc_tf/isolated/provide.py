@@ -28,7 +28,7 @@ def provide(name: str) -> Path | None:
         SetupError: the package is not there and could not be installed.
     """
     package = PACKAGES[name]
-    return None if in_place(package) else _folder(package, Folder(package).path)
+    return None if in_place(package) else _folder(package, Folder(package).path.resolve())
 
 
 def version(name: str) -> str:

@@ -38,16 +38,39 @@ def run(model, run_dir, **changes):
 
 @pytest.fixture
 def no_agent(monkeypatch):
-    """For tests in which its process would only take time."""
-    monkeypatch.setattr(sys.modules["amc_tf.pipeline.searching"], "DdpgAgent", AgentAtOnce)
+    """For tests in which its process would only take time; what its agents were given."""
+    given = []
+
+    class Told(AgentAtOnce):
+        def __init__(self, **arguments):
+            super().__init__()
+            given.append(arguments)
+
+    monkeypatch.setattr(sys.modules["amc_tf.pipeline.searching"], "DdpgAgent", Told)
+    return given
 
 
 @pytest.fixture(scope="module")
-def done(keras_module, tmp_path_factory):
-    """One finished search: (model, its weights and structure before, Result)."""
+def whole(tmp_path_factory):
+    """One finished search of Keras 3 with the real agent: (model, its weights and structure before, Result)."""
+    return finished(keras, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def done(keras_module, tmp_path_factory, request):
+    """One finished search of each Keras; the agent is the same for both, so that one of them does without."""
+    if keras_module is keras:
+        return request.getfixturevalue("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules["amc_tf.pipeline.searching"], "DdpgAgent", AgentAtOnce)
+        return finished(keras_module, tmp_path_factory)
+
+
+def finished(keras_module, tmp_path_factory):
     model = small.network(keras_module)
     before = [w.copy() for w in model.get_weights()], json.dumps(model.get_config(), default=str)
-    result = run(model, tmp_path_factory.mktemp("run") / "new", validation_data=small.labelled(model, 40, seed=9))
+    folder = tmp_path_factory.mktemp("run") / "new"
+    result = run(model, folder, episodes=6, validation_data=small.labelled(model, 40, seed=9))
     return model, before, result
 
 
@@ -91,7 +114,7 @@ def test_the_counts_are_those_of_the_model_and_the_file(done):
 def test_every_episode_ends_within_the_budget(done):
     _, _, result = done
     episodes = [trial for trial in result.trials if trial.kind in ("agent", "refined")]
-    assert len(episodes) == 4
+    assert len(episodes) == 6
     assert all(trial.outcome.cost <= result.limit for trial in episodes)
     assert result.compressed.macs <= 0.6 * result.base.macs
 
@@ -123,17 +146,19 @@ def test_the_result_is_a_plain_model_that_trains_and_loads(done, keras_module):
 def test_the_same_call_again_does_no_trial_twice(done):
     model, _, result = done
     journal = (result.run_dir / "journal.jsonl").read_bytes()
-    again = run(model, result.run_dir, validation_data=small.labelled(model, 40, seed=9))
+    again = run(model, result.run_dir, episodes=6, validation_data=small.labelled(model, 40, seed=9))
     assert (result.run_dir / "journal.jsonl").read_bytes() == journal
     assert again.plan == result.plan
 
 
-def test_same_seed_same_plan_other_seed_other_trials(tmp_path):
+def test_same_seed_same_plan_other_seed_other_trials(tmp_path, no_agent):
+    """The agent's own process does the same again in the test of the killed search."""
     model = small.network(keras)
     first, same, other = (run(model, tmp_path / f"{i}", seed=seed, episodes=2) for i, seed in enumerate((0, 0, 1)))
     ratios = [trial.keep_ratios for trial in first.trials]
     assert [trial.keep_ratios for trial in same.trials] == ratios and same.plan == first.plan
     assert [trial.keep_ratios for trial in other.trials] != ratios
+    assert [given["seed"] for given in no_agent] == [0, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -293,84 +318,85 @@ def test_what_is_no_model_is_refused(model):
         amc_tf.compress(model, target="macs")
 
 
-SEARCH = """
+SEARCHES = """
+    import tensorflow as tf
+    before = tf.keras.Model, tf.keras.__version__
     import keras
     import amc_tf
     from tests import small
+    import os, sys, time
+
+    def search(run_dir, episodes):
+        return amc_tf.compress(model, target="macs", budget=0.6, train_data=small.labelled(model, 96), round_to=2,
+                               episodes=episodes, calibration_size=32, reward_size=64, run_dir=run_dir,
+                               callbacks=small.hook(lambda trial, best: time.sleep(0.3)), verbose=False, report=False)
+
     model = small.network(keras)
-    def slow(trial, best):
-        import time
-        time.sleep(0.3)
-    result = amc_tf.compress(model, target="macs", budget=0.6, train_data=small.labelled(model, 96), round_to=2,
-                             episodes={episodes}, calibration_size=32, reward_size=64, run_dir={run_dir!r},
-                             callbacks=small.hook({hook}), verbose=False, report=False)
-    print("DONE", result.interrupted, len(result.trials), flush=True)
+    print("DONE", search("stopped", 400).interrupted)
+    assert (tf.keras.Model, tf.keras.__version__) == before and before[0] is keras.Model
+    assert "TF_USE_LEGACY_KERAS" not in os.environ and "tf_agents" not in sys.modules
+    print("FINE", flush=True)
+    search("killed", 6)
 """
 
 
-def start(run_dir, episodes=6, hook="slow"):
-    code = textwrap.dedent(SEARCH.format(run_dir=str(run_dir), episodes=episodes, hook=hook))
-    return subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory):
+    """(folder, output) of a process with two searches in it: Ctrl-C ends the first one, and a kill the second."""
+    folder = tmp_path_factory.mktemp("ended")
+    with (folder / "output").open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(SEARCHES)], cwd=folder, stdout=output, stderr=output,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        try:
+            wait_for_trials(folder / "stopped", process, 4)
+            process.send_signal(signal.SIGINT)
+            wait_for_trials(folder / "killed", process, 4)
+        finally:
+            process.kill()
+            process.wait()
+    return folder, (folder / "output").read_text()
 
 
 def wait_for_trials(run_dir: Path, process, count: int) -> None:
     deadline = time.monotonic() + 240
     journal = run_dir / "journal.jsonl"
     while not journal.exists() or journal.read_bytes().count(b"\n") < count + 1:
-        assert process.poll() is None, process.stderr.read()[-2000:]
+        assert process.poll() is None, (run_dir.parent / "output").read_text()[-2000:]
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
-def test_a_killed_search_goes_on_as_if_nothing_had_happened(tmp_path):
-    killed = start(tmp_path / "killed")
-    wait_for_trials(tmp_path / "killed", killed, 4)
-    killed.kill()
-    killed.wait()
-    done_before = (tmp_path / "killed" / "journal.jsonl").read_bytes().splitlines()[1:]
-    for name in ("killed", "whole"):
-        process = start(tmp_path / name, hook="None")
-        out, err = process.communicate(timeout=300)
-        assert "DONE False 8" in out, err[-2000:]
-    lines = (tmp_path / "killed" / "journal.jsonl").read_bytes().splitlines()[1:]
-    assert lines[: len(done_before)] == done_before
-    strip = [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
-    whole = (tmp_path / "whole" / "journal.jsonl").read_bytes().splitlines()[1:]
-    assert strip == [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in whole]
+def test_ctrl_c_ends_with_the_best_so_far(ended):
+    folder, output = ended
+    assert "DONE True" in output, output[-2000:]
+    assert (folder / "stopped" / "model.tflite").exists()
 
 
-def test_ctrl_c_ends_with_the_best_so_far(tmp_path):
-    process = start(tmp_path / "run", episodes=400)
-    wait_for_trials(tmp_path / "run", process, 4)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=120)
-    assert "DONE True" in out, err[-2000:]
-    assert (tmp_path / "run" / "model.tflite").exists()
+def test_any_import_order_and_tf_keras_stays_what_it_was(ended):
+    _, output = ended
+    assert "FINE" in output, output[-2000:]
 
 
-def test_any_import_order_and_tf_keras_stays_what_it_was(tmp_path):
-    code = """
-        import tensorflow as tf
-        before = tf.keras.Model, tf.keras.__version__
-        import keras
-        import amc_tf
-        from tests import small
-        model = small.network(keras)
-        amc_tf.compress(model, target="macs", budget=0.6, train_data=small.labelled(model, 96), episodes=2,
-                        calibration_size=32, reward_size=64, run_dir="run", verbose=False, report=False)
-        assert (tf.keras.Model, tf.keras.__version__) == before and before[0] is keras.Model
-        import os, sys
-        assert "TF_USE_LEGACY_KERAS" not in os.environ and "tf_agents" not in sys.modules
-        print("FINE")
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], cwd=tmp_path, capture_output=True, text=True, timeout=300,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    assert "FINE" in done.stdout, done.stderr[-2000:]
+def test_a_killed_search_goes_on_as_if_nothing_had_happened(ended, whole):
+    model, _, never_killed = whole
+    folder, _ = ended
+    done_before = trials_in(folder / "killed")
+    assert 4 <= len(done_before) < 8
+    rest = run(model, folder / "killed", episodes=6)
+    assert not rest.interrupted and len(rest.trials) == 8
+    trials = trials_in(folder / "killed")
+    assert trials[: len(done_before)] == done_before
+    strip = [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in trials]
+    others = [json.loads(line) for line in trials_in(never_killed.run_dir)]
+    assert strip == [{k: v for k, v in trial.items() if k != "seconds"} for trial in others]
+
+
+def trials_in(run_dir: Path) -> list[bytes]:
+    """The whole lines of a journal, without its header."""
+    lines = (run_dir / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    return [line for line in lines if line.endswith(b"\n")][1:]
 
 
 def test_two_searches_cannot_share_a_run_directory(done):
@@ -414,8 +440,9 @@ def test_the_sensitivity_of_one_search_serves_another(network, tmp_path):
         run(network, tmp_path / "third", round_to=8, sensitivity=other)
 
 
-def test_the_papers_search_is_the_agents_alone_and_another_search(network, tmp_path):
+def test_the_papers_search_is_the_agents_alone_and_another_search(network, tmp_path, no_agent):
     paper = run(network, tmp_path / "run", paper=True, episodes=2)
+    assert [given["paper"] for given in no_agent] == [True]
     assert [trial.kind for trial in paper.trials] == ["base", "uniform", "agent", "agent"]
     assert paper.uniform.accuracy == paper.trials[1].outcome.accuracy  # both on the reward data
     with pytest.raises(amc_tf.RunDirError, match="paper"):

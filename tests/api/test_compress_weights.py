@@ -13,7 +13,7 @@ from amc_tf.tflite.conversion.keras_to_tflite import convert
 from amc_tf.tflite.flatbuffer import unpack
 from tests import small
 
-pytestmark = pytest.mark.usefixtures("agent_at_once", "shapes_once")
+pytestmark = pytest.mark.usefixtures("agent_at_once", "shapes_once", "eager_training")
 
 
 def run(model, run_dir, **changes):
@@ -26,7 +26,7 @@ def run(model, run_dir, **changes):
 
 
 @pytest.fixture(scope="module")
-def done(keras_module, tmp_path_factory, agent_at_once):
+def done(keras_module, tmp_path_factory, agent_at_once, shapes_once, eager_training):
     """A network pruned in two stages, with its Result."""
     model = small.network(keras_module)
     folder = tmp_path_factory.mktemp("weights") / "run"

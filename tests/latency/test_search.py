@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 
 import amc_tf
@@ -15,18 +16,19 @@ from amc_tf.devices import timing
 from amc_tf.devices.android.adb_client import find_adb
 from amc_tf.devices.android.benchmark_binary import sha256
 from amc_tf.devices.timing import Timing
-from amc_tf.latency import stopwatch
+from amc_tf.latency import candidate_timing, search_latency, stopwatch
+from amc_tf.latency import table as latency_table
 from amc_tf.latency.search_latency import Latency
 from amc_tf.latency.table import load_or_measure
 from amc_tf.pruning.channel import ChannelPruner
+from amc_tf.result import Result
 from amc_tf.search.scoring.evaluator import Evaluator
 from amc_tf.tflite.slicing.shapes import Shapes
 from tests import small
 from tests.latency.test_table import microseconds
-from tests.search.fakes import AgentAtOnce
 from tests.standin_adbd import Next, StandIn, Vanish
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("shapes_once")]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("agent_at_once", "shapes_once")]
 
 
 class Computed:
@@ -57,25 +59,23 @@ class Computed:
 
 @pytest.fixture(scope="module")
 def model():
-    return small.network(keras, width=32)
+    return small.network(keras)
 
 
 @pytest.fixture(scope="module")
-def table(model, tmp_path_factory) -> Path:
+def table(model, tmp_path_factory, shapes_once) -> Path:
     """The folder of the table of `model` on a Computed, which takes longer than the searches."""
     pruning, folder = ChannelPruner(model, round_to=2), tmp_path_factory.mktemp("tables")
-    load_or_measure(Computed(), Shapes(pruning), pruning.units, folder=folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(latency_table, "_PASSES", 1)  # all would be alike
+        load_or_measure(Computed(), Shapes(pruning), pruning.units, folder=folder)
     return folder
 
 
 @pytest.fixture(autouse=True)
-def apart(monkeypatch, own_cache, table):
-    """Tables in a folder of the test, where that of `table` lies, and no wait for TensorFlow Agents."""
+def apart(own_cache, table):
+    """Tables in a folder of the test, where that of `table` lies."""
     shutil.copytree(table, own_cache / "latency")
-    for name in ("_BRIEF", "_THOROUGH"):
-        monkeypatch.setattr(stopwatch, name, {"min_runs": 10, "min_seconds": 0.02})
-    monkeypatch.setattr(timing, "_WARMUP_SECONDS", 0.01)
-    monkeypatch.setattr(sys.modules["amc_tf.pipeline.searching"], "DdpgAgent", AgentAtOnce)
 
 
 def run(model, run_dir, device, **changes):
@@ -86,15 +86,26 @@ def run(model, run_dir, device, **changes):
     return amc_tf.compress(model, device=device, **(arguments | changes))
 
 
-def test_the_budget_is_held_by_what_was_measured(model, tmp_path):
-    device = Computed()
-    result = run(model, tmp_path / "run", device)
-    measured = microseconds(result.tflite.read_bytes()) / microseconds((tmp_path / "run/base.tflite").read_bytes())
+@pytest.fixture(scope="module")
+def done(model, table, tmp_path_factory, agent_at_once, shapes_once) -> tuple[Computed, Result]:
+    """A device, and a finished search on it."""
+    device, folder = Computed(), tmp_path_factory.mktemp("done")
+    shutil.copytree(table, folder / "cache/latency")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AMC_TF_CACHE", str(folder / "cache"))
+        patch.setattr(sys.modules["amc_tf.pipeline.searching"], "provide", lambda name: None)
+        return device, run(model, folder / "run", device)
+
+
+def test_the_budget_is_held_by_what_was_measured(done):
+    device, result = done
+    base = (result.run_dir / "base.tflite").read_bytes()
+    measured = microseconds(result.tflite.read_bytes()) / microseconds(base)
     assert measured <= 0.6
     assert result.compressed.latency_ms / result.base.latency_ms == pytest.approx(measured)
     assert result.tflite.read_bytes() in device.files  # the very file that ships
     assert result.latency["ratio"] == pytest.approx(measured)
-    assert json.loads((tmp_path / "run/result.json").read_text())["latency"]["device"] == device.identity
+    assert json.loads((result.run_dir / "result.json").read_text())["latency"]["device"] == device.identity
 
 
 def test_a_table_that_was_measured_before_is_not_measured_again(model, tmp_path, own_cache):
@@ -107,8 +118,8 @@ def test_a_table_that_was_measured_before_is_not_measured_again(model, tmp_path,
     assert sorted((own_cache / "latency").iterdir()) == before
 
 
-def test_the_budget_is_spent(model, tmp_path):
-    result = run(model, tmp_path / "run", Computed())
+def test_the_budget_is_spent(done):
+    _, result = done
     shares = [t.outcome.cost / t.outcome.base_cost for t in result.trials if t.kind in ("agent", "refined")]
     assert max(shares) <= 0.6 and min(shares) > 0.5
 
@@ -207,12 +218,9 @@ def test_a_search_that_goes_on_ends_as_one_that_was_not_stopped(model, tmp_path,
 
 
 @pytest.mark.parametrize("damage", ["", "{}", "nan", "gone"])
-def test_without_its_prices_a_search_does_not_go_on(model, tmp_path, damage):
-    def stop(trial, best):
-        if trial.number == 3:
-            raise KeyboardInterrupt
-
-    run(model, tmp_path / "run", Computed(), callbacks=small.hook(stop))
+def test_without_its_prices_a_search_does_not_go_on(model, done, tmp_path, damage):
+    """Not one that is finished either."""
+    shutil.copytree(done[1].run_dir, tmp_path / "run")
     path = tmp_path / "run/latency.json"
     if damage == "gone":
         path.unlink()
@@ -226,7 +234,7 @@ def test_without_its_prices_a_search_does_not_go_on(model, tmp_path, damage):
 
 def test_prices_of_another_network_are_not_taken(model, tmp_path):
     """Left in the folder after its journal was deleted."""
-    run(small.network(keras, width=24), tmp_path / "run", Computed(), episodes=1)
+    run(small.network(keras, width=12), tmp_path / "run", Computed(), episodes=1)
     (tmp_path / "run/journal.jsonl").unlink()
     (tmp_path / "run/agent.npz").unlink()
     result = run(model, tmp_path / "run", Computed(), episodes=2)
@@ -294,19 +302,50 @@ def test_the_host_is_this_computer(model):
         assert (host_latency.in_flight, other.in_flight) == (1, 2)
 
 
-def test_the_table_shows_milliseconds_and_how_sure_they_are(model, tmp_path):
-    rows = {row[0]: row for row in run(model, tmp_path / "run", Computed(), episodes=2).rows()}
+def test_the_table_shows_milliseconds_and_how_sure_they_are(done):
+    rows = {row[0]: row for row in done[1].rows()}
     latency = rows["latency"]
     assert all(cell.endswith(" ms") for cell in latency[1:4]) and " to " in latency[4]
 
 
-def test_on_this_computer(model, tmp_path):
-    """Real times: a budget that noise cannot miss."""
-    result = run(small.network(keras, width=128), tmp_path / "run", "host", budget=0.8, episodes=2, round_to=32)
+@pytest.fixture
+def briefly(monkeypatch):
+    """Real times of a few milliseconds: each of the many processes costs more than what it measures."""
+    for name in ("_BRIEF", "_THOROUGH"):
+        monkeypatch.setattr(stopwatch, name, {"min_runs": 10, "min_seconds": 0.02})
+    monkeypatch.setattr(timing, "_WARMUP_SECONDS", 0.01)
+    monkeypatch.setattr(latency_table, "_PASSES", 1)
+    monkeypatch.setattr(latency_table, "_MIN_SECONDS", 0.01)
+    for module in (candidate_timing, search_latency):
+        monkeypatch.setattr(module, "FINAL_ROUNDS", 1)
+    monkeypatch.setattr(stopwatch, "BASE_ROUNDS", 2)
+    monkeypatch.setattr(stopwatch.Stopwatch.compare, "__defaults__", (2,))
+
+
+def slow_network():
+    """Two convolutions that take so long that a budget of 80 % is one that noise cannot miss."""
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((small.SIDE, small.SIDE, 3)), layers.Conv2D(128, 3, activation="relu", name="first"),
+            layers.Conv2D(256, 3, activation="relu", name="second"), layers.GlobalAveragePooling2D(name="pool"),
+            layers.Dense(small.CLASSES, activation="softmax", name="head"),
+        ],
+        name="slow",
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    model.set_weights([rng.normal(0, 0.05, w.shape) for w in model.get_weights()])
+    return model
+
+
+@pytest.mark.usefixtures("briefly")
+def test_on_this_computer(tmp_path):
+    result = run(slow_network(), tmp_path / "run", "host", budget=0.8, episodes=2, round_to=64)
     assert 0 < result.compressed.latency_ms < result.base.latency_ms
     assert result.latency["device"]["runtime"].startswith("ai-edge-litert")
 
 
+@pytest.mark.usefixtures("briefly")
 def test_on_the_phone_on_the_cable_and_nothing_is_left_behind(tmp_path, monkeypatch, own_cache):
     """The real adb, the stand-in phone, the program where the user was told to put it."""
     with StandIn(tmp_path / "phone") as phone:
@@ -316,8 +355,7 @@ def test_on_the_phone_on_the_cable_and_nothing_is_left_behind(tmp_path, monkeypa
         monkeypatch.setenv("AMC_TF_ACCEPT_BINARY", sha256(phone.binary))
         subprocess.run([find_adb(), "connect", phone.serial], check=True, capture_output=True, timeout=60)
         phone.faults.vanish = lost = Next(Vanish(seconds=0.1, away=0.3), when="@@ran", after=20)
-        model = small.network(keras, width=128)
-        result = run(model, tmp_path / "run", "adb", budget=0.8, episodes=2, round_to=64)
+        result = run(slow_network(), tmp_path / "run", "adb", budget=0.8, episodes=2, round_to=64)
         assert lost.times == 0 and all(trial.state == "complete" for trial in result.trials)
         assert 0 < result.compressed.latency_ms < result.base.latency_ms
         assert result.latency["device"]["model"] == "Stand_In"

@@ -14,11 +14,11 @@ from amc_tf import callbacks
 from amc_tf.devices.timing import Timing
 from amc_tf.options import halves
 from amc_tf.pipeline.preview import Preview
-from amc_tf.report import page
+from amc_tf.report import page, plots
 from amc_tf.tflite.operators import read
 from tests import small
 
-pytestmark = pytest.mark.usefixtures("agent_at_once", "shapes_once")
+pytestmark = pytest.mark.usefixtures("agent_at_once", "shapes_once", "eager_training")
 FORMS = ("int8", "fp16", "dynamic")
 
 
@@ -46,6 +46,12 @@ class Watch(callbacks.Callback):
         self.told.append(("end", logs))
 
 
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Pages without pictures, for tests that ask what else is on them: they take half a second each time."""
+    monkeypatch.setattr(plots, "draw_all", lambda record: {})
+
+
 @pytest.fixture(scope="module")
 def network():
     return small.settled(small.network(keras))
@@ -57,7 +63,7 @@ def watch():
 
 
 @pytest.fixture(scope="module")
-def result(network, watch, tmp_path_factory, agent_at_once):
+def result(network, watch, tmp_path_factory, agent_at_once, shapes_once, eager_training):
     epochs = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: watch.told.append(("epoch", epoch)))
     return run(
         network, tmp_path_factory.mktemp("finished"), quantize=FORMS, finetune_epochs=2, finetune_callbacks=[epochs],
@@ -231,7 +237,7 @@ class Stopping(callbacks.Callback):
             raise KeyboardInterrupt
 
 
-def test_ctrl_c_in_a_prolonged_search_is_told_as_such(network, tmp_path):
+def test_ctrl_c_in_a_prolonged_search_is_told_as_such(network, tmp_path, no_pictures):
     first = run(network, tmp_path / "run", episodes=2)
     longer = len(first.trials) + 1
     kept = run(network, tmp_path / "run", episodes=4, callbacks=[Stopping(longer)], finetune_epochs=1, report=True)
@@ -269,7 +275,7 @@ def test_small_budgets_go_in_halves():
 # -------------------------------------------------------------------------------------------------------- with_model
 
 
-def test_a_model_trained_elsewhere_takes_the_place(result, network):
+def test_a_model_trained_elsewhere_takes_the_place(result, network, no_pictures):
     other = keras.models.clone_model(result.model)
     other.set_weights([0.5 * w for w in result.model.get_weights()])
     before = {line.format: (result.run_dir / file(line)).read_bytes() for line in result.formats}

@@ -239,7 +239,7 @@ def test_a_metric_that_cannot_be_told_from_another_is_refused_before_anything_is
 
 
 def test_a_sensitivity_table_of_another_network_is_refused(trained, tmp_path):
-    first = compress(trained, tmp_path / "one", episodes=60)
+    first = compress(trained, tmp_path / "one", episodes=20)
     table = first.run_dir / "sensitivity.json"
     assert Sensitivity.load(table).provenance
     compress(trained, tmp_path / "two", budget=0.6, sensitivity=table)

@@ -11,13 +11,20 @@ import pytest
 import amc_tf
 from amc_tf.devices.timing import Timing
 from amc_tf.pipeline import stages
+from amc_tf.report import plots
 from tests import small
 
-pytestmark = pytest.mark.usefixtures("agent_at_once", "shapes_once")
+pytestmark = pytest.mark.usefixtures("agent_at_once", "shapes_once", "eager_training")
 USUAL = {
     "target": "macs", "budget": 0.6, "episodes": 2, "calibration_size": 32, "reward_size": 64, "round_to": 2,
     "verbose": False, "report": False,
 }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    """Pages without pictures, which take half a second each time."""
+    monkeypatch.setattr(plots, "draw_all", lambda record: {})
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +33,7 @@ def network():
 
 
 @pytest.fixture(scope="module")
-def result(network, tmp_path_factory, agent_at_once):
+def result(network, tmp_path_factory, agent_at_once, shapes_once):
     folder = tmp_path_factory.mktemp("stages")
     return amc_tf.compress(network, train_data=small.labelled(network, 96), run_dir=folder, **USUAL)
 

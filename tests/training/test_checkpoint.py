@@ -11,6 +11,8 @@ from amc_tf.pipeline.finetuning import FineTuning
 from amc_tf.pruning.plan import Plan
 from amc_tf.training.distillation import Distillation
 
+pytestmark = pytest.mark.usefixtures("eager_training")
+
 PLAN = Plan({"hidden": np.ones(4, bool)})
 
 

@@ -46,7 +46,7 @@ def test_a_teacher_makes_up_for_labels_without_meaning(keras_module):
     assert all(np.array_equal(old, new) for old, new in zip(before, teacher.get_weights(), strict=True))
 
 
-def test_a_weight_of_zero_is_no_teacher(keras_module):
+def test_a_weight_of_zero_is_no_teacher(keras_module, one_eager_training):
     x, y = points()
     quick = FULL | {"epochs": 2}
     alone = finetune(tiny(keras_module), (x, y), **quick)
