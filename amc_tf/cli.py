@@ -115,9 +115,10 @@ def compress(
     from amc_tf.callbacks import EarlyStopping
     from amc_tf.report.progress import print_result, say
 
+    if one_stage and stages:
+        raise ValueError("--stage and --one-stage were given; give one of the two.")
+    given = _read(data) if data else {}  # before the model, which takes seconds: TensorFlow is imported for it
     with without_asking(yes):
-        if one_stage and stages:
-            raise ValueError("--stage and --one-stage were given; give one of the two.")
         result = run(
             _load(model, which, compiled=arguments["finetune_epochs"] > 0),
             stages=() if one_stage else stages or None,
@@ -126,7 +127,7 @@ def compress(
             budget=_budget(budget or ("0.5" if arguments["max_drop"] is None else "none")),
             verbose=not quiet,
             **arguments,
-            **(_read(data) if data else {}),
+            **given,
         )
     if arguments["dry_run"]:
         if as_json:

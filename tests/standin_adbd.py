@@ -136,7 +136,8 @@ class StandIn:
         if program not in PROGRAMS:
             raise ValueError(f"program is {program!r}; one of {', '.join(PROGRAMS)} is expected.")
         path = self.folder / f"{program}_benchmark_model"
-        start = f'PYTHONPATH="{ROOT}" exec "{sys.executable}" -m tests.standin_phone.benchmark_model'
+        python = f'OPENBLAS_NUM_THREADS=1 PYTHONPATH="{ROOT}" exec "{sys.executable}"'  # NumPy's threads cost time
+        start = f"{python} -m tests.standin_phone.benchmark_model"
         path.write_text(f'#!/bin/sh\n{start} {program} "$0" "$@"\n', encoding="utf-8")
         path.chmod(0o755)
         return path

@@ -1,5 +1,6 @@
-"""The command amc-tf, as a process."""
+"""The command amc-tf: as a process where that matters, else in this one."""
 
+import contextlib
 import importlib
 import json
 import os
@@ -20,12 +21,24 @@ from tests import small
 ROOT = Path(__file__).parents[2]
 
 
-def amc(*arguments, cwd):
-    code = "import sys; sys.argv[0] = 'amc-tf'; from amc_tf.cli import main; main()"
+COMPRESS = ["--target", "macs", "--budget", "60%", "--data", "data.npz", "--episodes", 3, "--calibration-size", 32,
+            "--reward-size", 64, "--run-dir", "run"]  # fmt: skip
+
+
+def amc(*arguments, cwd, tensorflow=True):
+    """The command as a process; with tensorflow=False a process that has none."""
+    none = "" if tensorflow else "sys.modules['tensorflow'] = None; "
+    code = f"import sys; {none}sys.argv[0] = 'amc-tf'; from amc_tf.cli import main; main()"
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=300,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
+
+
+def invoke(*arguments, cwd):
+    """The command in this process, which has TensorFlow already."""
+    with contextlib.chdir(cwd):
+        return CliRunner().invoke(cli.main, list(map(str, arguments)), prog_name="amc-tf")
 
 
 @pytest.fixture(scope="module")
@@ -41,67 +54,77 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_compress_ends_with_a_table_and_the_paths(folder):
-    done = amc("compress", "small.keras", "--target", "macs", "--budget", "60%", "--data", "data.npz", "--episodes", 3,
-               "--calibration-size", 32, "--reward-size", 64, "--run-dir", "run", cwd=folder)  # fmt: skip
-    assert done.returncode == 0, done.stderr
+@pytest.fixture(scope="module")
+def compressed(folder):
+    """The whole way as a process, once: seconds for TensorFlow and for the agent's process."""
+    return amc("compress", "small.keras", *COMPRESS, "--json", cwd=folder)
+
+
+def test_compress_as_json_prints_nothing_else(folder, compressed):
+    assert compressed.returncode == 0, compressed.stderr
+    summary = json.loads(compressed.stdout)
+    assert summary["compressed"]["macs"] <= 0.6 * summary["base"]["macs"]
+    assert "search 5/5" in compressed.stderr
+    assert summary["tflite"] == "run/model.tflite" and (folder / "run" / "model.tflite").exists()
+
+
+def test_compress_ends_with_a_table_and_the_paths(folder, compressed, agent_at_once):
+    """Of the finished run: the same command on the same folder."""
+    done = invoke("compress", "small.keras", *COMPRESS, "--quiet", cwd=folder)
+    assert done.exit_code == 0, done.stderr
     assert "MACs" in done.stdout and "run/model.tflite" in done.stdout
-    assert "search 5/5" in done.stderr
-    assert (folder / "run" / "model.tflite").exists()
+    assert "search" in compressed.stderr and "search" not in done.stderr
 
 
-def test_compress_as_json_prints_nothing_else(folder):
-    done = amc("compress", "small.keras", "--target", "params", "--budget", 0.6, "--data", "data.npz", "--episodes", 2,
-               "--quiet", "--json", "--run-dir", "json", cwd=folder)  # fmt: skip
-    summary = json.loads(done.stdout)
-    assert summary["compressed"]["params"] <= 0.6 * summary["base"]["params"]
-
-
-def test_analyze_shows_groups_and_reach(folder):
-    done = amc("analyze", "small.keras", cwd=folder)
-    assert done.returncode == 0, done.stderr
+def test_analyze_shows_groups_and_reach(folder, capfd):
+    done = invoke("analyze", "small.keras", cwd=folder)
+    assert done.exit_code == 0, done.stderr
     assert "stem" in done.stdout and "output of the model" in done.stdout and "budget for target=macs" in done.stdout
-    assert json.loads(amc("analyze", "small.keras", "--json", cwd=folder).stdout)["model"] == "small"
+    assert json.loads(invoke("analyze", "small.keras", "--json", cwd=folder).stdout)["model"] == "small"
+    assert not capfd.readouterr().out  # of TensorFlow, which does not write to sys.stdout
 
 
-def test_single_weights_on_the_command_line(folder):
-    done = amc("analyze", "small.keras", "--method", "magnitude", cwd=folder)
-    assert done.returncode == 0, done.stderr
+def test_single_weights_on_the_command_line(folder, agent_at_once):
+    done = invoke("analyze", "small.keras", "--method", "magnitude", cwd=folder)
+    assert done.exit_code == 0, done.stderr
     assert "weights" in done.stdout and "not the network faster" in done.stdout and "target=size" in done.stdout
-    done = amc("compress", "small.keras", "--method", "magnitude", "--target", "size", "--budget", "none",
-               "--max-drop", 20, "--data", "data.npz", "--episodes", 2, "--calibration-size", 32, "--reward-size", 64,
-               "--json", "--run-dir", "weights", cwd=folder)  # fmt: skip
+    done = invoke("compress", "small.keras", "--method", "magnitude", "--target", "size", "--budget", "none",
+                  "--max-drop", 20, "--data", "data.npz", "--episodes", 2, "--calibration-size", 32, "--reward-size",
+                  64, "--json", "--run-dir", "weights", cwd=folder)  # fmt: skip
     summary = json.loads(done.stdout)
     assert summary["method"] == "magnitude" and summary["max_drop"] == 20
     assert summary["compressed"]["size_bytes"] == (folder / "weights" / "model.tflite").stat().st_size
     assert "not the network faster" in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "says"),
-    [
-        (["compress", "none.keras"], 2, "none.keras"),
-        (["compress", "data.npz", "--target", "macs"], 2, "cannot be loaded"),
-        (["compress", "small.keras", "--device", "toaster", "--data", "data.npz"], 2, "toaster"),
-        (["compress", "small.keras", "--target", "macs", "--data", "odd.npz"], 2, "pictures"),
-        (["compress", "small.keras", "--target", "macs", "--data", "small.keras"], 2, "config.json"),
-        (["compress", "small.keras", "--target", "macs", "--budget", "0.01", "--data", "data.npz"], 2, "budget"),
-        (["analyze", "small.keras", "--frozen", "nowhere"], 2, "nowhere"),
-    ],
-)
-def test_wrong_usage_is_one_sentence_and_an_exit_code(folder, arguments, code, says):
-    done = amc(*arguments, cwd=folder)
-    assert done.returncode == code and says in done.stderr
+WRONG = [
+    (["compress", "none.keras"], "none.keras"),
+    (["compress", "data.npz", "--target", "macs"], "cannot be loaded"),
+    (["compress", "small.keras", "--device", "toaster", "--data", "data.npz"], "toaster"),
+    (["compress", "small.keras", "--target", "macs", "--data", "odd.npz"], "pictures"),
+    (["compress", "small.keras", "--target", "macs", "--data", "small.keras"], "config.json"),
+    (["compress", "small.keras", "--target", "macs", "--budget", "0.01", "--data", "data.npz"], "budget"),
+    (["analyze", "small.keras", "--frozen", "nowhere"], "nowhere"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "says"), WRONG)
+def test_wrong_usage_is_one_sentence_and_an_exit_code(folder, arguments, says):
+    done = invoke(*arguments, cwd=folder)
+    assert done.exit_code == 2 and says in done.stderr and isinstance(done.exception, SystemExit)
     assert "Traceback" not in done.stderr
 
 
-def test_a_missing_keras_is_one_sentence(folder):
-    code = "import sys; sys.modules['tf_keras'] = None; from amc_tf.cli import main; main(prog_name='amc-tf')"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "analyze", "small.keras", "--keras", "tf_keras"], cwd=folder,
-        capture_output=True, text=True, timeout=300, env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    assert done.returncode == 2 and "Traceback" not in done.stderr
+def test_wrong_data_end_the_process_before_tensorflow_is_imported(folder):
+    done = amc("compress", "small.keras", "--target", "macs", "--data", "odd.npz", cwd=folder, tensorflow=False)
+    assert done.returncode == 2 and "pictures" in done.stderr
+    assert len(done.stderr.splitlines()) == 1 and not done.stdout
+
+
+def test_a_missing_keras_is_one_sentence(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tf_keras", None)
+    done = invoke("analyze", "small.keras", "--keras", "tf_keras", cwd=folder)
+    assert done.exit_code == 2 and "Traceback" not in done.stderr
     assert "amc-tf: tf_keras cannot be imported" in done.stderr and "pip install 'tf_keras==2." in done.stderr
 
 
@@ -118,7 +141,7 @@ def test_compress_runs_the_fetched_program_only_with_yes(folder, tmp_path, monke
     program = tmp_path / f"benchmark_model-{benchmark_binary.VERSION}-arm64-v8a"
     program.write_bytes(b"#!/bin/sh\n")
     monkeypatch.setattr(consent, "SEEN", benchmark_binary.sha256(program)[:8])
-    done = CliRunner().invoke(cli.main, ["compress", str(folder / "small.keras"), *["--yes"] * yes], prog_name="amc-tf")
+    done = invoke("compress", "small.keras", *["--yes"] * yes, cwd=folder)
     assert done.exit_code == 1
     assert done.stderr.splitlines()[-1].startswith("amc-tf: It is " if yes else "amc-tf: benchmark_model")
     assert "--yes" in done.stderr or yes

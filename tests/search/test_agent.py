@@ -7,8 +7,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -38,10 +38,10 @@ def started() -> Iterator[tuple[DdpgAgent, DdpgAgent]]:
 
 
 @pytest.fixture(scope="module")
-def imitators() -> Iterator[tuple[DdpgAgent, DdpgAgent]]:
-    """The same with what is ours beyond the paper."""
-    with build(paper=False) as one, build(paper=False) as other:
-        yield one, other
+def imitator_started() -> Iterator[DdpgAgent]:
+    """One with what is ours beyond the paper."""
+    with build(paper=False) as agent:
+        yield agent
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +58,8 @@ def newborn(newborns) -> Path:
     return newborns[0]
 
 
-def one_after_the_other(agents: tuple[DdpgAgent, DdpgAgent], newborn: Path) -> Callable[[], DdpgAgent]:
-    """Gives the two agents as new."""
+def one_after_the_other(agents: Sequence[DdpgAgent], newborn: Path) -> Callable[[], DdpgAgent]:
+    """Gives the agents as new."""
     left = iter(agents)
 
     def make() -> DdpgAgent:
@@ -76,13 +76,19 @@ def make_agent(started, newborn: Path) -> Callable[[], DdpgAgent]:
 
 
 @pytest.fixture
-def make_imitator(imitators, newborn: Path) -> Callable[[], DdpgAgent]:
-    return one_after_the_other(imitators, newborn)
+def make_imitator(imitator_started: DdpgAgent, newborn: Path) -> Callable[[], DdpgAgent]:
+    """The same process each time: a new agent is what it has loaded."""
+    return one_after_the_other([imitator_started] * 2, newborn)
 
 
 @pytest.fixture
 def agent(make_agent: Callable) -> DdpgAgent:
     return make_agent()
+
+
+@pytest.fixture
+def imitator(make_imitator: Callable) -> DdpgAgent:
+    return make_imitator()
 
 
 def contents(path: Path) -> dict[str, np.ndarray]:
@@ -102,6 +108,67 @@ def altered(newborn: Path, folder: Path, **changes) -> Path:
     return folder / "altered.npz"
 
 
+# A script without `if __name__ == "__main__"`, whose path has modules that print; it says what became of it, lets a
+# forked process hold all its pipes, and waits to be killed.
+SCRIPT = """
+import os, sys, time
+sys.path.insert(0, ROOT)
+sys.path.insert(0, NOISY)
+import tensorflow as tf
+model = tf.keras.Model
+from amc_tf.search.agent.ddpg_client import DdpgAgent
+agent = DdpgAgent(episodes=4, seed=1, paper=True)
+agent.save(SAVED)
+action = agent.act([0.5] * 11, 3)
+strangers = {"tf_agents", "tf_keras", "tensorflow_probability"} & set(sys.modules)
+untouched = tf.keras.Model is model and "tf_keras" not in repr(model) and "TF_USE_LEGACY_KERAS" not in os.environ
+if os.fork():
+    print(agent._process.pid, untouched, not strangers, 0.2 <= action <= 1, flush=True)
+time.sleep(600)
+"""
+
+
+def alive(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A process that has an agent of seed 1: the agent's process, what the caller told, and what its agent saved."""
+
+    process: subprocess.Popen
+    agent: int
+    told: str
+    saved: Path
+
+
+@pytest.fixture(scope="module")
+def caller(tmp_path_factory) -> Iterator[Caller]:
+    folder = tmp_path_factory.mktemp("caller")
+    hidden, noisy = folder / "hidden", folder / "noisy"  # working directory, and a place on the path
+    hidden.mkdir()
+    noisy.mkdir()
+    for name in ("amc_tf", "tensorflow", "json"):
+        (hidden / f"{name}.py").write_text("raise ImportError('of the working directory')\n")
+    (noisy / "sitecustomize.py").write_text("print('noise at the start of every process', flush=True)\n")
+    paths = {"ROOT": ROOT, "NOISY": noisy, "SAVED": folder / "saved.npz"}
+    script = folder / "script.py"
+    script.write_text("".join(f"{name} = {str(path)!r}\n" for name, path in paths.items()) + SCRIPT)
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONSAFEPATH")}
+    process = subprocess.Popen(
+        [sys.executable, script], cwd=hidden, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        pid, told = process.stdout.readline().split(maxsplit=1)
+        yield Caller(process, int(pid), told.strip(), paths["SAVED"])
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+
+
 class TestContract(AgentContract):
     """With the fixtures above."""
 
@@ -118,16 +185,14 @@ class TestContractOfAnImitator(AgentContract):
         return make_imitator
 
 
-def test_same_seed_same_agent(make_agent: Callable, newborns: tuple[Path, Path], tmp_path: Path) -> None:
-    """Both have started by themselves and from nothing but the seed."""
+def test_same_seed_same_agent(make_agent: Callable, newborns: tuple[Path, Path], caller: Caller) -> None:
+    """Both have started by themselves and from nothing but the seed; the caller's agent has another seed."""
     one, other = map(contents, newborns)
     assert all(np.array_equal(one[name], other[name], equal_nan=True) for name in {*one, *other})
     first, second = make_agent(), make_agent()
     for episode in range(EPISODES):
         assert first.act(STATE, episode) == second.act(STATE, episode)
-    with build(seed=1) as another:
-        differing = saved(another, tmp_path)
-    assert not np.array_equal(differing["actor/0"], one["actor/0"])
+    assert not np.array_equal(contents(caller.saved)["actor/0"], one["actor/0"])
 
 
 def test_warm_up_acts_uniformly_between_low_and_one(agent: DdpgAgent) -> None:
@@ -193,15 +258,6 @@ def test_one_update_for_each_transition_after_warm_up(agent: DdpgAgent, tmp_path
     assert after["imitation_adam/0"] == 0
 
 
-def test_an_imitator_imitates_as_often_as_it_updates(make_imitator: Callable, tmp_path: Path) -> None:
-    imitator = make_imitator()
-    for episode in range(WARMUP + 1):
-        act_out(imitator, episode)
-        after = saved(imitator, tmp_path)
-        updates = 0 if episode < WARMUP else FIRST_UPDATES + STEPS
-        assert after["imitation_adam/0"] == after["critic_adam/0"] == updates
-
-
 def test_losses_and_targets_as_computed_by_hand(agent: DdpgAgent, newborn: Path, tmp_path: Path) -> None:
     """Critic and its target say 0.75 and 0.5 everywhere, so that targets are known: R - b, + 0.5 but for last steps."""
     flat = np.zeros((300, 1), np.float32)
@@ -233,10 +289,10 @@ def test_losses_and_targets_as_computed_by_hand(agent: DdpgAgent, newborn: Path,
 
 
 def test_an_imitator_takes_the_reward_for_the_value_of_every_step(
-    make_imitator: Callable, newborn: Path, tmp_path: Path
+    imitator: DdpgAgent, newborn: Path, tmp_path: Path
 ) -> None:
     """The target critic's 0.5 is in no target: R - b."""
-    flat, imitator = np.zeros((300, 1), np.float32), make_imitator()
+    flat = np.zeros((300, 1), np.float32)
     said = {"critic__4": flat, "critic__5": np.float32([0.75]), "target_critic__4": flat, "target_critic__5": [0.5]}
     at = {"last_episode": np.int64(WARMUP), "baseline": np.float64(-0.6)}
     imitator.load(altered(newborn, tmp_path, **said, **at))
@@ -246,39 +302,56 @@ def test_an_imitator_takes_the_reward_for_the_value_of_every_step(
     assert after == pytest.approx(0.1 * (0.9 * gradients[0] + gradients[1]), rel=0.02)
 
 
-def test_an_imitator_comes_close_to_the_best_episodes(make_imitator: Callable) -> None:
-    """Of 40 random ones, where each state tells the best action."""
+def test_an_imitator_comes_close_to_the_best_episodes(imitator: DdpgAgent, tmp_path: Path) -> None:
+    """Of 40 random ones, where each state tells the best action. It imitates as often as it updates."""
     layers = np.random.default_rng(5).random((10, FEATURES))
     best = 0.3 + 0.6 * layers[:, 3]
     tried = np.random.default_rng(6).uniform(0.2, 1, (40, 10))
     rewards = -((tried - best) ** 2).sum(axis=1)
     imitated = tried[np.argsort(rewards)[-4:]].mean(axis=0)  # a tenth
-    imitator = make_imitator()
     for episode, (actions, reward) in enumerate(zip(tried, rewards, strict=True)):
         imitator.learn(episode, layers, actions, reward)
+        if episode in (WARMUP - 1, WARMUP, 39):
+            after = saved(imitator, tmp_path)
+            updates = 0 if episode < WARMUP else FIRST_UPDATES + 10 * (episode - WARMUP + 1)
+            assert after["imitation_adam/0"] == after["critic_adam/0"] == updates
     acted = np.array([imitator.act(state, 0, explore=False) for state in layers])
     distance, at_random = (float(np.abs(some - imitated).mean()) for some in (acted, tried))
     assert distance < 0.05 < 0.25 * at_random
 
 
-def learns(case: tuple[int, bool]) -> tuple[float, float]:
-    """Mean reward of warm-up and of the last 20 of 100 episodes, where each state tells the best action."""
-    seed, paper = case
-    layers = np.random.default_rng([seed, 99]).random((10, FEATURES))
+@pytest.mark.parametrize("kind", ["agent", "imitator"])
+def test_learns_to_use_the_state(request: pytest.FixtureRequest, newborn: Path, tmp_path: Path, kind: str) -> None:
+    """Each state tells the best action. The replay begins with 25 random episodes, as after a longer warm-up."""
+    agent, (steps, random_ones) = request.getfixturevalue(kind), (6, 25)
+    layers = np.random.default_rng([3, 99]).random((steps, FEATURES)).astype(np.float32)
     best = 0.3 + 0.6 * layers[:, 3]
+
+    def acted(episode: int) -> tuple[np.ndarray, float]:
+        actions = np.array([agent.act(state, episode) for state in layers])
+        return actions, -float(((actions - best) ** 2).sum())
+
+    actions, warmup = zip(*[acted(0) for _ in range(random_ones)], strict=True)
+    path = altered(
+        newborn,
+        tmp_path,
+        last_episode=np.int64(WARMUP - 1),
+        baseline=np.float64(np.mean(warmup)),
+        replay__states=np.tile(layers, (random_ones, 1)),
+        replay__actions=np.concatenate(actions)[:, None].astype(np.float32),
+        replay__rewards=np.repeat(warmup, steps).astype(np.float32),
+        replay__discounts=np.tile(np.float32([*[1] * (steps - 1), 0]), random_ones),
+        replay__next_states=np.tile([*layers[1:], 0 * layers[0]], (random_ones, 1)),
+    )
+    agent.load(path)
     rewards = []
-    with DdpgAgent(FEATURES, episodes=100, seed=seed, paper=paper) as agent:
-        for episode in range(100):
-            actions = np.array([agent.act(state, episode) for state in layers])
-            rewards.append(-float(((actions - best) ** 2).sum()))
-            agent.learn(episode, layers, actions, rewards[-1])
-    return float(np.mean(rewards[:25])), float(np.mean(rewards[-20:]))
-
-
-def test_learns_to_use_the_state() -> None:
-    with ThreadPoolExecutor() as pool:
-        for warmup, last in pool.map(learns, [(0, True), (1, False)]):
-            assert last > 0.5 * warmup, (warmup, last)  # rewards are negative: half of the error at most
+    for episode in range(WARMUP, WARMUP + 40):
+        chosen, reward = acted(episode)
+        agent.learn(episode, layers, chosen, reward)
+        rewards.append(reward)
+    assert np.mean(rewards[-10:]) > 0.5 * np.mean(warmup)  # rewards are negative: half of the error at most
+    own = [agent.act(state, 0, explore=False) for state in layers]
+    assert np.corrcoef(own, best)[0, 1] > 0.3  # one action for all states has none
 
 
 def test_warm_up_is_a_quarter_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -397,58 +470,15 @@ def test_refuses_arguments_out_of_range(changes: dict, kind: type[Exception], me
         build(**changes)
 
 
-# A script without `if __name__ == "__main__"`, whose path has modules that print; it says what became of it, lets a
-# forked process hold all its pipes, and waits to be killed.
-SCRIPT = """
-import os, sys, time
-sys.path.insert(0, ROOT)
-sys.path.insert(0, NOISY)
-import tensorflow as tf
-model = tf.keras.Model
-from amc_tf.search.agent.ddpg_client import DdpgAgent
-agent = DdpgAgent(episodes=4)
-action = agent.act([0.5] * 11, 3)
-strangers = {"tf_agents", "tf_keras", "tensorflow_probability"} & set(sys.modules)
-untouched = tf.keras.Model is model and "tf_keras" not in repr(model) and "TF_USE_LEGACY_KERAS" not in os.environ
-if os.fork():
-    print(agent._process.pid, untouched, not strangers, 0.2 <= action <= 1, flush=True)
-time.sleep(60)
-"""
-
-
-def alive(pid: int) -> bool:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
-
-
-def test_the_caller_is_untouched_and_its_death_ends_the_agent(tmp_path: Path) -> None:
-    hidden, noisy = tmp_path / "hidden", tmp_path / "noisy"  # working directory, and a place on the path
-    for folder in (hidden, noisy):
-        folder.mkdir()
-    for name in ("amc_tf", "tensorflow", "json"):
-        (hidden / f"{name}.py").write_text("raise ImportError('of the working directory')\n")
-    (noisy / "sitecustomize.py").write_text("print('noise at the start of every process', flush=True)\n")
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT.replace("ROOT", repr(str(ROOT))).replace("NOISY", repr(str(noisy))))
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONSAFEPATH")}
-    caller = subprocess.Popen(
-        [sys.executable, script], cwd=hidden, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
-    try:
-        pid, told = caller.stdout.readline().split(maxsplit=1)
-        assert told.strip() == "True True True"
-        assert alive(int(pid))
-        caller.kill()
-        caller.wait()
-        deadline = time.monotonic() + 20
-        while alive(int(pid)) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert not alive(int(pid))
-    finally:
-        os.killpg(caller.pid, signal.SIGKILL)
-        caller.wait()
-        caller.stdout.close()
+def test_the_caller_is_untouched_and_its_death_ends_the_agent(caller: Caller) -> None:
+    assert caller.told == "True True True"
+    assert alive(caller.agent)
+    caller.process.kill()
+    caller.process.wait()
+    deadline = time.monotonic() + 20
+    while alive(caller.agent) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not alive(caller.agent)
 
 
 def test_an_agent_that_is_let_go_ends_its_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

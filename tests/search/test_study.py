@@ -2,7 +2,6 @@
 
 import json
 import math
-import signal
 import subprocess
 import sys
 import threading
@@ -922,15 +921,10 @@ def test_a_search_may_be_prolonged(journal: Journal, undisturbed: list[dict], in
 
 
 KILLED = """
-import os, signal, sys
-from pathlib import Path
-from amc_tf.errors import DeviceError
+import json, os, signal, sys
 from amc_tf.search.journal import Journal
 from tests.search.fakes import FakeAgent, study
 from tests.search.test_study import EVALUATE, EVERY_KIND, HEADER, search
-
-folder, where, count, in_flight = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-schedule = EVERY_KIND if sys.argv[5] == "every kind" else 6
 
 def kill_at(place):
     global count
@@ -954,32 +948,42 @@ def evaluate(widths, beat):
     kill_at("evaluate")
     return EVALUATE(widths)
 
-with Journal(folder, HEADER) as journal:
-    search(journal, Agent(), evaluate=evaluate, in_flight=in_flight, schedule=schedule).run()
-print("was not killed")
+folder, in_flight, kinds = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+for where, count in json.loads(sys.argv[4]):
+    process = os.fork()
+    if not process:
+        with Journal(f"{folder}/{where}{count}", HEADER) as journal:
+            schedule = EVERY_KIND if kinds == "every kind" else 6
+            search(journal, Agent(), evaluate=evaluate, in_flight=in_flight, schedule=schedule).run()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL, (where, count)
 """
+PLACES = [("evaluate", 0), ("evaluate", 5), ("act", 10), ("learn", 2), ("save", 2)]
 
 
-def kill(folder: Path, where: str, count: int, in_flight: int, schedule: Schedule | int) -> None:
-    kinds = "every kind" if schedule is EVERY_KIND else "paper"
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory, undisturbed_of: tuple[Schedule | int, list[dict], list[int]], in_flight: int) -> Path:
+    """The folders of searches that were killed at each of PLACES; they share a process's imports."""
+    folder = tmp_path_factory.mktemp("killed")
+    kinds = "every kind" if undisturbed_of[0] is EVERY_KIND else "paper"
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(folder), where, str(count), str(in_flight), kinds],
+        [sys.executable, "-c", KILLED, str(folder), str(in_flight), kinds, json.dumps(PLACES)],
         cwd=ROOT, capture_output=True, timeout=60,
     )  # fmt: skip
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert done.returncode == 0, done.stderr.decode()
+    return folder
 
 
-@pytest.mark.parametrize("where, count", [("evaluate", 0), ("evaluate", 5), ("act", 10), ("learn", 2), ("save", 2)])
+@pytest.mark.parametrize("where, count", PLACES)
 def test_a_killed_search_resumes_as_if_nothing_had_happened(
-    tmp_path: Path,
+    killed: Path,
     undisturbed_of: tuple[Schedule | int, list[dict], list[int]],
     in_flight: int,
     where: str,
     count: int,
 ) -> None:
     schedule, undisturbed, _ = undisturbed_of
-    folder = tmp_path / "run"
-    kill(folder, where, count, in_flight, schedule)
+    folder = killed / f"{where}{count}"
     finished = lines(folder)
     assert finished == undisturbed[: len(finished)] and len(finished) < len(undisturbed)
     with Journal(folder, HEADER) as journal:

@@ -10,6 +10,7 @@ NAME is the name it was called by, which its process then bears. The environment
 
 import contextlib
 import json
+import math
 import os
 import resource
 import signal
@@ -18,9 +19,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
-
-import numpy as np
-from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from tests.standin_phone import benchmark_flags
 from tests.standin_phone.benchmark_output import Printer, Results, end_litert, end_tflite, mean, statistics
@@ -75,6 +73,10 @@ class Benchmark:
             self.out.say(f"#threads used for CPU inference: [{threads}]")
 
     def run(self) -> None:
+        # Not for reading flags alone, which every opening of a device does; and no part of the model's time and memory.
+        from ai_edge_litert import interpreter
+
+        self.runtime = interpreter
         before = _memory()
         began = time.perf_counter()
         self._load()
@@ -119,10 +121,11 @@ class Benchmark:
             self.out.litert(251, f"Loading model from: {graph}")
         accelerator = self._accelerator()
         xnnpack = accelerator != "" or (flags["use_cpu"] if self.litert else flags["use_xnnpack"])
-        kind = OpResolverType.AUTO if xnnpack else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        resolvers = self.runtime.OpResolverType
+        kind = resolvers.AUTO if xnnpack else resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         threads = flags["num_threads"] if flags["num_threads"] > 0 else None
         try:
-            self.model = Interpreter(graph, num_threads=threads, experimental_op_resolver_type=kind)
+            self.model = self.runtime.Interpreter(graph, num_threads=threads, experimental_op_resolver_type=kind)
         except (ValueError, RuntimeError) as error:
             if self.litert:  # says no more in optimised builds
                 raise Failed from None
@@ -203,6 +206,8 @@ class Benchmark:
 
     def _fill(self) -> None:
         """Random inputs, other ones in every process, as the official programs have it."""
+        import numpy as np
+
         random = np.random.default_rng()
         for tensor in self.model.get_input_details():
             dtype, shape = np.dtype(tensor["dtype"]), tensor["shape"]
@@ -267,7 +272,7 @@ class Benchmark:
 
         def weight(node: dict[str, Any]) -> float:
             used = [int(tensor) for tensor in (*node["inputs"], *node["outputs"]) if int(tensor) in tensors]
-            return 1.0 + sum(float(np.prod(tensors[tensor]["shape"])) for tensor in used)
+            return 1.0 + sum(math.prod(map(int, tensors[tensor]["shape"])) for tensor in used)
 
         weights = {node["index"]: weight(node) for node in self.nodes}
         whole = sum(weights.values())

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 HERE = "benchmark_litert_model.h"
 
 
@@ -73,7 +71,7 @@ def statistics(times: Sequence[int], percentiles: bool) -> str:
     else:
         text = (
             f"count={len(times)} first={times[0]} curr={times[-1]} min={min(times)} max={max(times)} "
-            f"avg={mean(times):g} std={int(np.std(times))}"
+            f"avg={mean(times):g} std={int(deviation(times))}"
         )
     if percentiles:
         ordered = sorted(times) or [0]
@@ -82,8 +80,13 @@ def statistics(times: Sequence[int], percentiles: bool) -> str:
     return text
 
 
-def mean(times: Sequence[int]) -> float:
+def mean(times: Sequence[float]) -> float:
     return sum(times) / len(times) if times else 0.0
+
+
+def deviation(times: Sequence[int]) -> float:
+    middle = mean(times)
+    return math.sqrt(mean([(each - middle) ** 2 for each in times]))
 
 
 def end_tflite(out: Printer, results: Results, old: bool) -> None:
@@ -114,7 +117,7 @@ def end_litert(out: Printer, results: Results) -> None:
     say(310, f"Inference (avg):      {mean(regular) / 1e3:.2f} ms ({len(regular)} runs)")
     say(312, f"Inference (min):      {min(regular, default=0) / 1e3:.2f} ms")
     say(313, f"Inference (max):      {max(regular, default=0) / 1e3:.2f} ms")
-    say(314, f"Inference (std):      {float(np.std(regular or [0])) / 1e3:.2f}")
+    say(314, f"Inference (std):      {deviation(regular or [0]) / 1e3:.2f}")
     if regular:
         say(317, f"Throughput:           {results.input_bytes / mean(regular):.2f} MB/s")
     say(320, "\nMemory Usage:")

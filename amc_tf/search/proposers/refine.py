@@ -6,6 +6,7 @@ posterior and takes, of many local moves that spend the budget exactly, the one 
 search explores where the trials tell little.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -100,7 +101,7 @@ def local_move(
 
 def _shifted(unit: "Unit", width: int, by: int) -> int:
     """The width `by` places further in the unit's list of widths; the first or last if the list ends before."""
-    place = int(np.searchsorted(unit.widths, width)) + by
+    place = bisect_left(unit.widths, width) + by
     return unit.widths[min(max(place, 0), len(unit.widths) - 1)]
 
 
