@@ -53,7 +53,7 @@ def no_agent(monkeypatch):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """One finished search of Keras 3 with the real agent: (model, its weights and structure before, Result)."""
-    return finished(keras, tmp_path_factory)
+    return finished(small.network(keras), tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -63,11 +63,10 @@ def done(keras_module, tmp_path_factory, request):
         return request.getfixturevalue("whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys.modules["amc_tf.pipeline.searching"], "DdpgAgent", AgentAtOnce)
-        return finished(keras_module, tmp_path_factory)
+        return finished(small.settled(small.network(keras_module)), tmp_path_factory)
 
 
-def finished(keras_module, tmp_path_factory):
-    model = small.network(keras_module)
+def finished(model, tmp_path_factory):
     before = [w.copy() for w in model.get_weights()], json.dumps(model.get_config(), default=str)
     folder = tmp_path_factory.mktemp("run") / "new"
     result = run(model, folder, episodes=6, validation_data=small.labelled(model, 40, seed=9))
