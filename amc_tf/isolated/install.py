@@ -170,9 +170,9 @@ def _pip(package: Package) -> list[str]:
     Raises:
         SetupError: there is neither.
     """
-    own = [sys.executable, "-m", "pip"]
-    if subprocess.run([*own, "--version"], cwd=NEUTRAL_FOLDER, capture_output=True).returncode == 0:
-        return own
+    probe = [sys.executable, "-c", "import pip._internal"]  # a tenth of the time of `pip --version`
+    if subprocess.run(probe, cwd=NEUTRAL_FOLDER, capture_output=True).returncode == 0:
+        return [sys.executable, "-m", "pip"]
     with contextlib.suppress(ImportError):
         import ensurepip  # Debian leaves it out
 

@@ -20,6 +20,7 @@ def package(tmp_path: Path, monkeypatch) -> toy.Toy:
     monkeypatch.setattr(folder, "tensorflow_version", lambda: "2.20.0")
     monkeypatch.setattr(packages, "tensorflow_version", lambda: "2.20.0")
     only = toy.wheel(tmp_path / "wheelhouse")
+    toy.unpack_without_pip(monkeypatch, tmp_path / "wheelhouse")
     monkeypatch.setattr(setup_packages, "PACKAGES", {only.name: only})
     return only
 

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import textwrap
 import time
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,14 +45,7 @@ def package(home: Path) -> toy.Toy:
 
 @pytest.fixture
 def unpacked(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What pip does with a wheel, without the seconds that pip takes."""
-
-    def fill(pip: list[str], folder: Folder, path: Path) -> None:
-        (wheel,) = (home / "wheelhouse").glob("*.whl")
-        with zipfile.ZipFile(wheel) as file:
-            file.extractall(path)
-
-    monkeypatch.setattr(install, "_fill", fill)
+    toy.unpack_without_pip(monkeypatch, home / "wheelhouse")
 
 
 def provided(package: toy.Toy) -> Path:
@@ -80,6 +72,8 @@ def test_first_use_installs_with_one_line_and_the_next_one_is_silent(package, ho
     assert said.out == "" and len(said.err.splitlines()) == 1
     assert "amc-toy 1.0" in said.err and str(path) in said.err
     assert value(path) == "42" and leftovers(home) == []
+    listed = json.loads((path / MANIFEST).read_bytes())["files"]
+    assert {"amc_toy.py", "amc_toy-1.0.dist-info/METADATA"} <= set(listed)
     monkeypatch.setenv("AMC_TF_OFFLINE", "1")  # and it does not need pip
     assert provided(package) == path
     assert capfd.readouterr().err == ""
@@ -156,6 +150,7 @@ def made_again(package, home, capfd, damage, said: str) -> None:
     assert value(path) == "42" and [name for name in leftovers(home) if name != "elsewhere"] == []
 
 
+@pytest.mark.usefixtures("unpacked")
 def test_a_damaged_folder_without_network_is_one_sentence(package, home, capfd, monkeypatch) -> None:
     _lose(provided(package))
     capfd.readouterr()
@@ -165,6 +160,7 @@ def test_a_damaged_folder_without_network_is_one_sentence(package, home, capfd, 
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.usefixtures("unpacked")
 def test_a_link_to_a_complete_folder_is_accepted(package, home, capfd) -> None:
     path = provided(package)
     path.rename(home / "other disk")
@@ -173,6 +169,7 @@ def test_a_link_to_a_complete_folder_is_accepted(package, home, capfd) -> None:
     assert provided(package) == path and capfd.readouterr().err == ""
 
 
+@pytest.mark.usefixtures("unpacked")
 def test_bytecode_is_no_damage(package) -> None:
     path = provided(package)
     assert value(path) == "42"
@@ -262,6 +259,7 @@ def test_a_cache_that_cannot_be_written_is_one_sentence(package, home, monkeypat
         provided(package)
 
 
+@pytest.mark.usefixtures("unpacked")
 def test_a_copied_folder_is_complete(package, home, monkeypatch) -> None:
     path = provided(package)
     monkeypatch.setenv("AMC_TF_CACHE", str(home / "other"))
@@ -297,10 +295,32 @@ time.sleep(float(os.environ["AMC_TOY_SECONDS"]))
 """
 
 
+def _download(package, wheelhouse: Path) -> None:
+    """Fetches the packages of a list with the pip settings of this computer, not those of `home`."""
+    environment = {name: text for name, text in os.environ.items() if name not in ("PIP_NO_INDEX", "PIP_FIND_LINKS")}
+    sources = ["--no-binary", ",".join(package.sources)] if package.sources else []
+    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--require-hashes", *sources]
+    command += [word for path in package.requirements for word in ("-r", str(path))]
+    subprocess.run([*command, "-d", str(wheelhouse)], check=True, env=environment)
+
+
+@pytest.fixture(scope="module")
+def downloaded(tmp_path_factory) -> Path:
+    """A folder with what builds a source package."""
+    folder = tmp_path_factory.mktemp("setuptools")
+    _download(SETUPTOOLS, folder)
+    return folder
+
+
 @pytest.fixture
-def slow(home: Path, monkeypatch) -> toy.Toy:
+def setuptools(home: Path, downloaded: Path) -> None:
+    """What builds a source package, in the wheelhouse."""
+    shutil.copytree(downloaded, home / "wheelhouse", dirs_exist_ok=True)
+
+
+@pytest.fixture
+def slow(home: Path, setuptools, monkeypatch) -> toy.Toy:
     """A package whose build touches the file `home / "mark"` and then takes a minute."""
-    _wheels(SETUPTOOLS, home / "wheelhouse", monkeypatch)
     monkeypatch.setenv("AMC_TOY_MARK", str(home / "mark"))
     monkeypatch.setenv("AMC_TOY_SECONDS", "60")
     return toy.source(home / "wheelhouse", SLOW)
@@ -342,6 +362,7 @@ def test_a_killed_installation_is_repeated_by_the_next_use(slow, home, monkeypat
             process.kill()
 
 
+@pytest.mark.usefixtures("unpacked")
 def test_remnants_of_a_kill_are_swept_at_the_next_installation(package, home) -> None:
     path = provided(package)
     (path.parent / f"{path.name}.partial-abc").mkdir()
@@ -350,29 +371,15 @@ def test_remnants_of_a_kill_are_swept_at_the_next_installation(package, home) ->
     assert leftovers(home) == []
 
 
-def _wheels(package, wheelhouse: Path, monkeypatch) -> None:
-    """Fetches the packages of a list with the pip settings of this computer."""
-    with monkeypatch.context() as patch:
-        patch.delenv("PIP_NO_INDEX")
-        patch.delenv("PIP_FIND_LINKS")
-        sources = ["--no-binary", ",".join(package.sources)] if package.sources else []
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--require-hashes", *sources]
-        command += [word for path in package.requirements for word in ("-r", str(path))]
-        command += ["-d", str(wheelhouse)]
-        subprocess.run(command, check=True)
-
-
-def test_a_source_package_is_built_from_a_wheelhouse_alone(home, monkeypatch) -> None:
+def test_a_source_package_is_built_from_a_wheelhouse_alone(home, setuptools) -> None:
     package = toy.source(home / "wheelhouse", "")
-    _wheels(SETUPTOOLS, home / "wheelhouse", monkeypatch)
     assert value(provided(package)) == "42"
     assert leftovers(home) == []
 
 
-def test_the_agents_packages_are_installed_from_a_wheelhouse_alone(home, monkeypatch) -> None:
+def test_the_agents_packages_are_installed_from_a_wheelhouse_alone(home, setuptools) -> None:
     package = PACKAGES["tf-agents"]
-    _wheels(package, home / "wheelhouse", monkeypatch)
-    _wheels(SETUPTOOLS, home / "wheelhouse", monkeypatch)
+    _download(package, home / "wheelhouse")
     install.install(folder := Folder(package))
     assert folder.fault() is None
     assert all((folder.path / needed).exists() or (folder.path / f"{needed}.py").exists() for needed in package.needs)
@@ -470,11 +477,6 @@ def test_a_tensorflow_too_new_is_one_sentence(monkeypatch) -> None:
     monkeypatch.setattr(packages, "tensorflow_version", lambda: "2.22.0")
     with pytest.raises(SetupError, match="TensorFlow 2.19, 2.20, 2.21, and this is TensorFlow 2.22.0"):
         provide.provide("tf-agents")
-
-
-def test_the_manifest_lists_the_installed_files(package) -> None:
-    files = json.loads((provided(package) / MANIFEST).read_bytes())["files"]
-    assert {"amc_toy.py", "amc_toy-1.0.dist-info/METADATA"} <= set(files)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -7,6 +7,10 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
+from amc_tf.isolated import install
+from amc_tf.isolated.folder import Folder
 from amc_tf.isolated.packages import Package
 
 BODY = "VALUE = 42\n"
@@ -39,6 +43,18 @@ def wheel(wheelhouse: Path, body: str = BODY) -> Toy:
         for name, text in {**files, f"{info}/RECORD": record}.items():
             file.writestr(name, text)
     return listed(path)
+
+
+def unpack_without_pip(monkeypatch: pytest.MonkeyPatch, wheelhouse: Path) -> None:
+    """Does what pip does with the one wheel there, without the seconds that pip takes."""
+
+    def fill(pip: list[str], folder: Folder, path: Path) -> None:
+        (wheel,) = wheelhouse.glob("*.whl")
+        with zipfile.ZipFile(wheel) as file:
+            file.extractall(path)
+
+    monkeypatch.setattr(install, "_fill", fill)
+    monkeypatch.setattr(install, "_pip", lambda package: [])
 
 
 def source(wheelhouse: Path, setup: str) -> Toy:

@@ -49,7 +49,7 @@ def tangent(keras):
     return randomized(keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation=tf.math.tan)]))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def classifier_file(keras_module) -> bytes:
     return convert(classifier(keras_module))
 
