@@ -99,14 +99,7 @@ PACKAGES = {
             # It pins typing-extensions 4.5 and pygame 2.1.3, and supports neither Keras 3 nor Python 3.12.
             # The environments of TF-Agents import gym, which amc_tf does not use. PyPI has gym as source only.
             needs=(
-                "tensorflow_probability",
-                "gin",
-                "gym",
-                "gym_notices",
-                "cloudpickle",
-                "tree",
-                "attr",
-                "decorator",
+                "tensorflow_probability", "gin", "gym", "gym_notices", "cloudpickle", "tree", "attr", "decorator",
                 "tf_keras",
                 "tensorboard",  # TF-Agents writes summaries while it learns, and TensorFlow 2.21 no longer brings it
             ),  # fmt: skip
