@@ -12,11 +12,13 @@ import dis
 import enum
 import functools
 import hashlib
+import importlib
 import inspect
+import re
 import struct
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -144,8 +146,8 @@ class _Walk:
             return self._parts(type(value).__name__, value.__func__)
         if isinstance(value, property):
             return self._parts("property", value.fget, value.fset, value.fdel)
-        if isinstance(value, np.ndarray) and value.dtype != object:
-            data = hashlib.sha256(np.ascontiguousarray(value).data if value.size else b"").digest()
+        if type(value) in (np.ndarray, np.memmap) and not value.dtype.hasobject:
+            data = hashlib.sha256(np.ascontiguousarray(value).view(np.uint8).data if value.size else b"").digest()
             return self._hash("array", repr((value.dtype.str, value.shape)).encode(), data)
         if isinstance(value, (list, tuple)) and is_installed(type(value).__module__):
             kind = "tuple" if isinstance(value, tuple) else "list"
@@ -165,7 +167,8 @@ class _Walk:
         file = getattr(module, "__file__", None)
         if file is None or not Path(file).is_file():
             raise self._unknown(module, "it has no file")
-        return self._hash("module", hashlib.sha256(Path(file).read_bytes()).digest())
+        state = {name: part for name, part in vars(module).items() if not name.startswith("__")}
+        return self._hash("module", hashlib.sha256(Path(file).read_bytes()).digest(), self._part(state))
 
     def _class(self, cls: type) -> bytes:
         own = {name: part for name, part in vars(cls).items() if name not in _BOOKKEEPING}
@@ -179,6 +182,8 @@ class _Walk:
         if isinstance(function, MethodType):
             return self._parts("method", function.__self__, function.__func__)
         if isinstance(function, np.ufunc):
+            if getattr(np, function.__name__, None) is not function and not _is_of_scipy(function):
+                raise self._unknown(function, "what it calls cannot be seen")
             return self._hash("ufunc", function.__name__.encode())
         if isinstance(function, BuiltinFunctionType):
             owner = function.__self__
@@ -191,19 +196,33 @@ class _Walk:
         }
         return self._parts(
             "function", function.__code__, function.__defaults__, function.__kwdefaults__, closed,
-            self._globals(function), {name: part for name, part in vars(function).items() if name != "__wrapped__"},
+            self._globals(function), self._imports(function),
+            {name: part for name, part in vars(function).items() if name != "__wrapped__"},
         )  # fmt: skip
 
     def _globals(self, function: FunctionType) -> dict[str, Any]:
         """The globals that a function or an inner function reads."""
-        names: set[str] = set()
-        codes = [function.__code__]
-        while codes:
-            code = codes.pop()
-            reads = [step for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")]
-            names.update(step.argval for step in reads)
-            codes += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+        steps = _instructions(function.__code__)
+        names = {step.argval for step in steps if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
         return {name: function.__globals__[name] for name in sorted(names) if name in function.__globals__}
+
+    def _imports(self, function: FunctionType) -> dict[str, Any]:
+        """The modules that a function or an inner function imports when it is called, but for installed ones."""
+        modules: dict[str, Any] = {}
+        package = function.__globals__.get("__package__") or ""
+        level = 0
+        for step in _instructions(function.__code__):
+            if step.opname in ("LOAD_CONST", "LOAD_SMALL_INT") and isinstance(step.argval, int):
+                level = step.argval  # the last number before an import says how many dots it has
+            elif step.opname == "IMPORT_NAME":
+                name = "." * level + step.argval
+                try:
+                    module = importlib.import_module(name, package or None)
+                except Exception as error:  # a module may raise anything
+                    raise self._unknown(function, f"what it imports as {name!r} cannot be imported") from error
+                if not is_installed(module.__name__):
+                    modules[name] = module
+        return modules
 
     def _code(self, code: CodeType) -> bytes:
         return self._parts(
@@ -217,8 +236,7 @@ class _Walk:
         if hasattr(value, "get_config") and callable(value.get_config):  # Keras losses, metrics, optimizers
             variables = getattr(value, "variables", None) or ()
             state = [np.asarray(variable) for variable in variables if hasattr(variable, "numpy")]
-            own = {name: part for name, part in vars(value).items() if inspect.isfunction(part)}  # config: name only
-            return self._parts("configured", type(value), value.get_config(), state, own)
+            return self._parts("configured", type(value), _without_counted_name(value), state, _beside_config(value))
         if hasattr(value, "numpy") and hasattr(value, "dtype"):  # a tensor or variable
             return self._parts("tensor", np.asarray(value.numpy()))
         if dataclasses.is_dataclass(value):
@@ -272,6 +290,54 @@ class _Walk:
         place = ".".join(self._path).replace(".[", "[")
         at = f" at {place}" if place else ""
         return Unknown(f"it holds a {type(value).__module__}.{type(value).__qualname__}{at}, and {why}")
+
+
+def _instructions(code: CodeType) -> Iterator[dis.Instruction]:
+    """The instructions of a function's code and of the functions in it."""
+    yield from dis.get_instructions(code)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _instructions(constant)
+
+
+def _without_counted_name(value: Any) -> dict[str, Any]:
+    """The settings of a Keras object, without a name that Keras made of its class and a number."""
+    config = dict(value.get_config())
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(value).__name__).lower()
+    if re.fullmatch(rf"{re.escape(words)}(_\d+)?", str(config.get("name"))):
+        del config["name"]
+    return config
+
+
+def _beside_config(value: Any) -> dict[str, Any]:
+    """The attributes of a Keras object that its settings need not tell.
+
+    Settings hold functions by name alone. Those of a class of the caller's may lack whatever that class has added.
+    """
+    own = {name: part for name, part in vars(value).items() if inspect.isfunction(part)}
+    if is_installed(type(value).__module__):
+        return own
+    kerass = _attributes_of_installed(type(value))
+    return own | {name: part for name, part in vars(value).items() if name not in kerass}
+
+
+@functools.cache
+def _attributes_of_installed(cls: type) -> frozenset[str]:
+    """Names of attributes that the installed base classes set, and whatever else may be such a name."""
+    names: set[str] = set()
+    for base in cls.__mro__:
+        if base is object or not is_installed(base.__module__):
+            continue
+        for function in filter(inspect.isfunction, map(inspect.unwrap, vars(base).values())):
+            for step in _instructions(function.__code__):
+                if step.opname == "STORE_ATTR" or (step.opname == "LOAD_CONST" and isinstance(step.argval, str)):
+                    names.add(step.argval)
+    return frozenset(names)
+
+
+def _is_of_scipy(function: np.ufunc) -> bool:
+    special = sys.modules.get("scipy.special")
+    return special is not None and getattr(special, function.__name__, None) is function
 
 
 def _bytes_of(value: Any) -> bytes:

@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import importlib
 import random
 import re
 import subprocess
@@ -142,6 +143,8 @@ DIFFERENT = {
     "arrays": [
         np.arange(6), np.arange(6).reshape(2, 3), np.arange(6).astype(np.float32), np.arange(6.0), np.zeros(0),
         np.zeros((0, 2)), np.array([1, "a"], dtype=object), np.array([2, "a"], dtype=object),
+        np.ma.array(np.arange(6), mask=[0, 0, 1, 0, 0, 0]), np.ma.array(np.arange(6), mask=[0, 1, 1, 0, 0, 0]),
+        np.array(["2026-01-01"], "M8[D]"), np.array(["2026-01-02"], "M8[D]"), np.array([(1, 2.0)], "i4,f4"),
     ],
     "numbers": [0, 1, True, 1.0, -0.0, 0.0, 1j, np.float32(1), np.float64(1), np.int8(1), float("nan"), float("inf")],
     "texts": ["", "a", b"a", "ab", "é"],
@@ -200,7 +203,10 @@ def _holding(value):
 
 @pytest.mark.parametrize(
     "value",
-    [threading.Lock(), (x for x in "ab"), threading.Thread(), memoryview(b"a"), sys._getframe()],
+    [
+        threading.Lock(), (x for x in "ab"), threading.Thread(), memoryview(b"a"), sys._getframe(),
+        np.frompyfunc(lambda x: x, 1, 1),
+    ],  # fmt: skip
     ids=lambda value: type(value).__name__,
 )
 def test_what_lives_in_this_process_alone_is_refused_and_can_be_named(value):
@@ -247,6 +253,36 @@ def test_objects_of_keras_are_told_apart_by_settings_state_and_functions(keras_m
     assert fingerprint(used) != found[0]  # it goes on from what it has counted
 
 
+def test_objects_of_own_keras_classes_are_told_apart_by_what_their_settings_lack(keras_module):
+    keras = keras_module
+
+    class Above(keras.metrics.Metric):
+        def __init__(self, limit, **kwargs):
+            super().__init__(**kwargs)
+            self.limit = limit
+            self._private = [limit]
+
+        def update_state(self, labels, predictions, sample_weight=None):
+            pass
+
+        def result(self):
+            return self.limit
+
+    class Weighted(keras.losses.Loss):
+        def __init__(self, weight):
+            super().__init__()
+            self.weight = weight
+
+        def call(self, labels, predictions):
+            return self.weight * predictions
+
+    values = [Above(0.5), Above(0.9), Weighted(1.0), Weighted(2.0)]
+    found = [fingerprint(value) for value in values]
+    assert len(set(found)) == len(values)
+    again = [Above(0.5), Above(0.9), Weighted(1.0), Weighted(2.0)]  # Keras has given them other names
+    assert [fingerprint(value) for value in again] == found
+
+
 def test_a_model_is_known_by_its_weights(keras_module):
     keras = keras_module
     keras.utils.set_random_seed(0)
@@ -271,3 +307,49 @@ def test_a_module_of_the_callers_counts_with_its_file(tmp_path, monkeypatch):
     assert fingerprint(_holding(my_scores)) != before
     assert fingerprint(my_scores.score) == alone  # which this process still runs
     monkeypatch.delitem(sys.modules, "my_scores")
+
+
+SCORES = "LIMIT = 1\n\ndef score(x):\n    return x * LIMIT\n"
+
+
+def _imports_inside():
+    from own_scores import score
+
+    return score
+
+
+@pytest.fixture
+def own_scores(tmp_path, monkeypatch):
+    """A module of the caller's, own_scores.py, and one that it imports, own_limits.py."""
+    (tmp_path / "own_limits.py").write_text("HIGHEST = 3\n")
+    (tmp_path / "own_scores.py").write_text("import own_limits\n" + SCORES)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield importlib.import_module("own_scores")
+    for name in ("own_scores", "own_limits"):
+        sys.modules.pop(name, None)
+
+
+def test_the_state_of_a_module_counts_and_what_it_imports(own_scores):
+    before = fingerprint(own_scores)
+    own_scores.LIMIT = 2
+    assert fingerprint(own_scores) != before
+    own_scores.LIMIT = 1
+    assert fingerprint(own_scores) == before
+    own_scores.own_limits.HIGHEST = 4
+    assert fingerprint(own_scores) != before
+
+
+def test_a_module_that_a_function_imports_when_it_is_called_counts(own_scores):
+    before = fingerprint(_imports_inside)
+    own_scores.LIMIT = 2
+    assert fingerprint(_imports_inside) != before
+
+
+def test_a_function_that_imports_what_is_not_there_has_no_fingerprint():
+    def scored(labels, predictions):
+        import no_such_module_anywhere
+
+        return no_such_module_anywhere
+
+    with pytest.raises(Unknown, match="what it imports as 'no_such_module_anywhere' cannot be imported"):
+        fingerprint(scored)
