@@ -5,6 +5,8 @@ import json
 import os
 import signal
 import sys
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -252,8 +254,8 @@ def _read(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = dict(stored)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{path} cannot be read as an .npz of arrays: {error}.") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is no whole .npz; write one with numpy.savez(path, x=..., y=...).") from error
     if "x" in arrays and "y" not in arrays and len(arrays) > 1:
         raise ValueError(f"{path} holds {sorted(arrays)}, but its labels must be called y (x_train goes with y_train).")
     arguments = {}

@@ -11,6 +11,7 @@ from typing import Any
 from amc_tf.errors import RunDirError
 from amc_tf.graph.identity import digest
 from amc_tf.pruning.plan import Plan
+from amc_tf.search.journal import JOURNAL
 from amc_tf.search.trial import Trial
 from amc_tf.system.files import write
 from amc_tf.tflite.conversion.quantize import FORMATS
@@ -39,7 +40,7 @@ class Figures:
 
 
 SEARCH, FINETUNING = "search", "fine-tuning"  # what Ctrl-C may end early
-RESULT = "result.json"  # in the run directory
+RESULT, _MODEL, _PLAN = "result.json", "model.keras", "plan.json"  # in the run directory
 RESULT_FORMAT = 2  # of result.json; 1, of amc_tf 0.1, did not say so, nor of which network it was
 EARLIER = "earlier"  # folder in the run directory for files of networks before
 FLOAT = "float"  # the format that all figures are of but those of other formats
@@ -194,7 +195,7 @@ class Result:
         return {line.format: (self.run_dir / line.file).read_bytes() for line in self.formats}
 
     def save(self, base_tflite: bytes, files: Mapping[str, bytes]) -> None:
-        """Writes the run directory: each file whole or not at all; result.json last, so that it stands for all of them.
+        """Writes the run directory: all files, or none where one cannot be written, as on a full disk.
 
         Args:
             base_tflite: of the base network.
@@ -204,24 +205,30 @@ class Result:
         Raises:
             RunDirError: they cannot be written.
         """
+        network = digest(self.model)
+        written = {"format": RESULT_FORMAT, "network": network, **self.summary()}
+        contents = {"base.tflite": base_tflite, **{FORMATS[format]: tflite for format, tflite in files.items()}}
+        contents[RESULT] = json.dumps(written, indent=1).encode()
+        parts = {name: self.run_dir / f".part.{name}" for name in (_PLAN, _MODEL, *contents)}
         try:
-            network = digest(self.model)
+            self.plan.save(parts[_PLAN])
+            self.model.save(parts[_MODEL])
+            for name, data in contents.items():
+                write(data, parts[name])
             self._move_earlier(set(files), network)
-            self.plan.save(self.run_dir / "plan.json")
-            temporary = self.run_dir / ".model.part.keras"
-            self.model.save(temporary)
-            temporary.replace(self.run_dir / "model.keras")
-            write(base_tflite, self.run_dir / "base.tflite")
-            for format, tflite in files.items():
-                write(tflite, self.run_dir / FORMATS[format])
-            written = {"format": RESULT_FORMAT, "network": network, **self.summary()}
-            write(json.dumps(written, indent=1).encode(), self.run_dir / RESULT)
+            (self.run_dir / RESULT).unlink(missing_ok=True)  # it comes last, and stands for all of them
+            for name, part in parts.items():
+                part.replace(self.run_dir / name)
         except (OSError, RunDirError) as error:
             why = getattr(error.__cause__ or error, "strerror", None) or error
             raise RunDirError(
                 f"The result cannot be written to {self.run_dir} ({why}); the journal is safe: make "
                 f"room or mend the permissions and run the same call again, which goes straight to the result."
             ) from error
+        finally:
+            for part in parts.values():
+                with contextlib.suppress(OSError):
+                    part.unlink(missing_ok=True)
 
     def _move_earlier(self, formats: Collection[str], network: str) -> None:
         """Moves files of other formats out of the way if they are not of this network, which is given by its digest."""
@@ -278,6 +285,22 @@ class Result:
     def format_score(self, accuracy: float | None) -> str:
         """An accuracy in percent, or the caller's own metric as a plain number; "" for None."""
         return _formatted(accuracy, "{:.4g}" if self.scored_by == "metric" else "{:.2%}")
+
+
+def check_folder(run_dir: Path) -> None:
+    """Refuses a folder with files of other making that a result would replace.
+
+    Raises:
+        RunDirError: no search was begun in the folder, and it holds a file of a name that results have.
+    """
+    if (run_dir / JOURNAL).exists():
+        return
+    taken = [name for name in (_MODEL, _PLAN, RESULT, "base.tflite", *FORMATS.values()) if (run_dir / name).exists()]
+    if taken:
+        raise RunDirError(
+            f"{run_dir} holds {', '.join(taken)} but no search, and the result would replace what is there: choose "
+            f"another run_dir, or move the files away."
+        )
 
 
 def _network(path: Path) -> str | None:

@@ -189,6 +189,9 @@ def _compiled(own: Mapping[str, Any]) -> list[Any]:
     """The arguments of compile(); of the optimizer what it does, without the name that Keras counts up."""
     optimizer = own["optimizer"]
     config = {name: value for name, value in optimizer.get_config().items() if name != "name"}
+    schedule = getattr(optimizer, "_learning_rate", None)  # of a schedule, the settings hold the class by name alone
+    if callable(schedule) and hasattr(schedule, "get_config"):
+        config["learning_rate"] = schedule
     return [type(optimizer), config, {name: value for name, value in own.items() if name != "optimizer"}]
 
 

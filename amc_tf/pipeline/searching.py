@@ -15,7 +15,7 @@ from amc_tf.latency.search_latency import Latency
 from amc_tf.pipeline.measurement import MeasurementSession
 from amc_tf.pipeline.prepare import TENSORBOARD, Problem
 from amc_tf.report.progress import SearchProgress, TableProgress, preparing
-from amc_tf.result import FLOAT
+from amc_tf.result import FLOAT, check_folder
 from amc_tf.search.agent.ddpg_client import DdpgAgent
 from amc_tf.search.journal import Journal, header
 from amc_tf.search.problem import SearchProblem
@@ -152,6 +152,7 @@ def run_search(problem: Problem) -> Iterator[SearchRun]:
         cost = latency if latency is not None and options.is_latency else problem.counted_cost
         searched = _header(problem, latency)
         run_dir = options.folder or RUNS / _run_name(problem, searched)
+        check_folder(run_dir)
         journal = stack.enter_context(Journal(run_dir, searched))  # raises if it holds another search
         schedule = Schedule.of(
             pruner.units, options.episodes, problem.sensitivity, options.paper, journal.trials,
@@ -193,7 +194,7 @@ def _header(problem: Problem, latency: Latency | None) -> dict[str, Any]:
     arguments = {name: getattr(options, name) for name in plain}
     arguments |= options.function_identities()
     arguments |= {
-        "frozen": list(options.frozen),
+        "frozen": sorted(options.frozen),
         "sensitivity": None if table is None else table.digest,
         "calibration": problem.calibration.digest(),
         "reward_data": problem.reward_data.digest(),
@@ -206,9 +207,10 @@ def _header(problem: Problem, latency: Latency | None) -> dict[str, Any]:
 
 
 def _run_name(problem: Problem, searched: dict[str, Any]) -> str:
-    """The name of the run directory: another one for whatever would come out otherwise.
+    """The name of the run directory: another one for whatever another search would bring.
 
-    It stays the same when a search is prolonged or the packages are renewed, which the journal allows.
+    It stays the same when a search is prolonged, the packages are renewed or its network is fine-tuned: one search
+    serves all of these, and the last result stands in the directory.
     """
     arguments = {name: value for name, value in searched["arguments"].items() if name != "episodes"}
     options = problem.options

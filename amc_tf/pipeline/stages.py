@@ -19,7 +19,7 @@ from amc_tf.pipeline.searching import RUNS
 from amc_tf.pipeline.steps import search_once
 from amc_tf.pruning.pruner import Pruner
 from amc_tf.report import page
-from amc_tf.result import Result
+from amc_tf.result import Result, check_folder
 from amc_tf.search.budget import Budget
 from amc_tf.search.journal import JOURNAL
 from amc_tf.system.files import write
@@ -52,6 +52,7 @@ def search_in_stages(model: Any, options: Options) -> Result:
     """
     check_reach(model, options, convert(model))
     folder = options.folder or RUNS / _run_name(model, options)
+    check_folder(folder)  # the last stage comes hours later
     if isinstance(options.teacher, str):
         options = replace(options, teacher=model)  # of every stage
     results: list[Result] = []

@@ -44,7 +44,7 @@ class Pruner(ABC):
     def __init__(self, model: KerasModel, frozen: Sequence[str]):
         self.model = model
         self.graph, self.weights = keras_reader.read(model)
-        _check_frozen(frozen, self.graph)
+        _check_frozen(frozen, self.graph, model)
         _check_finite(self.weights)
         self.groups: ChannelGroups = channel_groups(self.graph, frozen)
         self._ranks: dict[str, np.ndarray] = {}
@@ -136,12 +136,13 @@ def _check_finite(weights: WeightArrays) -> None:
             raise ValueError(f"The weights of layer {layer!r} hold NaN or infinity; load or train the model anew.")
 
 
-def _check_frozen(frozen: Any, graph: Graph) -> None:
+def _check_frozen(frozen: Any, graph: Graph, model: KerasModel) -> None:
     if not isinstance(frozen, (list, tuple, set, frozenset)):
         raise TypeError(f"frozen is {frozen!r}; a list of layer names is expected, for instance ['conv1'].")
     layers = {node.layer for node in graph.nodes}
+    inputs = {layer.name for layer in model.layers} - layers  # which have no channels of their own to prune
     for name in frozen:
-        if name not in layers:
+        if name not in layers | inputs:
             near = [path for path in sorted(layers) if path.split("/")[-1] == name]
             hint = f"did you mean {near[0]!r}?" if near else "see amc_tf.analyze(model) for the names."
             raise ValueError(f"frozen names the layer {name!r}, which the model does not have; {hint}")

@@ -4,6 +4,7 @@ The bound is the paper's Algorithm 1 (arXiv 1802.03494) with two changes: it use
 the exact cost of rounded widths instead of a sum over layers, so that no episode can end above the limit.
 """
 
+import contextlib
 import math
 import re
 from bisect import bisect_left, bisect_right
@@ -80,17 +81,24 @@ def fraction(budget: Any) -> float | None:
 
 
 def plain_budget(budget: Any) -> Any:
-    """A bare number, NumPy's or in text, as a Python number for the journal; any other budget unchanged."""
-    budget = plain(budget)
-    if not isinstance(budget, str) or (_read(budget) or (0.0, budget))[1]:
+    """A share or a bare number as a Python number for the journal, however it was written; any other budget as it is.
+
+    0.5, "0.5" and "50%" are one budget.
+    """
+    budget, share = plain(budget), fraction(budget)
+    if share is not None and share <= 1 and isinstance(budget, str):  # above, 1.5 would be one and a half MACs
+        return share
+    number, unit = _read(budget) or (math.nan, "")
+    if not isinstance(budget, str) or unit or not math.isfinite(number):
         return budget
-    return int(budget) if budget.strip().isdecimal() else float(budget)
+    return int(budget) if budget.strip().isdecimal() else number
 
 
 def _read(budget: Any) -> tuple[float, str] | None:
     """The number in a budget and the text after it; None if the budget does not begin with a number."""
     if is_number(budget):
-        return (float(budget), "") if math.isfinite(budget) else None
+        with contextlib.suppress(OverflowError):
+            return (float(budget), "") if math.isfinite(budget) else None
     match = _NUMBER.fullmatch(budget) if isinstance(budget, str) else None
     return None if match is None else (float(match[1]), match[2].strip())
 

@@ -104,7 +104,7 @@ class Journal:
         return self
 
     def __exit__(self, *_) -> None:
-        """Closes the journal and removes one without trials, so that the next call may have other arguments."""
+        """Closes the journal and removes one without trials, with the folder if the journal has made it."""
         if self.trials or os.getpid() != self._owner:  # a fork of the owner must not remove the file
             self.close()
             return
@@ -112,13 +112,17 @@ class Journal:
         with contextlib.suppress(OSError):
             self.path.unlink()
         self._lock.release(remove=True)
-        with contextlib.suppress(OSError):
-            self.run_dir.rmdir()
+        if self._made_folder:
+            with contextlib.suppress(OSError):
+                self.run_dir.rmdir()
 
     def _open(self, stack: contextlib.ExitStack) -> None:
         """Locks and opens the journal; closing the stack undoes both."""
         self._owner = os.getpid()
         action = "opened for writing"
+        self._made_folder = not self.run_dir.exists()
+        if not self._made_folder and not self.run_dir.is_dir():
+            raise RunDirError(f"run_dir is {str(self.run_dir)!r}, which is a file; the path of a folder is expected.")
         try:
             self.run_dir.mkdir(parents=True, exist_ok=True)
             action = "locked"  # some file systems have no locks
@@ -144,6 +148,8 @@ class Journal:
     def _load(self, lines: list[bytes], new_header: dict[str, Any]) -> None:
         """Reads the trials on the lines, or begins the file with the header."""
         records = _records(self.path, lines)
+        if len(records) == 1 and records[0].get("format") == _FORMAT:  # a call that was killed before its first trial
+            records = []
         if len(records) < len(lines):
             self._truncate(len(b"".join(lines[: len(records)])))
         if not records:

@@ -51,6 +51,8 @@ def folder(tmp_path_factory):
     x, y = small.labelled(model, 96)
     np.savez(folder / "data.npz", x=x, y=y)
     np.savez(folder / "odd.npz", pictures=x)
+    (folder / "cut.npz").write_bytes((folder / "data.npz").read_bytes()[:5000])
+    (folder / "text.npz").write_text("x and y")
     return folder
 
 
@@ -102,6 +104,8 @@ WRONG = [
     (["compress", "data.npz", "--target", "macs"], "cannot be loaded"),
     (["compress", "small.keras", "--device", "toaster", "--data", "data.npz"], "toaster"),
     (["compress", "small.keras", "--target", "macs", "--data", "odd.npz"], "pictures"),
+    (["compress", "small.keras", "--target", "macs", "--data", "cut.npz"], "cut.npz is no whole .npz"),
+    (["compress", "small.keras", "--target", "macs", "--data", "text.npz"], "text.npz is no whole .npz"),
     (["compress", "small.keras", "--target", "macs", "--data", "small.keras"], "config.json"),
     (["compress", "small.keras", "--target", "macs", "--budget", "0.01", "--data", "data.npz"], "budget"),
     (["analyze", "small.keras", "--frozen", "nowhere"], "nowhere"),

@@ -1,13 +1,17 @@
 """Run directories outlive releases: those of 0.1 are read, and refused in one sentence where they cannot go on."""
 
+import errno
 import json
 import shutil
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import amc_tf
+from amc_tf import result
 from amc_tf.errors import RunDirError
 from amc_tf.options import Options
 from amc_tf.pipeline import searching, stages
@@ -100,6 +104,41 @@ def compress(trained, run_dir=None, **arguments):
     model, data = trained
     given = {"target": "macs", "budget": 0.5, "episodes": 2, "train_data": data, "verbose": False, "report": False}
     return amc_tf.compress(model, run_dir=run_dir, **{**given, **arguments})
+
+
+@pytest.mark.parametrize("stages", [(), (0.7,)])
+@pytest.mark.parametrize("name", ["model.keras", "plan.json", "base.tflite", "model.tflite"])
+def test_a_file_of_other_making_is_not_replaced(trained, tmp_path, name, stages):
+    (tmp_path / name).write_bytes(b"mine")
+    with pytest.raises(RunDirError, match=f"holds {name} but no search.*choose another run_dir"):
+        compress(trained, tmp_path, stages=stages, finetune_epochs=len(stages))
+    assert (tmp_path / name).read_bytes() == b"mine" and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("failing", ["plan.json", "model.tflite", "result.json"])
+def test_a_result_that_cannot_be_written_leaves_the_one_before(trained, tmp_path, monkeypatch, failing):
+    first = compress(trained, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+
+    def full(data, path):
+        if path.name.endswith(failing):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(data, path)
+
+    real = result.write
+    monkeypatch.setattr(result, "write", full)
+    monkeypatch.setattr(sys.modules["amc_tf.pruning.plan"], "write", full)
+    with pytest.raises(RunDirError, match="result cannot be written.*No space left.*the journal is safe"):
+        replace(first, seconds=99.0).save(b"another", {"float": b"another"})
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+
+
+def test_layers_are_frozen_in_any_order_and_inputs_too(trained, tmp_path):
+    first = compress(trained, tmp_path, frozen=["wide", "image"])
+    again = compress(trained, tmp_path, frozen=["image", "wide"])
+    assert again.plan.digest == first.plan.digest
+    frozen = json.loads((tmp_path / "journal.jsonl").read_text().splitlines()[0])["arguments"]["frozen"]
+    assert frozen == ["image", "wide"]
 
 
 def test_the_same_call_with_another_format_keeps_the_file_of_the_first(trained, tmp_path):

@@ -1,6 +1,7 @@
 """Reading a budget; the bounds, against brute force; and the uniform plan."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -83,8 +84,19 @@ def test_no_share(budget) -> None:
 def test_a_number_in_text_is_that_number() -> None:
     for budget, number in (("0.3", 0.3), (" 5 ", 5), ("1e6", 1e6), (np.float32(0.25), 0.25), (np.int64(7), 7)):
         assert plain_budget(budget) == number and type(plain_budget(budget)) is type(number)
-    for budget in ("30%", "30 ms", "none", None, "1_0"):
+    for budget in ("30 ms", "none", None, "1_0", "", "1e999", "150%"):
         assert plain_budget(budget) is budget
+
+
+@pytest.mark.parametrize("budget", ["30%", " 30 % ", "0.3", ".3", 0.3, np.float64(0.3)])
+def test_however_a_share_is_written_the_journal_has_one_number(budget) -> None:
+    assert plain_budget(budget) == 0.3 and type(plain_budget(budget)) is float
+
+
+@pytest.mark.parametrize("budget", ["", "1e999", 10**400, "30 parsecs", "150 parsecs"])
+def test_a_budget_without_sense_is_named_as_it_was_written(budget) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"budget {budget!r}")):
+        parse_budget(plain_budget(budget), 1000, "MACs", "macs")
 
 
 @pytest.mark.parametrize(

@@ -117,8 +117,15 @@ def test_a_damaged_file_is_refused(contents: bytes, tmp_path: Path) -> None:
         Sensitivity.load(tmp_path / "table.json")
 
 
+def test_what_is_said_of_a_large_file_of_another_kind_is_short(tmp_path: Path) -> None:
+    (tmp_path / "data.npz").write_bytes(b"\x80" * 10**6)
+    with pytest.raises(RunDirError) as caught:
+        Sensitivity.load(tmp_path / "data.npz")
+    assert len(str(caught.value)) < 400
+
+
 def test_a_missing_file_or_folder_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(RunDirError, match="table.json is no sensitivity table"):
+    with pytest.raises(RunDirError, match=r"table.json is no sensitivity table \(No such file or directory\)"):
         Sensitivity.load(tmp_path / "table.json")
     with pytest.raises(RunDirError, match="Could not write"):
         Sensitivity(0.9, {}).save(tmp_path / "none" / "table.json")

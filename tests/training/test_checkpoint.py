@@ -97,12 +97,24 @@ def test_every_setting_gives_a_training_of_its_own(keras_module, tmp_path):
     def weighted(labels, predictions, by=1.0):
         return by * keras.losses.mean_squared_error(labels, predictions)
 
+    def decay(start):
+        class Own(keras.optimizers.schedules.LearningRateSchedule):
+            def __call__(self, step):
+                return start
+
+            def get_config(self):
+                return {}
+
+        return Own()
+
     x, _ = arrays()
     data = x, np.eye(2, dtype=np.float32)[np.arange(len(x)) % 2]
     teacher, other = network(keras), network(keras, "tanh")
     calls = [
         {}, {"epochs": 2}, {"seed": 1}, {"model": compiled(network(keras))}, {"model": network(keras, "tanh")},
         {"model": compiled(network(keras), optimizer=keras.optimizers.SGD(0.2))},
+        {"model": compiled(network(keras), optimizer=keras.optimizers.SGD(decay(0.1)))},
+        {"model": compiled(network(keras), optimizer=keras.optimizers.SGD(decay(0.2)))},
         {"model": compiled(network(keras), loss="mae")}, {"model": compiled(network(keras), loss=weighted)},
         {"model": compiled(network(keras), loss=functools.partial(weighted, by=2.0))},
         {"distillation": Distillation(teacher, 4.0, 0.5)}, {"distillation": Distillation(teacher, 2.0, 0.5)},

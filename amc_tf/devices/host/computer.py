@@ -136,8 +136,8 @@ class HostDevice:
         reply = self._ask(process, path, length)
         if "error" in reply:
             raise DeviceError(
-                f"{self.identity['runtime']} cannot run {path.name} ({reply['error']}); check the file with "
-                f"amc_tf.tflite.conversion.keras_to_tflite.check or make it anew."
+                f"{self.identity['runtime']} cannot run {path.name} ({reply['error']}); it is damaged or "
+                f"has operators that this runtime lacks: make the file anew."
             )
         return Timing(
             processes=(reply["median"],),

@@ -128,14 +128,15 @@ class Sensitivity:
             RunDirError: The file cannot be read or is no such table.
         """
         try:
-            stored = json.loads(Path(path).read_bytes())
+            stored = json.loads(Path(path).read_text(encoding="utf-8", errors="replace"))
             if stored["format"] not in range(1, _FORMAT + 1):
                 raise ValueError(f"format {stored['format']!r}, expected 1 to {_FORMAT}")
             accuracy = {name: dict(samples) for name, samples in stored["accuracy"].items()}
             return cls(stored["base"], accuracy, dict(stored.get("made_with", {})))
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            why = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {str(error)[:100]}"
             raise RunDirError(
-                f"{os.fspath(path)} is no sensitivity table ({error!r}), expected the JSON that Sensitivity.save "
+                f"{os.fspath(path)} is no sensitivity table ({why}), expected the JSON that Sensitivity.save "
                 "writes: give the file of an earlier search, or none to have it measured."
             ) from error
 
