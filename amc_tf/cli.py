@@ -227,6 +227,8 @@ def _load(path: Path, which: str, compiled: bool = False) -> Any:  # a Keras mod
         which: "keras" or "tf_keras".
         compiled: whether to load the compile settings too, if that is possible.
     """
+    if Path(path).is_file() and Path(path).suffix == ".keras" and not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} cannot be loaded: it is no .keras file; write one with model.save(path).")
     keras = quiet_keras(which)
     if compiled:
         try:

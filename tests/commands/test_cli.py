@@ -53,6 +53,7 @@ def folder(tmp_path_factory):
     np.savez(folder / "odd.npz", pictures=x)
     (folder / "cut.npz").write_bytes((folder / "data.npz").read_bytes()[:5000])
     (folder / "text.npz").write_text("x and y")
+    (folder / "text.keras").write_text("a model")
     return folder
 
 
@@ -102,6 +103,7 @@ def test_single_weights_on_the_command_line(folder, agent_at_once):
 WRONG = [
     (["compress", "none.keras"], "none.keras"),
     (["compress", "data.npz", "--target", "macs"], "cannot be loaded"),
+    (["compress", "text.keras", "--target", "macs"], "text.keras cannot be loaded: it is no .keras file"),
     (["compress", "small.keras", "--device", "toaster", "--data", "data.npz"], "toaster"),
     (["compress", "small.keras", "--target", "macs", "--data", "odd.npz"], "pictures"),
     (["compress", "small.keras", "--target", "macs", "--data", "cut.npz"], "cut.npz is no whole .npz"),
