@@ -15,6 +15,11 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # oracles compare to 1e-5, 
 import pytest
 from hypothesis import HealthCheck, settings
 
+import amc_tf
+
+for name in amc_tf.__all__:
+    getattr(amc_tf, name)  # imports its module, which tests patch by its name in sys.modules
+
 # A shell that starts the tests in the background has them ignore Ctrl-C, and nohup has them ignore a hang-up; some
 # tests and their processes need both.
 signal.signal(signal.SIGINT, signal.default_int_handler)
