@@ -60,14 +60,15 @@ _PLACES = {
     "compress": "api.compress",
     "finetune": "training.finetune",
     "prune": "api.prune",
-}  # of public names; the errors are in `errors`, and the others are modules
+}  # of public names; the errors are in `errors`
+_MODULES = ("callbacks", "devices", "errors")  # that are reached as amc_tf.NAME
 
 
 def __getattr__(name: str) -> Any:
     """Imports a public name at its first use: the processes that amc_tf starts need few of them."""
-    if name not in __all__:
+    if name not in __all__ and name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name in ("callbacks", "devices"):
+    if name in _MODULES:
         return importlib.import_module(f"{__name__}.{name}")
     value = getattr(importlib.import_module(f"{__name__}.{_PLACES.get(name, 'errors')}"), name)
     globals()[name] = value

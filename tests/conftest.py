@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Before any test imports TensorFlow, and for the processes that tests start.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -16,6 +16,14 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads spin while the
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+import amc_tf
+
+if TYPE_CHECKING:
+    from tests.standin_adbd import StandIn
+
+for name in amc_tf.__all__:
+    getattr(amc_tf, name)  # imports its module, which tests patch by its name in sys.modules
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and nohup has them ignore a hang-up; some
 # tests and their processes need both.
@@ -106,6 +114,25 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (own / "packages").symlink_to(installed)
     monkeypatch.setenv("AMC_TF_CACHE", str(own))
     return own
+
+
+@pytest.fixture(scope="module")
+def standin(tmp_path_factory: pytest.TempPathFactory) -> Iterator["StandIn"]:
+    """A stand-in phone for the tests of a module."""
+    from tests.standin_adbd import StandIn
+
+    with StandIn(tmp_path_factory.mktemp("phone")) as phone:
+        yield phone
+
+
+@pytest.fixture
+def phone(standin: "StandIn") -> Iterator["StandIn"]:
+    """The phone of the module, healthy again; every test must leave nothing there, neither files nor processes."""
+    standin.faults.clear()
+    standin.log.clear()
+    yield standin
+    assert standin.files == []
+    assert standin.left_running() == {}
 
 
 @pytest.fixture(scope="session")

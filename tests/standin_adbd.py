@@ -181,6 +181,13 @@ class StandIn:
                     found[int(folder.name)] = line
         return found
 
+    def left_running(self) -> dict[int, str]:
+        """What still runs after the second that a killed shell may take to end; as `leftovers`."""
+        until = time.monotonic() + 1
+        while (left := self.leftovers()) and time.monotonic() < until:
+            time.sleep(0.02)
+        return left
+
     # The way in.
 
     def _connect(self, link: socket.socket) -> Connection:

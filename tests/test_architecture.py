@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import amc_tf
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "amc_tf"
 
@@ -250,3 +252,13 @@ def test_importing_the_package_does_not_load_tensorflow() -> None:
     code = "import sys, amc_tf.cli; print(sorted({'tensorflow', 'keras', 'tf_keras', 'tf_agents'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
+
+
+def test_a_public_name_is_imported_at_its_first_use() -> None:
+    """The processes that amc_tf starts need little of it, and wait for no more."""
+    code = "import sys, amc_tf; print('numpy' in sys.modules); amc_tf.Plan; print('numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["False", "True"], done.stderr
+    assert set(amc_tf.__all__) <= set(dir(amc_tf))
+    with pytest.raises(AttributeError, match="'amc_tf' has no attribute 'shrink'"):
+        amc_tf.shrink  # noqa: B018

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,21 +55,6 @@ def pair(tmp_path_factory) -> tuple[Path, Path]:
     """A model, and one of a sixteenth of its work."""
     folder = tmp_path_factory.mktemp("models")
     return models.write(folder / "slow.tflite", 64, 32), models.write(folder / "fast.tflite", 16, 32)
-
-
-@pytest.fixture(scope="module")
-def standin(tmp_path_factory) -> Iterator[StandIn]:
-    with StandIn(tmp_path_factory.mktemp("phone")) as phone:
-        yield phone
-
-
-@pytest.fixture
-def phone(standin) -> Iterator[StandIn]:
-    for name in ("unauthorized", "hot", "low_power", "full", "crash"):
-        setattr(standin.faults, name, None)
-    standin.log.clear()
-    yield standin
-    assert standin.files == []
 
 
 @pytest.fixture(params=FRONT_ENDS)

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -56,34 +55,6 @@ def usual(slow) -> float:
 @pytest.fixture(params=CLIENTS, ids=lambda path: Path(path).parent.name)
 def client(request) -> str:
     return request.param
-
-
-@pytest.fixture(scope="module")
-def standin(tmp_path_factory) -> Iterator[StandIn]:
-    with StandIn(tmp_path_factory.mktemp("phone")) as phone:
-        yield phone
-
-
-@pytest.fixture
-def phone(standin) -> Iterator[StandIn]:
-    """A phone on which every test must leave nothing, neither files nor processes."""
-    for name in (
-        "unauthorized offline hang low_power hot heats truncate fails crash vanish full refuse slow capped stuck "
-        "fallback no_timeout_tool"
-    ).split():
-        setattr(standin.faults, name, None)
-    standin.log.clear()
-    yield standin
-    assert standin.files == []
-    assert running(standin) == {}
-
-
-def running(phone: StandIn) -> dict[int, str]:
-    """What still runs there after the second that a killed shell may take to end."""
-    until = time.monotonic() + 1
-    while (left := phone.leftovers()) and time.monotonic() < until:
-        time.sleep(0.02)
-    return left
 
 
 def opened(phone: StandIn, client: str = CLIENTS[-1], **arguments) -> AdbDevice:
@@ -297,7 +268,7 @@ def test_a_program_that_never_ends_is_ended(phone, fast, tool) -> None:
         with pytest.raises(TimedOut, match="was killed there" if tool else "within"):
             measured(device, fast)
         assert time.monotonic() - started < 60  # it would never end by itself
-        assert running(phone) == {}
+        assert phone.left_running() == {}
         assert measured(device, fast).median_us > 0
 
 
@@ -368,7 +339,7 @@ def test_a_program_that_went_on_while_the_phone_was_away_is_ended_first(phone, f
         phone.faults.stuck = Next(True, when=RUN)
         phone.faults.vanish = Next(Vanish(0.6, away=0.1), when=RUN)
         measured(device, fast)
-        assert running(phone) == {}
+        assert phone.left_running() == {}
 
 
 # What stays behind: nothing.

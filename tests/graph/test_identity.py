@@ -65,7 +65,7 @@ def test_every_setting_of_every_layer_counts(keras):
     module = importlib.import_module(keras)
     seen, unseen = set(), []
     for toy in TOYS.values():
-        if keras not in toy.kerases:
+        if keras not in toy.kerases or toy.name == "mobilenet_under_a_head":  # large, and of layers that others have
             continue
         model = toy.function(module)  # whatever its weights are
         nodes = keras_reader.read(model)[0].nodes

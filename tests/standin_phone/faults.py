@@ -139,6 +139,11 @@ class Faults:
         with self._lock:
             return self._set.get(name)
 
+    def clear(self) -> None:
+        """Takes every fault away."""
+        for name in [name for name, value in self._set.items() if value is not None]:
+            setattr(self, name, None)
+
     def take(self, name: str, service: str) -> Any:
         """The fault's value if it strikes this service, else None; a `Next` is used up by that."""
         with self._lock:
