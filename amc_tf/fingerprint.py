@@ -317,8 +317,9 @@ def _beside_config(value: Any) -> dict[str, Any]:
     own = {name: part for name, part in vars(value).items() if inspect.isfunction(part)}
     if is_installed(type(value).__module__):
         return own
-    kerass = _attributes_of_installed(type(value))
-    return own | {name: part for name, part in vars(value).items() if name not in kerass}
+    cls: type = type(value)
+    inherited = _attributes_of_installed(cls)
+    return own | {name: part for name, part in vars(value).items() if name not in inherited}
 
 
 @functools.cache

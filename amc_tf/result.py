@@ -291,9 +291,9 @@ def check_folder(run_dir: Path) -> None:
     """Refuses a folder with files of other making that a result would replace.
 
     Raises:
-        RunDirError: no search was begun in the folder, and it holds a file of a name that results have.
+        RunDirError: no search was begun or has ended in the folder, and it holds a file of a name that results have.
     """
-    if (run_dir / JOURNAL).exists():
+    if (run_dir / JOURNAL).exists() or _network(run_dir / RESULT) is not None:  # whose journal was deleted
         return
     taken = [name for name in (_MODEL, _PLAN, RESULT, "base.tflite", *FORMATS.values()) if (run_dir / name).exists()]
     if taken:
