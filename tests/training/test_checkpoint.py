@@ -147,6 +147,32 @@ def test_a_training_without_a_fingerprint_is_not_stored(keras_module, tmp_path, 
     assert "will train again" in caplog.text and "_thread.lock at" in caplog.text
 
 
+def test_a_callback_of_keras_that_was_used_is_the_same(keras_module, tmp_path):
+    keras = keras_module
+    made = {
+        "stop": lambda: keras.callbacks.EarlyStopping("loss", patience=1, restore_best_weights=True),
+        "stop later": lambda: keras.callbacks.EarlyStopping("loss", patience=2, restore_best_weights=True),
+        "stop at the most": lambda: keras.callbacks.EarlyStopping("loss", mode="max", patience=1),
+        "slow down": lambda: keras.callbacks.ReduceLROnPlateau("loss", patience=0),
+        "slow down more": lambda: keras.callbacks.ReduceLROnPlateau("loss", factor=0.5, patience=0),
+        "schedule": lambda: keras.callbacks.LearningRateScheduler(lambda epoch: 0.1),
+        "other schedule": lambda: keras.callbacks.LearningRateScheduler(lambda epoch: 0.2),
+        "log": lambda: keras.callbacks.CSVLogger(str(tmp_path / "log.csv")),
+        "keep": lambda: keras.callbacks.ModelCheckpoint(str(tmp_path / "kept.weights.h5"), save_weights_only=True),
+        "call": lambda: keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: None),
+    }
+    data = arrays()
+    keys = {}
+    for name, make in made.items():
+        callback, model = make(), network(keras)
+        training = FineTuning(model, data, 1, 0, False, callbacks=[callback])
+        keys[name] = training._key(model, PLAN, None)
+        model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy", run_eagerly=True)
+        model.fit(*data, epochs=2, verbose=0, callbacks=[callback])
+        assert training._key(network(keras), PLAN, None) == keys[name], name
+    assert None not in keys.values() and len(set(keys.values())) == len(made)
+
+
 @pytest.mark.parametrize("suffix", [".h5", ".keras"])
 def test_a_compiled_model_that_was_loaded_can_be_trained(keras_module, tmp_path, suffix):
     """Regression test: a tf_keras model from .h5 raised RecursionError, as its settings contain themselves."""
