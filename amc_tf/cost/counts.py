@@ -1,7 +1,8 @@
 """MACs, params and bytes of a network at any widths: exact, and without building the network.
 
-MACs are the multiplications of convolutions and Dense layers. BatchNorm is not counted (the converter folds it), nor
-are activations, additions and pooling. Params are all weights as Keras counts them, BatchNorm statistics included.
+MACs are the multiplications of convolutions and matrix products. BatchNorm is not counted (the converter folds it), nor
+are activations, additions and pooling. Layers without a rule are counted in the file, where their loops and products
+stand as operators. Params are all weights as Keras counts them, BatchNorm statistics included.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,6 +14,7 @@ from amc_tf.graph.groups import ChannelGroups
 from amc_tf.graph.network import Node
 from amc_tf.pruning.lengths import Lengths
 from amc_tf.pruning.unit import Unit
+from amc_tf.tflite import operator_costs
 
 BYTES = 4  # of one float32
 
@@ -54,9 +56,18 @@ class Counts:
         return float(np.dot(self._coefficients, lengths.prod(axis=0)) + self.offset)
 
 
-def macs(groups: ChannelGroups, units: Sequence[Unit]) -> Counts:
-    """Multiplications of one inference at batch 1."""
-    return Counts(groups, units, [(term.coefficient, term.axes) for term in groups.terms], "MACs")
+def macs(groups: ChannelGroups, units: Sequence[Unit], tflite: bytes | None = None) -> Counts:
+    """Multiplications of one inference at batch 1.
+
+    Args:
+        groups, units: See Counts.
+        tflite: The whole network's file, to count what layers without a rule multiply; their widths never change.
+            Without it they count for nothing.
+    """
+    counts = Counts(groups, units, [(term.coefficient, term.axes) for term in groups.terms], "MACs")
+    if tflite is not None and groups.unknown:
+        counts.offset = operator_costs.macs(tflite) - counts(counts.full)
+    return counts
 
 
 def params(groups: ChannelGroups, units: Sequence[Unit]) -> Counts:

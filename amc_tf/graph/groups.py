@@ -66,7 +66,7 @@ class ChannelGroups:
         axes: (layer, weight index, axis) -> int array (positions,) of channel ids.
         sizes: numbers in layers' settings that must equal the length of an axis.
         terms: MACs of every call.
-        unknown: layer -> why no rule understands it. Its channels are frozen and its MACs are not counted.
+        unknown: layer -> why no rule understands it. Its channels are frozen and `terms` lacks its MACs.
         activations: axes of the tensors between layers: int arrays (positions,) of channel ids.
     """
 

@@ -87,7 +87,7 @@ class Problem:
     @property
     def dense_macs(self) -> int:
         """MACs of the whole network; single weights that are zero are multiplied like all others."""
-        return int(macs_of(self.pruner.groups, ())(()))
+        return int(macs_of(self.pruner.groups, (), self.base_tflite)(()))
 
     def limit(self, cost: Cost) -> float | None:
         """The largest cost that the budget allows; None without a budget.

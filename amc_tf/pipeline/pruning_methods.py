@@ -59,7 +59,7 @@ class PruningMethod:
 
 def _of_channels(pruner: ChannelPruner, base: bytes) -> dict[str, Any]:
     return {
-        "macs": counts.macs(pruner.groups, pruner.units),
+        "macs": counts.macs(pruner.groups, pruner.units, base or None),
         "params": counts.params(pruner.groups, pruner.units),
         "size": counts.size(pruner.groups, pruner.units, len(base)),
     }
