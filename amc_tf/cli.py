@@ -153,6 +153,7 @@ def analyze(model, which, method, as_json, **arguments) -> None:
     Exit codes: 0 all is well, 1 it could not be done, 2 wrong usage, 70 an internal error, 130 stopped.
     """
     from amc_tf.api.analyze import analyze as run
+    from amc_tf.report.reach_notes import reach_notes
     from amc_tf.report.sparse_notes import sparsity_notes
     from amc_tf.tflite.sparse.unsupported_operators import unsupported_processor
 
@@ -167,6 +168,11 @@ def analyze(model, which, method, as_json, **arguments) -> None:
         table.add_row(line.name, str(line.size), str(line.least), str(len(line.layers)), line.frozen or "")
     console.print(table)
     console.print(f"{analysis.model}: {analysis.macs:,} MACs, {analysis.params:,} params", highlight=False)
+    for sentence in reach_notes(analysis.reach):
+        console.print(sentence, soft_wrap=True, highlight=False, markup=False)
+    if analysis.unmade is not None:
+        what = "The MACs of layers that are not understood are missing, since they are counted in the .tflite. "
+        console.print(what + analysis.unmade, soft_wrap=True, highlight=False, markup=False)
     for target, (least, _) in analysis.budgets().items():
         console.print(f"budget for target={target}: from {least:.3f} to 1 of the base", highlight=False)
     for sentence in sparsity_notes(analysis.obstacles, unsupported_processor()):

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from amc_tf.cost.reach import Reach
 from amc_tf.errors import RunDirError
 from amc_tf.graph.identity import digest
 from amc_tf.pruning.plan import Plan
@@ -94,6 +95,8 @@ class Result:
         untrained: the compressed network before it was fine-tuned; None where it was not.
         obstacles: what keeps zeros among single weights from making the network faster, a sentence each; empty where
             nothing does, None for whole channels, which leave no zeros.
+        reach: how many of the original's MACs pruning can save, and which layers keep the others; None for single
+            weights, which save none.
         formats: every format that was made, float first.
         units: what could be pruned, what not and why, in the network's order: dicts of "name", "layers", "size", "kept"
             and "frozen" (why, or None).
@@ -125,6 +128,7 @@ class Result:
     max_drop: float | None = None
     untrained: Figures | None = None
     obstacles: tuple[str, ...] | None = None
+    reach: Reach | None = None
     formats: tuple[Format, ...] = ()
     units: tuple[dict[str, Any], ...] = ()
     training: dict[str, Any] | None = None
@@ -181,6 +185,7 @@ class Result:
             "scored_by": self.scored_by,
             "latency": self.latency,
             "obstacles": None if self.obstacles is None else list(self.obstacles),
+            "reach": None if self.reach is None else asdict(self.reach),
             "tflite": self.tflite.name,
             "formats": [asdict(line) | {"file": line.file} for line in self.formats],
             "units": list(self.units),

@@ -38,7 +38,7 @@ LEVELS = {room: level for level, line in enumerate(ROOMS.split("\n")) for room i
 # Rooms within a room, by the same rule; a file of the room itself counts by its own name.
 INNER = {
     "graph": "network\nkeras_internals channel_ids\nrules\ngroups\nkeras_reader\nkeras_builder\nidentity rewrite",
-    "tflite": "silence flatbuffer\noperators\nsparse\nconversion\nruntime\nslicing",
+    "tflite": "silence flatbuffer layer_names\noperators\nloops\noperator_costs\nsparse\nconversion\nruntime\nslicing",
     "devices": "timing\ndevice\nbenchmark_model\ninterleave\nhost android\nchoose",
     "search": (
         "trial budget\nguarantee rewards journal\nproposers best_trial\nschedule scoring agent problem\nproposer\nstudy"

@@ -112,7 +112,7 @@ def analyze(
 
 
 def _file(model: Any, needed: bool, useful: bool) -> tuple[bytes | None, str | None]:
-    """The model's .tflite if it is needed, or useful to count by; and why it cannot be made, which an analysis survives."""
+    """The model's .tflite if it is needed, or useful to count by; or why it cannot be made."""
     if not needed and not useful:
         return None, None
     try:

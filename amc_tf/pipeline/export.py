@@ -54,6 +54,7 @@ def export(winner: Winner, run: SearchRun, session: MeasurementSession) -> Resul
         ),
         uniform=_uniform_figures(winner, run, session),
         obstacles=_unsupported(problem, winner.model),
+        reach=problem.reach,
         method=options.method,
         max_drop=options.max_drop,
         target=options.target,

@@ -10,6 +10,7 @@ from typing import Any
 
 from amc_tf.cost.cost_model import Cost
 from amc_tf.cost.counts import macs as macs_of
+from amc_tf.cost.reach import Reach, reach
 from amc_tf.data import splits
 from amc_tf.data.splits import Split
 from amc_tf.graph import keras_reader
@@ -20,11 +21,13 @@ from amc_tf.pipeline.finetuning import FineTuning
 from amc_tf.pipeline.pruning_methods import PRUNING_METHODS, PruningMethod, pruner_of
 from amc_tf.pruning.pruner import Pruner
 from amc_tf.report.progress import say
+from amc_tf.report.reach_notes import little_reach
 from amc_tf.report.sparse_notes import sparsity_notes
 from amc_tf.result import FLOAT
 from amc_tf.search.budget import Budget, parse_budget
 from amc_tf.search.proposers.sensitivity import Sensitivity
 from amc_tf.tflite.conversion import keras_to_tflite
+from amc_tf.tflite.operator_costs import operator_costs
 from amc_tf.tflite.sparse.unsupported_operators import find_unsupported, unsupported_processor
 from amc_tf.training.distillation import Distillation
 
@@ -47,6 +50,7 @@ class Problem:
         timed_tflite: the model's .tflite in the format that latencies are of.
         conversion_seconds: time that one conversion of the model took.
         costs: target -> exact cost, widths -> number; none for latency.
+        reach: how many of the MACs channels can save; None for single weights.
         unsupported: operators that keep zeros from making the network faster, a sentence each; None for whole channels.
         device: where latency is measured, see compress(); None if it is not.
         exporter: makes the files.
@@ -67,6 +71,7 @@ class Problem:
     timed_tflite: bytes
     conversion_seconds: float
     costs: dict[str, Cost]
+    reach: Reach | None
     unsupported: tuple[str, ...] | None
     device: Any
     exporter: Exporter
@@ -125,6 +130,8 @@ def prepare(model: Any, options: Options) -> Problem:
     base_tflite = keras_to_tflite.convert(model)
     conversion_seconds = time.monotonic() - since
     unsupported = _unsupported(method, base_tflite, model, options.verbose)
+    reached = None if method.zeros else reach(pruner.groups, operator_costs(base_tflite))
+    say(little_reach(reached), options.verbose)
     exporter = Exporter(
         method.shipped, options.formats, options.timed_format, calibration.inputs, options.integer_io,
         agreement_inputs(reward_data),
@@ -132,9 +139,9 @@ def prepare(model: Any, options: Options) -> Problem:
     problem = Problem(
         model=model, identity=identity, options=options, method=method, pruner=pruner, calibration=calibration,
         reward_data=reward_data, validation_data=validation_data, base_tflite=base_tflite, timed_tflite=base_tflite,
-        conversion_seconds=conversion_seconds, costs=method.costs(pruner, base_tflite), unsupported=unsupported,
-        device=_device(options, unsupported), exporter=exporter, finetuning=finetuning, sensitivity=table,
-        started=started,
+        conversion_seconds=conversion_seconds, costs=method.costs(pruner, base_tflite), reach=reached,
+        unsupported=unsupported, device=_device(options, unsupported), exporter=exporter, finetuning=finetuning,
+        sensitivity=table, started=started,
     )  # fmt: skip
     _check_reach(problem)
     return replace(problem, timed_tflite=_timed_tflite(problem))

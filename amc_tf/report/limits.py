@@ -1,6 +1,7 @@
 """What the figures of a run do not tell, in sentences."""
 
 from amc_tf.report.amounts import amount, score
+from amc_tf.report.reach_notes import reach_notes
 from amc_tf.report.run_record import Measurement, Record
 from amc_tf.report.sparse_notes import sparsity_notes
 from amc_tf.result import FINETUNING, SEARCH
@@ -43,6 +44,7 @@ def sentences(record: Record) -> list[str]:
         *_uniform(record),
         *_latency(record),
         *_zeros(record),
+        *[" ".join(line.strip() for line in reach_notes(record.reach))] * (record.reach is not None),
         f"The outputs of model.tflite differ from those of model.keras by at most {record.difference:.1e}.",
     ]
 

@@ -6,6 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
+from amc_tf.cost.reach import OutOfReach, Reach
 from amc_tf.devices.timing import Timing
 from amc_tf.errors import RunDirError
 from amc_tf.pruning.plan import Plan
@@ -118,6 +119,7 @@ def _result_fields(result: Mapping[str, Any], arguments: Mapping[str, Any]) -> d
         "scored_on": result["scored_on"],
         "scored_by": result["scored_by"],
         "obstacles": None if result.get("obstacles") is None else tuple(result["obstacles"]),
+        "reach": _reach(result.get("reach")),
         "formats": tuple(_stored(Format, entry) for entry in result.get("formats") or ()),
         "latency": _measurement(result.get("latency")),
         "training": _training(result.get("training")),
@@ -155,6 +157,12 @@ def _stored(kind: type[_Stored], entry: Mapping[str, Any]) -> _Stored:
         if not isinstance(values[field.name], (*kinds, int) if float in kinds else kinds):
             raise TypeError(f"{field.name} is {values[field.name]!r}")
     return kind(**values)
+
+
+def _reach(entry: Mapping[str, Any] | None) -> Reach | None:
+    if entry is None:
+        return None
+    return Reach(float(entry["share"]), tuple(_stored(OutOfReach, line) for line in entry["out"]), bool(entry["exact"]))
 
 
 def _figures_or_none(entry: Mapping[str, Any] | None) -> Figures | None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from amc_tf.cost.reach import Reach
 from amc_tf.devices.timing import Timing
 from amc_tf.report.signature import TensorSpec
 from amc_tf.result import Figures, Format
@@ -114,6 +115,7 @@ class Record:
     scored_on: str
     scored_by: str
     obstacles: tuple[str, ...] | None
+    reach: Reach | None
     formats: tuple[Format, ...]
     tflite: str
     inputs: tuple[TensorSpec, ...]

@@ -142,10 +142,7 @@ class _Counter:
         inner = []
         for number in operator.subgraphs:
             body = self._subgraphs[number]
-            given = {own: known[outer] for own, outer in zip(body.inputs, operator.inputs, strict=False) if outer in known}
-            if operator.name == "WHILE":
-                given = {}  # what it starts with holds in the first turn only
-            costs = list(self._costs(body, loops.followed(body, given)))
+            costs = list(self._costs(body, loops.followed(body)))
             memory = max((cost.memory for cost in costs), default=0)
             inner.append((sum(cost.macs for cost in costs), memory, all(cost.exact for cost in costs)))
         memory, exact = max(bytes for _, bytes, _ in inner), all(sure for _, _, sure in inner)

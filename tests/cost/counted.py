@@ -71,3 +71,75 @@ def macs_by_profiler(model) -> int:
         if kinds.get(node.name) in products:
             total += node.float_ops
     return total // 2
+
+
+def macs_by_graph(model) -> int:
+    """Half of the floating point operations of all products in the graph that TensorFlow traces, loops included.
+
+    Only what the outputs need is counted, and no product of constants, which is computed before the first inference.
+    """
+    import tensorflow as tf
+
+    specs = [tf.TensorSpec((1, *tuple(t.shape)[1:]), t.dtype) for t in tf.nest.flatten(model.inputs)]
+    structure = getattr(model, "input", model.inputs[0])
+
+    @tf.function(autograph=False)
+    def infer(*values):
+        return tf.nest.flatten(model(tf.nest.pack_sequence_as(structure, values), training=False))
+
+    return _macs_of_graph(infer.get_concrete_function(*specs).graph)
+
+
+def _macs_of_graph(graph) -> int:
+    needed, pending = {}, [tensor.op for tensor in graph.outputs]
+    while pending:
+        op = pending.pop()
+        if op.name not in needed:
+            needed[op.name] = op
+            pending.extend(tensor.op for tensor in op.inputs)
+    return sum(_macs_of_op(op) for op in needed.values() if not _is_constant(op))
+
+
+def _is_constant(op) -> bool:
+    if op.type in ("Const", "VarHandleOp") or (op.type == "Placeholder" and op.outputs[0].dtype.name == "resource"):
+        return True
+    return bool(op.inputs) and all(_is_constant(tensor.op) for tensor in op.inputs)
+
+
+def _macs_of_op(op) -> int:
+    shapes = [tuple(tensor.shape) for tensor in op.inputs]
+    if op.type in ("While", "StatelessWhile"):
+        return _turns(op) * _macs_of_graph(_function(op, "body"))
+    if op.type in ("PartitionedCall", "StatefulPartitionedCall"):
+        return _macs_of_graph(_function(op, "f"))
+    if op.type in ("Conv2D", "Conv3D", "DepthwiseConv2dNative"):
+        kernel = shapes[1][:2] if op.type.startswith("Depthwise") else shapes[1][:-1]
+        return prod(_after_space_to_batch(op)) * prod(kernel)
+    if op.type in ("Conv2DBackpropInput", "Conv3DBackpropInputV2"):  # the inputs: output shape, kernel, x
+        return prod(shapes[2]) * prod(shapes[1][:-1])
+    if op.type == "MatMul":
+        return prod(tuple(op.outputs[0].shape)) * shapes[0][0 if op.get_attr("transpose_a") else 1]
+    if op.type in ("BatchMatMul", "BatchMatMulV2"):
+        return prod(tuple(op.outputs[0].shape)) * shapes[0][-2 if op.get_attr("adj_x") else -1]
+    if op.type == "Einsum":
+        letters = op.get_attr("equation").decode().partition("->")[0].split(",")
+        return prod(dict(zip("".join(letters), [side for shape in shapes for side in shape], strict=True)).values())
+    return 0
+
+
+def _function(op, attribute: str):
+    """The graph of a function that an operation calls."""
+    return op.graph._get_function(op.get_attr(attribute).name).graph
+
+
+def _after_space_to_batch(op) -> tuple[int, ...]:
+    """The output of a convolution; of a dilated one that of the BatchToSpaceND behind it, which cuts off the padding."""
+    behind = [reader for reader in op.outputs[0].consumers() if reader.type == "BatchToSpaceND"]
+    return tuple((behind or [op])[0].outputs[0].shape)
+
+
+def _turns(loop) -> int:
+    """A recurrent layer's loop turns once for every entry of the list that it reads."""
+    lists = (tensor.op for tensor in loop.inputs if tensor.op.type == "TensorListFromTensor")
+    (turns,) = {int(op.inputs[0].shape[0]) for op in lists}
+    return turns

@@ -13,12 +13,14 @@ from amc_tf.errors import UnsupportedModel
 from amc_tf.pruning.channel import ChannelPruner
 from amc_tf.tflite.conversion.keras_to_tflite import convert
 from tests import toys
-from tests.cost.counted import macs_by_calls, macs_by_profiler
+from tests.cost.counted import macs_by_calls, macs_by_graph, macs_by_profiler
 from tests.graph.cases import case, pruned
 
-# What multiplies in a layer that is not understood is not counted, and said so in `groups.unknown`.
-NOT_COUNTED = {"recurrent", "attention", "attention_with_keywords", "einsum_dense", "time_distributed"}
-NOT_COUNTED |= {"custom_convolution", "lora", "spectral_normalization"}
+# Toys with layers that multiply and have no rule.
+WITHOUT_RULE = """
+    recurrent attention attention_with_keywords einsum_dense time_distributed custom_convolution lora
+    spectral_normalization
+""".split()
 
 
 @functools.lru_cache(maxsize=8)
@@ -46,9 +48,18 @@ def test_counted_equals_built(keras_name: str, toy: toys.Toy) -> None:
     some = [int(plan[unit.name].sum()) for unit in this.units]
     for widths, built in ((macs.full.tolist(), given.model), (some, pruned(keras_name, toy.name))):
         assert params(widths) == built.count_params()
-        assert bool(this.groups.unknown) or toy.name not in NOT_COUNTED
-        if toy.name not in NOT_COUNTED:
+        if not this.groups.unknown:
             assert macs(widths) == macs_by_calls(built, inputs)
+
+
+@pytest.mark.parametrize("keras_name, name", [(each, name) for name in WITHOUT_RULE for each in toys.TOYS[name].kerases])
+def test_layers_without_a_rule_are_counted_in_the_file(keras_name: str, name: str) -> None:
+    this = pruning(keras_name, name)
+    model = case(keras_name, name).model
+    macs = counts.macs(this.groups, this.units, convert(model))
+    assert macs(macs.full) == macs_by_graph(model)
+    widths = some_widths(this.units, 1)
+    assert macs(widths) == macs_by_graph(this.apply(this.plan(widths))) < macs(macs.full)
 
 
 @pytest.mark.parametrize("name", ["residual", "depthwise", "dense_after_flatten", "pooling", "dense_on_sequences"])
