@@ -13,8 +13,17 @@ from amc_tf.tflite.runtime.scorer import Scorer
 from amc_tf.tflite.slicing.bn_recalibration import Statistics, to_tflite
 from amc_tf.tflite.slicing.candidate import Candidates, Converted
 from tests import small, toys
+from tests.kept import keep_shapes
 
 _EXAMPLES = 48
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shapes_of_equal_networks_once():
+    """They are most of the time here, and test_shapes.py and test_candidate.py are about them."""
+    with pytest.MonkeyPatch.context() as patch:
+        keep_shapes(patch)
+        yield
 
 
 @pytest.fixture(scope="module")
