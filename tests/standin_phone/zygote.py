@@ -23,13 +23,14 @@ from typing import NoReturn
 ROOT = Path(__file__).parents[2]
 ADDRESS = "STANDIN_ZYGOTE"  # in the environment of a command: the pipe that takes process numbers
 
-# WHICH stands for the program; what the script does without a zygote follows. The trap is for the fault "stuck".
+# WHICH stands for the program; what the script does without a zygote follows. The trap is for the fault "stuck". The
+# echo is in a shell of its own, since it turns away the output of its shell, which the fork may take over at once.
 SCRIPT = f"""#!/bin/sh
 if [ -p "${ADDRESS}" ]; then
     answer="$STANDIN/$$"
     mkfifo "$answer" && exec 3<>"$answer"
     case "$STANDIN_PROGRAM" in *'"stuck": true'*) trap "" TERM ;; esac
-    echo "$$ WHICH" >"${ADDRESS}"
+    (echo "$$ WHICH" >"${ADDRESS}")
     read -r code <&3
     exit "$code"
 fi
@@ -72,8 +73,8 @@ def main() -> int:
             return 0
         *lines, asked = (asked + os.read(pipe, select.PIPE_BUF)).split(b"\n")
         for line in lines:
+            number, program = line.decode().split()
             if os.fork() == 0:
-                number, program = line.decode().split()
                 _be(int(number), lambda *call, program=program: benchmark_model.main(program, *call))
 
 
