@@ -80,20 +80,12 @@ def main() -> int:
 
 def _be(number: int, program: Callable[[str, list[str], int], int]) -> NoReturn:
     """Does in this fork what the script of that process number is there for."""
-    script, code = -1, 1
+    code = 1
     try:
-        there = Path("/proc", str(number))
-        environment = dict(entry.split("=", 1) for entry in (there / "environ").read_text().split("\0") if "=" in entry)
-        _, name, *arguments = (there / "cmdline").read_text().split("\0")[:-1]
-        answer = os.path.join(environment["STANDIN"], str(number))
-        script = os.open(answer, os.O_WRONLY)
-        os.unlink(answer)
-        threading.Thread(target=_end_with, args=(script,), daemon=True).start()
-        for stream in (1, 2):
-            os.dup2(os.open(there / "fd" / str(stream), os.O_WRONLY | os.O_APPEND), stream)
-        os.chdir(there / "cwd")
-        os.environ.clear()
-        os.environ.update(environment)
+        script, name, arguments = _take_over(Path("/proc", str(number)))
+    except OSError:  # it was killed meanwhile
+        os._exit(code)
+    try:
         code = program(name, arguments, number)
     except BaseException:
         traceback.print_exc()
@@ -101,6 +93,22 @@ def _be(number: int, program: Callable[[str, list[str], int], int]) -> NoReturn:
         with contextlib.suppress(OSError):
             os.write(script, f"{code}\n".encode())
         os._exit(code)
+
+
+def _take_over(there: Path) -> tuple[int, str, list[str]]:
+    """Makes this process like another one; returns the pipe that takes its exit code, its name and its arguments."""
+    environment = dict(entry.split("=", 1) for entry in (there / "environ").read_text().split("\0") if "=" in entry)
+    _, name, *arguments = (there / "cmdline").read_text().split("\0")[:-1]
+    answer = os.path.join(environment["STANDIN"], there.name)
+    script = os.open(answer, os.O_WRONLY | os.O_NONBLOCK)  # an error instead of a wait if nobody reads there
+    os.unlink(answer)
+    threading.Thread(target=_end_with, args=(script,), daemon=True).start()
+    for stream in (1, 2):
+        os.dup2(os.open(there / "fd" / str(stream), os.O_WRONLY | os.O_APPEND), stream)
+    os.chdir(there / "cwd")
+    os.environ.clear()
+    os.environ.update(environment)
+    return script, name, arguments
 
 
 def _end_with(script: int) -> None:
