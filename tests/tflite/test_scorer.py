@@ -284,7 +284,7 @@ def test_a_worker_has_not_loaded_tensorflow(scorer, tflite, shared):
 
 
 def test_the_work_of_a_killed_worker_is_done_again(slow, caplog):
-    examples = np.random.default_rng(2).random((120, 64, 64, 8), np.float32)
+    examples = np.random.default_rng(2).random((60, 64, 64, 8), np.float32)
     before = children()
     with Scorer(2) as scorer, scorer.share([examples]) as shared:
         scorer.run(slow, shared, 0, 2)  # the workers are up
