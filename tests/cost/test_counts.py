@@ -14,7 +14,7 @@ from amc_tf.pruning.channel import ChannelPruner
 from amc_tf.tflite.conversion.keras_to_tflite import convert
 from tests import toys
 from tests.cost.counted import macs_by_calls, macs_by_profiler
-from tests.graph.cases import case, pruned
+from tests.graph.cases import case, one_keras_each, pruned
 
 # What multiplies in a layer that is not understood is not counted, and said so in `groups.unknown`.
 NOT_COUNTED = {"recurrent", "attention", "attention_with_keywords", "einsum_dense", "time_distributed"}
@@ -34,7 +34,7 @@ def some_widths(units, seed: int) -> list[int]:
     return [int(rng.choice(unit.widths)) for unit in units]
 
 
-@pytest.mark.parametrize("keras_name, toy", toys.cases())
+@pytest.mark.parametrize("keras_name, toy", one_keras_each())
 def test_counted_equals_built(keras_name: str, toy: toys.Toy) -> None:
     this = pruning(keras_name, toy.name)
     if this is None:
