@@ -48,7 +48,7 @@ def test_pruned_equals_masked_and_the_given_model_stays(keras_name: str, toy: to
         check()
 
 
-@pytest.mark.parametrize("keras_name, toy", one_keras_each())
+@pytest.mark.parametrize("keras_name, toy", [pair for pair in one_keras_each() if pair.values[1].name != LARGE])
 def test_a_single_channel_of_every_group(keras_name: str, toy: toys.Toy) -> None:
     """The narrowest plan; and dead channels change the outputs of every toy, so that its masks matter."""
     this = case(keras_name, toy.name)
