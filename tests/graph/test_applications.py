@@ -29,8 +29,8 @@ GROUPS = {
     "resnet20_cifar10": (14, 15),
     "resnet56_cifar10": (32, 33),
 }
-# Dear by their many layers, most of which repeat others. CI alone builds them in full, elsewhere they have fewer blocks:
-# the function in keras.applications, its settings, and the groups.
+# Dear by their many layers, most of which repeat others. CI alone builds them in full; elsewhere they have fewer
+# blocks: the function in keras.applications, its settings, and the groups.
 SHALLOWER = {
     "EfficientNetB0": ("efficientnet.EfficientNet",
                        {"width_coefficient": 1.0, "depth_coefficient": 0.4, "default_size": 224}, (28, 29)),

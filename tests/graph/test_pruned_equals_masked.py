@@ -16,7 +16,9 @@ from tests import toys
 from tests.examples import examples
 from tests.graph.cases import case, difference, one_keras_each, pruned, pruning_changed_it, read
 
+# A MobileNetV2 is asked under tf_keras by tests/graph/test_applications.py.
 LARGE = "mobilenet_under_a_head"
+CASES = [pair for pair in toys.cases() if (pair.values[0], pair.values[1].name) != ("tf_keras", LARGE)]
 
 
 @st.composite
@@ -29,7 +31,7 @@ def plans(draw, groups) -> Plan:
     return Plan(masks)
 
 
-@pytest.mark.parametrize("keras_name, toy", toys.cases())
+@pytest.mark.parametrize("keras_name, toy", CASES)
 def test_pruned_equals_masked_and_the_given_model_stays(keras_name: str, toy: toys.Toy) -> None:
     this = case(keras_name, toy.name)
 
@@ -58,7 +60,7 @@ def test_a_single_channel_of_every_group(keras_name: str, toy: toys.Toy) -> None
     assert difference(toys.outputs(this.model, this.inputs), masked) > 1e-2 or not toy.shrinks
 
 
-@pytest.mark.parametrize("keras_name, toy", toys.cases())
+@pytest.mark.parametrize("keras_name, toy", CASES)
 def test_exactly_these_groups_shrink(keras_name: str, toy: toys.Toy) -> None:
     groups = case(keras_name, toy.name).groups
     # Keras numbers the operations that a caller cannot name.
@@ -72,7 +74,7 @@ def test_exactly_these_groups_shrink(keras_name: str, toy: toys.Toy) -> None:
 # -------------------------------------------------------------------------------------------------- a plain model
 
 
-@pytest.mark.parametrize("keras_name, toy", toys.cases())
+@pytest.mark.parametrize("keras_name, toy", CASES)
 def test_sort_and_names_stay(keras_name: str, toy: toys.Toy) -> None:
     old, new = case(keras_name, toy.name).model, pruned(keras_name, toy.name)
     assert type(new) is type(old) and new.name == old.name
