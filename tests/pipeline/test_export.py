@@ -54,7 +54,7 @@ def no_pictures(monkeypatch):
 
 @pytest.fixture(scope="module")
 def network():
-    return small.settled(small.network(keras))
+    return small.plain(keras)
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +173,7 @@ def test_training_learns_from_the_original_and_says_so(result, watch):
 
 def test_a_training_that_is_lost_leaves_the_untrained_network(network, tmp_path):
     keras.utils.set_random_seed(0)
-    model = small.network(keras)
+    model = small.plain(keras)
     model.compile(keras.optimizers.SGD(1e30), "sparse_categorical_crossentropy")
     with pytest.warns(UserWarning, match="without fine-tuning: The loss or the weights became infinite or no numbers"):
         kept = run(model, tmp_path / "run", finetune_epochs=2)
