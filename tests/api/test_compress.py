@@ -1,5 +1,6 @@
 """The whole way: a model in, a .tflite out, and nothing lost on the way."""
 
+import contextlib
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 import amc_tf
 from amc_tf.graph.identity import digest
+from amc_tf.search.agent.ddpg_client import DdpgAgent
 from amc_tf.search.journal import Journal
 from tests import small
 from tests.search.fakes import AgentAtOnce
@@ -51,9 +53,29 @@ def no_agent(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def one_agent(tmp_path_factory):
+    """What makes the real agent for two equal searches: one process, as new when it has loaded what it began with."""
+    newborns = {}
+    with contextlib.ExitStack() as stack:
+
+        def make(**settings):
+            if str(settings) not in newborns:
+                agent = stack.enter_context(DdpgAgent(**settings))
+                newborns[str(settings)] = agent, tmp_path_factory.mktemp("newborn") / "agent.npz"
+                agent.save(newborns[str(settings)][1])
+            agent, newborn = newborns[str(settings)]
+            agent.load(newborn)
+            return contextlib.nullcontext(agent)
+
+        yield make
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, one_agent):
     """One finished search of Keras 3 with the real agent: (model, its weights and structure before, Result)."""
-    return finished(small.network(keras), tmp_path_factory)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules["amc_tf.pipeline.searching"], "DdpgAgent", one_agent)
+        return finished(small.network(keras), tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -322,26 +344,38 @@ SEARCHES = """
     before = tf.keras.Model, tf.keras.__version__
     import keras
     import amc_tf
+    from amc_tf.pipeline import searching
     from tests import small
+    from tests.search.fakes import AgentAtOnce
     import os, sys, time
 
-    def search(run_dir, episodes):
+    def search(model, run_dir, episodes, hook):
         return amc_tf.compress(model, target="macs", budget=0.6, train_data=small.labelled(model, 96), round_to=2,
                                episodes=episodes, calibration_size=32, reward_size=64, run_dir=run_dir,
-                               callbacks=small.hook(lambda trial, best: time.sleep(0.3)), verbose=False, report=False)
+                               callbacks=small.hook(hook), verbose=False, report=False)
 
-    model = small.network(keras)
-    print("DONE", search("stopped", 400).interrupted)
-    assert (tf.keras.Model, tf.keras.__version__) == before and before[0] is keras.Model
-    assert "TF_USE_LEGACY_KERAS" not in os.environ and "tf_agents" not in sys.modules
-    print("FINE", flush=True)
-    search("killed", 6)
+    def slowly(trial, best):
+        time.sleep(0.3)
+
+    def with_the_agent(trial, best):
+        assert (tf.keras.Model, tf.keras.__version__) == before and before[0] is keras.Model
+        assert "TF_USE_LEGACY_KERAS" not in os.environ and "tf_agents" not in sys.modules
+        print("FINE", trial.kind, flush=True)
+        time.sleep(0.3)
+
+    agent, searching.DdpgAgent = searching.DdpgAgent, AgentAtOnce
+    print("DONE", search(small.plain(keras), "stopped", 400, slowly).interrupted)
+    searching.DdpgAgent = agent
+    search(small.network(keras), "killed", 6, with_the_agent)
 """
 
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory):
-    """(folder, output) of a process with two searches in it: Ctrl-C ends the first one, and a kill the second."""
+    """(folder, output) of a process with two searches in it: Ctrl-C ends the first one, and a kill the second.
+
+    Only the second one has the real agent, whose process takes seconds to start.
+    """
     folder = tmp_path_factory.mktemp("ended")
     with (folder / "output").open("wb") as output:
         process = subprocess.Popen(
@@ -375,10 +409,11 @@ def test_ctrl_c_ends_with_the_best_so_far(ended):
 
 def test_any_import_order_and_tf_keras_stays_what_it_was(ended):
     _, output = ended
-    assert "FINE" in output, output[-2000:]
+    assert "FINE agent" in output, output[-2000:]
 
 
-def test_a_killed_search_goes_on_as_if_nothing_had_happened(ended, whole):
+def test_a_killed_search_goes_on_as_if_nothing_had_happened(ended, whole, one_agent, monkeypatch):
+    monkeypatch.setattr(sys.modules["amc_tf.pipeline.searching"], "DdpgAgent", one_agent)
     model, _, never_killed = whole
     folder, _ = ended
     done_before = trials_in(folder / "killed")
