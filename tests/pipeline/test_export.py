@@ -15,6 +15,8 @@ from amc_tf.devices.timing import Timing
 from amc_tf.options import halves
 from amc_tf.pipeline.preview import Preview
 from amc_tf.report import page, plots
+from amc_tf.tflite.conversion import keras_to_tflite
+from amc_tf.tflite.conversion.keras_to_tflite import convert
 from amc_tf.tflite.operators import read
 from tests import small
 
@@ -375,7 +377,8 @@ def test_callbacks_of_keras_are_for_the_training(network, tmp_path):
 # ----------------------------------------------------------------------------------------------------------- preview
 
 
-def test_a_look_ahead_writes_nothing(network, tmp_path):
+def test_a_look_ahead_writes_nothing(network, tmp_path, monkeypatch):
+    monkeypatch.setattr(keras_to_tflite, "convert", convert)  # not a kept file: how long it takes is told
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # ours; Keras has some for newer versions of NumPy
         seen = run(
