@@ -66,19 +66,25 @@ def agent_at_once() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def kept_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where tests.kept keeps what it has made, for all processes of this run."""
+    folder = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        folder = folder.parent
+    folder /= "kept"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 @pytest.fixture(scope="module")
-def shapes_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def shapes_once(kept_folder: Path) -> Iterator[None]:
     """Files and shapes of equal networks, and workers, from earlier tests, for tests that are about something else."""
     from tests.kept import keep_files, keep_shapes, keep_workers
 
-    folder = tmp_path_factory.getbasetemp()
-    if os.environ.get("PYTEST_XDIST_WORKER"):
-        folder = folder.parent  # of all workers of this run
-    folder /= "kept"
-    folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch, keep_workers(patch):
-        keep_files(patch, folder)
-        keep_shapes(patch, folder)
+        keep_files(patch, kept_folder)
+        keep_shapes(patch, kept_folder)
         yield
 
 

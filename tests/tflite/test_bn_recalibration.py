@@ -20,10 +20,10 @@ _EXAMPLES = 48
 
 
 @pytest.fixture(scope="module", autouse=True)
-def shapes_of_equal_networks_once():
+def shapes_of_equal_networks_once(kept_folder):
     """They are most of the time here, and test_shapes.py and test_candidate.py are about them."""
     with pytest.MonkeyPatch.context() as patch:
-        keep_shapes(patch)
+        keep_shapes(patch, kept_folder)
         yield
 
 
