@@ -79,11 +79,12 @@ def kept_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def shapes_once(kept_folder: Path) -> Iterator[None]:
-    """Files and shapes of equal networks, and workers, from earlier tests, for tests that are about something else."""
-    from tests.kept import keep_files, keep_shapes, keep_workers
+    """Files, shapes, pictures and workers of earlier tests, for tests that are about something else."""
+    from tests.kept import keep_files, keep_pictures, keep_shapes, keep_workers
 
     with pytest.MonkeyPatch.context() as patch, keep_workers(patch):
         keep_files(patch, kept_folder)
+        keep_pictures(patch)
         keep_shapes(patch, kept_folder)
         yield
 

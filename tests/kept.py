@@ -19,6 +19,7 @@ import pytest
 from amc_tf.errors import UnsupportedModel
 from amc_tf.graph.identity import digest
 from amc_tf.pruning.pruner import Pruner
+from amc_tf.report import plots
 from amc_tf.system.files import write
 from amc_tf.tflite.conversion.keras_to_tflite import convert, input_names, output_names
 from amc_tf.tflite.conversion.tf_converter import Quantization
@@ -28,6 +29,7 @@ from amc_tf.tflite.slicing.shapes import Shapes
 
 _SCORING = ("searching", "measurement", "preview")
 _CALLERS = ("pipeline.stages", "api.analyze", "tflite.conversion.keras_to_tflite", "tflite.conversion.quantize")
+_PICTURES: dict[str, plots.Picture] = {}
 _MADE: dict[str, Any] = {}  # what this process has made or read
 
 
@@ -42,6 +44,19 @@ def _kept(folder: Path, key: tuple, make: Callable[[], Any]) -> Any:
             _MADE[name] = make()
             write(pickle.dumps(_MADE[name]), path)
     return _MADE[name]
+
+
+def keep_pictures(patch: pytest.MonkeyPatch) -> None:
+    """Has reports show the first picture of each kind that was drawn."""
+    draw_all = plots.draw_all
+
+    def kept(record: Any) -> dict[str, plots.Picture]:
+        names = plots._charts(record)
+        if not _PICTURES.keys() >= names.keys():
+            _PICTURES.update(draw_all(record))
+        return {name: _PICTURES[name] for name in names}
+
+    patch.setattr(plots, "draw_all", kept)
 
 
 def keep_files(patch: pytest.MonkeyPatch, folder: Path) -> None:

@@ -26,10 +26,16 @@ COMPRESS = ["--target", "macs", "--budget", "60%", "--data", "data.npz", "--epis
             "--reward-size", 64, "--run-dir", "run"]  # fmt: skip
 
 
-def amc(*arguments, cwd, tensorflow=True):
-    """The command as a process; with tensorflow=False a process that has none."""
-    none = "" if tensorflow else "sys.modules['tensorflow'] = None; "
-    code = f"import sys; {none}sys.argv[0] = 'amc-tf'; from amc_tf.cli import main; main()"
+WITHOUT_TENSORFLOW = "sys.modules['tensorflow'] = None; "
+AGENT_AT_ONCE = (
+    "from tests.search.fakes import AgentAtOnce; from amc_tf.pipeline import searching; "
+    "searching.DdpgAgent = AgentAtOnce; "
+)
+
+
+def amc(*arguments, cwd, first=""):
+    """The command as a process, which runs some code first."""
+    code = f"import sys; {first}sys.argv[0] = 'amc-tf'; from amc_tf.cli import main; main()"
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=300,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -62,8 +68,8 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def compressed(folder):
-    """The whole way as a process, once: seconds for TensorFlow and for the agent's process."""
-    return amc("compress", "small.keras", *COMPRESS, "--json", cwd=folder)
+    """The whole way as a process, once; the agent's own is that of tests/api/test_compress.py."""
+    return amc("compress", "small.keras", *COMPRESS, "--json", cwd=folder, first=AGENT_AT_ONCE)
 
 
 def test_compress_as_json_prints_nothing_else(folder, compressed):
@@ -126,7 +132,7 @@ def test_wrong_usage_is_one_sentence_and_an_exit_code(folder, arguments, says):
 
 
 def test_wrong_data_end_the_process_before_tensorflow_is_imported(folder):
-    done = amc("compress", "small.keras", "--target", "macs", "--data", "odd.npz", cwd=folder, tensorflow=False)
+    done = amc("compress", "small.keras", "--target", "macs", "--data", "odd.npz", cwd=folder, first=WITHOUT_TENSORFLOW)
     assert done.returncode == 2 and "pictures" in done.stderr
     assert len(done.stderr.splitlines()) == 1 and not done.stdout
 
