@@ -14,7 +14,7 @@ from amc_tf.pruning.channel import ChannelPruner
 from amc_tf.tflite.conversion.keras_to_tflite import convert
 from tests import toys
 from tests.cost.counted import macs_by_calls, macs_by_profiler
-from tests.graph.cases import case, one_keras_each, pruned
+from tests.graph.cases import case, pruned
 
 # What multiplies in a layer that is not understood is not counted, and said so in `groups.unknown`.
 NOT_COUNTED = {"recurrent", "attention", "attention_with_keywords", "einsum_dense", "time_distributed"}
@@ -35,7 +35,7 @@ def some_widths(units, seed: int) -> list[int]:
 
 
 # Without the largest toy, a MobileNetV2 as that in tests/graph/test_applications.py.
-COUNTED = [pair for pair in one_keras_each() if pair.values[1].name != "mobilenet_under_a_head"]
+COUNTED = [pair for pair in toys.one_keras_each() if pair.values[1].name != "mobilenet_under_a_head"]
 
 
 @pytest.mark.parametrize("keras_name, toy", COUNTED)

@@ -64,14 +64,6 @@ def read(keras, model) -> Case:
     return Case(keras, model, graph, weights, channel_groups(graph), toys.random_inputs(model))
 
 
-def one_keras_each() -> list:
-    """(Keras name, toy) of every toy, the Kerases in turns, for tests of code that is the same for both."""
-    import pytest
-
-    turns = [(toy.kerases[number % len(toy.kerases)], toy) for number, toy in enumerate(toys.TOYS.values())]
-    return [pytest.param(name, toy, id=f"{toy.name}-{name}") for name, toy in turns]
-
-
 # Tests of one toy follow each other (tests/conftest.py): it is needed no longer when the next ones come. Only those of
 # `toys.in_turns` are asked for again, by tests that ask for all of them.
 @functools.lru_cache(maxsize=32)

@@ -41,14 +41,14 @@ SHALLOWER = {
     "ConvNeXtTiny": ("convnext.ConvNeXt", {"depths": [1, 1, 2, 1], "projection_dims": [24, 48, 96, 192]}, (5, 11)),
 }  # fmt: skip
 IN_FULL = bool(os.environ.get("CI"))
+# Dear by their many weights, or with more of the blocks of another: their layers are in other networks and in toys.
+CI_ALONE = {"ResNet50", "ResNet50V2", "InceptionV3", "Xception", "VGG16", "resnet56_cifar10"}
 # Networks take turns with the two Kerases to save time; tools/network_table.py runs each with both.
 CASES = [
     (("keras", "tf_keras")[number % 2], name)
     for number, name in enumerate(NETWORKS)
-    if IN_FULL or name != "resnet56_cifar10"  # which has more of the blocks of resnet20_cifar10
+    if IN_FULL or name not in CI_ALONE
 ]
-# Dear by their many weights; what they are made of is in other networks and in toys. CI alone prunes them.
-WIDE = {"ResNet50", "ResNet50V2", "InceptionV3", "Xception", "VGG16"}
 
 
 @pytest.fixture(scope="module", params=CASES, ids=[f"{name}-{keras_name}" for keras_name, name in CASES])
@@ -81,8 +81,6 @@ def test_its_channels_and_macs_are_known(network: tuple[str, Any]) -> None:
 
 def test_pruned_equals_masked_and_counted_equals_built(network: tuple[str, Any]) -> None:
     name, model = network
-    if name in WIDE and not IN_FULL:
-        pytest.skip("it has many weights: it is pruned where CI is set, as CI=1 make test")
     network_table.randomized(model)
     weights = model.get_weights()
     result = network_table.agreement(model)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from amc_tf.pruning.plan import Plan
 from tests import toys
 from tests.examples import examples
-from tests.graph.cases import case, difference, one_keras_each, pruned, pruning_changed_it, read
+from tests.graph.cases import case, difference, pruned, pruning_changed_it, read
 
 # A MobileNetV2 is asked under tf_keras by tests/graph/test_applications.py.
 LARGE = "mobilenet_under_a_head"
@@ -50,7 +50,7 @@ def test_pruned_equals_masked_and_the_given_model_stays(keras_name: str, toy: to
         check()
 
 
-@pytest.mark.parametrize("keras_name, toy", [pair for pair in one_keras_each() if pair.values[1].name != LARGE])
+@pytest.mark.parametrize("keras_name, toy", [pair for pair in toys.one_keras_each() if pair.values[1].name != LARGE])
 def test_a_single_channel_of_every_group(keras_name: str, toy: toys.Toy) -> None:
     """The narrowest plan; and dead channels change the outputs of every toy, so that its masks matter."""
     this = case(keras_name, toy.name)
