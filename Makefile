@@ -12,7 +12,7 @@ demo: .venv/installed
 	.venv/bin/python tools/demo.py
 
 test: .venv/installed-test
-	.venv/bin/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
+	.venv/bin/python -m pytest -n 3 --dist worksteal $(PYTEST_ARGS)
 
 # The quick ones, for every day: nothing is trained, searched for or measured on the whole way.
 test-fast: .venv/installed-test

@@ -8,22 +8,22 @@ of another network. Only the first may happen.
 
 import copyreg
 import dataclasses
-import dis
 import enum
 import functools
 import hashlib
 import importlib
 import inspect
-import re
 import struct
 import sys
-import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
+
+from amc_tf import keras_state
+from amc_tf.system.installed_code import instructions, is_importable, is_installed
 
 _MAX_DEPTH = 100  # a level takes several frames, and Python allows 1000
 _PLAIN = (type(None), bool, int, str, bytes, type(Ellipsis), type(NotImplemented))
@@ -76,24 +76,6 @@ def named(argument: Any, name: str) -> Any:
             f"{name} is {qualified}, which cannot be told from another one in a later call ({error}); give it an "
             f"attribute `name`, a text that you change whenever it is to count as another one."
         ) from error
-
-
-@functools.cache
-def is_installed(module: str) -> bool:
-    """Whether a module is part of the standard library or of an installed package, and not the caller's own."""
-    root = module.split(".")[0]
-    if root == "amc_tf":  # wherever it lies: journals of other releases must stay readable
-        return True
-    if root in sys.stdlib_module_names or root in sys.builtin_module_names:
-        return root != "__main__"
-    loaded = sys.modules.get(module) or sys.modules.get(root)
-    file = getattr(loaded, "__file__", None)
-    if file is None:
-        return False
-    folders = {sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib", "platstdlib")}
-    folders |= {entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")}
-    parents = Path(file).resolve().parents
-    return any(Path(folder).resolve() in parents for folder in folders) or "site-packages" in Path(file).parts
 
 
 class _Walk:
@@ -202,7 +184,7 @@ class _Walk:
 
     def _globals(self, function: FunctionType) -> dict[str, Any]:
         """The globals that a function or an inner function reads."""
-        steps = _instructions(function.__code__)
+        steps = instructions(function.__code__)
         names = {step.argval for step in steps if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
         return {name: function.__globals__[name] for name in sorted(names) if name in function.__globals__}
 
@@ -211,7 +193,7 @@ class _Walk:
         modules: dict[str, Any] = {}
         package = function.__globals__.get("__package__") or ""
         level = 0
-        for step in _instructions(function.__code__):
+        for step in instructions(function.__code__):
             if step.opname in ("LOAD_CONST", "LOAD_SMALL_INT") and isinstance(step.argval, int):
                 level = step.argval  # the last number before an import says how many dots it has
             elif step.opname == "IMPORT_NAME":
@@ -236,7 +218,8 @@ class _Walk:
         if hasattr(value, "get_config") and callable(value.get_config):  # Keras losses, metrics, optimizers
             variables = getattr(value, "variables", None) or ()
             state = [np.asarray(variable) for variable in variables if hasattr(variable, "numpy")]
-            return self._parts("configured", type(value), _without_counted_name(value), state, _beside_config(value))
+            beside = keras_state.beside_configuration(value)
+            return self._parts("configured", type(value), keras_state.configuration(value), state, beside)
         if hasattr(value, "numpy") and hasattr(value, "dtype"):  # a tensor or variable
             return self._parts("tensor", np.asarray(value.numpy()))
         if dataclasses.is_dataclass(value):
@@ -292,50 +275,6 @@ class _Walk:
         return Unknown(f"it holds a {type(value).__module__}.{type(value).__qualname__}{at}, and {why}")
 
 
-def _instructions(code: CodeType) -> Iterator[dis.Instruction]:
-    """The instructions of a function's code and of the functions in it."""
-    yield from dis.get_instructions(code)
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _instructions(constant)
-
-
-def _without_counted_name(value: Any) -> dict[str, Any]:
-    """The settings of a Keras object, without a name that Keras made of its class and a number."""
-    config = dict(value.get_config())
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(value).__name__).lower()
-    if re.fullmatch(rf"{re.escape(words)}(_\d+)?", str(config.get("name"))):
-        del config["name"]
-    return config
-
-
-def _beside_config(value: Any) -> dict[str, Any]:
-    """The attributes of a Keras object that its settings need not tell.
-
-    Settings hold functions by name alone. Those of a class of the caller's may lack whatever that class has added.
-    """
-    own = {name: part for name, part in vars(value).items() if inspect.isfunction(part)}
-    if is_installed(type(value).__module__):
-        return own
-    cls: type = type(value)
-    inherited = _attributes_of_installed(cls)
-    return own | {name: part for name, part in vars(value).items() if name not in inherited}
-
-
-@functools.cache
-def _attributes_of_installed(cls: type) -> frozenset[str]:
-    """Names of attributes that the installed base classes set, and whatever else may be such a name."""
-    names: set[str] = set()
-    for base in cls.__mro__:
-        if base is object or not is_installed(base.__module__):
-            continue
-        for function in filter(inspect.isfunction, map(inspect.unwrap, vars(base).values())):
-            for step in _instructions(function.__code__):
-                if step.opname == "STORE_ATTR" or (step.opname == "LOAD_CONST" and isinstance(step.argval, str)):
-                    names.add(step.argval)
-    return frozenset(names)
-
-
 def _is_of_scipy(function: np.ufunc) -> bool:
     special = sys.modules.get("scipy.special")
     return special is not None and getattr(special, function.__name__, None) is function
@@ -355,17 +294,6 @@ def _content(cell: CellType) -> Any:
         return cell.cell_contents
     except ValueError:
         return NotImplemented
-
-
-def is_importable(thing: Any) -> bool:
-    """Whether a thing is installed code that its import path leads to. An object created by a function is not."""
-    module, path = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
-    if not isinstance(module, str) or not isinstance(path, str) or not is_installed(module):
-        return False
-    target: Any = sys.modules.get(module)
-    for name in path.split("."):
-        target = getattr(target, name, None)
-    return target is thing
 
 
 def _is_opaque(value: Any) -> bool:

@@ -66,14 +66,26 @@ def agent_at_once() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def kept_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where tests.kept keeps what it has made, for all processes of this run."""
+    folder = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        folder = folder.parent
+    folder /= "kept"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 @pytest.fixture(scope="module")
-def shapes_once() -> Iterator[None]:
-    """Files and shapes of equal networks, and workers, from earlier tests, for tests that are about something else."""
-    from tests.kept import keep_files, keep_shapes, keep_workers
+def shapes_once(kept_folder: Path) -> Iterator[None]:
+    """Files, shapes, pictures and workers of earlier tests, for tests that are about something else."""
+    from tests.kept import keep_files, keep_pictures, keep_shapes, keep_workers
 
     with pytest.MonkeyPatch.context() as patch, keep_workers(patch):
-        keep_files(patch)
-        keep_shapes(patch)
+        keep_files(patch, kept_folder)
+        keep_pictures(patch)
+        keep_shapes(patch, kept_folder)
         yield
 
 

@@ -27,6 +27,22 @@ def network(keras, width: int = 16, name: str = "small"):
     return model
 
 
+def plain(keras, width: int = 16, name: str = "plain"):
+    """Two convolutions in a row, 12x12x3 -> 4 probabilities: for tests that ask nothing of the network.
+
+    It has half the layers of the other one, and no BatchNorm, so that its search takes half the conversions.
+    """
+    layers = keras.layers
+    x = image = keras.Input((SIDE, SIDE, 3), name="image")
+    x = layers.Conv2D(width, 3, padding="same", activation="relu", name="stem")(x)
+    x = layers.Conv2D(2 * width, 3, padding="same", activation="relu", name="wide")(x)
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    model = keras.Model(image, layers.Dense(CLASSES, activation="softmax", name="head")(x), name=name)
+    rng = np.random.default_rng(0)
+    model.set_weights([_random(rng, w.shape, v.name) for w, v in zip(model.get_weights(), model.weights, strict=True)])
+    return model
+
+
 def images(count: int, seed: int = 0) -> np.ndarray:
     """float32 (count, 12, 12, 3): smooth noise, so that a network has something to tell apart."""
     rng = np.random.default_rng(seed)

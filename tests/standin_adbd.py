@@ -29,7 +29,7 @@ from pathlib import Path
 from amc_tf.devices.android import benchmark_binary
 from amc_tf.devices.android.consent import ACCEPT
 from amc_tf.system import cache
-from tests.standin_phone import shell, sync
+from tests.standin_phone import shell, sync, zygote
 from tests.standin_phone.door import Door
 from tests.standin_phone.faults import Crash, Faults, Hot, Next, Truncate, Vanish
 from tests.standin_phone.server import AdbServer
@@ -138,7 +138,8 @@ class StandIn:
         path = self.folder / f"{program}_benchmark_model"
         python = f'OPENBLAS_NUM_THREADS=1 PYTHONPATH="{ROOT}" exec "{sys.executable}"'  # NumPy's threads cost time
         start = f"{python} -m tests.standin_phone.benchmark_model"
-        path.write_text(f'#!/bin/sh\n{start} {program} "$0" "$@"\n', encoding="utf-8")
+        by_zygote = zygote.SCRIPT.replace("WHICH", program)
+        path.write_text(f'{by_zygote}{start} {program} "$0" "$@"\n', encoding="utf-8")
         path.chmod(0o755)
         return path
 
@@ -323,6 +324,7 @@ class StandIn:
             "ANDROID_ROOT": "/system",
             "STANDIN": str(self._tree.state),
             "STANDIN_PROGRAM": json.dumps(program),
+            zygote.ADDRESS: zygote.address(),
         }
 
     def _room(self) -> float:

@@ -17,6 +17,7 @@ PACKAGE = ROOT / "amc_tf"
 ROOMS = """
 errors version checks
 system
+keras_state
 fingerprint
 isolated graph targets
 data pruning

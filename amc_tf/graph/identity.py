@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from amc_tf.errors import UnsupportedModel
-from amc_tf.fingerprint import Unknown, fingerprint, is_importable
+from amc_tf.fingerprint import Unknown, fingerprint
 from amc_tf.graph import keras_reader
 from amc_tf.graph.keras_internals import is_part_of_keras
 from amc_tf.graph.network import Graph, KerasLayer, KerasModel, KerasModule, Tensor
+from amc_tf.system.installed_code import is_importable
 
 # Names and bookkeeping, initial weights, and where the layer runs.
 _WITHOUT_EFFECT = {"name", "batch_input_shape", "build_config", "registered_name", "module", "shared_object_id"}

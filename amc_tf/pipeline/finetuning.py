@@ -1,7 +1,5 @@
 """Fine-tuning: the training that a search ends with, and its stored weights of an earlier call."""
 
-import dis
-import inspect
 import io
 import json
 import logging
@@ -16,9 +14,10 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from amc_tf import keras_state
 from amc_tf.data.fit_data import contents, examples
 from amc_tf.errors import TrainingError, UnsupportedModel
-from amc_tf.fingerprint import Unknown, fingerprint, is_installed
+from amc_tf.fingerprint import Unknown, fingerprint
 from amc_tf.graph import keras_builder, keras_reader
 from amc_tf.graph.identity import digest
 from amc_tf.pipeline.exporter import Exporter
@@ -172,8 +171,9 @@ class FineTuning:
         try:
             return fingerprint(
                 [
-                    plan.digest, self.epochs, self.seed, digest(model), None if own is None else _compiled(own),
-                    self._distillation_key(), [_settings(each) for each in self._own_callbacks()], contents(self.data),
+                    plan.digest, self.epochs, self.seed, digest(model),
+                    None if own is None else keras_state.of_compile(own), self._distillation_key(),
+                    [keras_state.of_callback(each) for each in self._own_callbacks()], contents(self.data),
                 ]
             )  # fmt: skip
         except (Unknown, UnsupportedModel) as error:
@@ -185,30 +185,6 @@ class FineTuning:
         if distillation is None:
             return None
         return [digest(distillation.teacher), distillation.temperature, distillation.weight]
-
-
-def _settings(callback: Any) -> Any:
-    """A callback of Keras without what it has counted in earlier trainings, which each training sets anew."""
-    if not is_installed(type(callback).__module__):
-        return callback
-    methods = [
-        part
-        for cls in type(callback).__mro__
-        for name, part in vars(cls).items()
-        if inspect.isfunction(part) and name != "__init__"
-    ]
-    counted = {step.argval for each in methods for step in dis.get_instructions(each) if step.opname == "STORE_ATTR"}
-    return [type(callback), {name: value for name, value in vars(callback).items() if name not in counted}]
-
-
-def _compiled(own: Mapping[str, Any]) -> list[Any]:
-    """The arguments of compile(); of the optimizer what it does, without the name that Keras counts up."""
-    optimizer = own["optimizer"]
-    config = {name: value for name, value in optimizer.get_config().items() if name != "name"}
-    schedule = getattr(optimizer, "_learning_rate", None)  # of a schedule, the settings hold the class by name alone
-    if callable(schedule) and hasattr(schedule, "get_config"):
-        config["learning_rate"] = schedule
-    return [type(optimizer), config, {name: value for name, value in own.items() if name != "optimizer"}]
 
 
 def _number(value: Any) -> float | None:

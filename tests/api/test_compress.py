@@ -1,5 +1,6 @@
 """The whole way: a model in, a .tflite out, and nothing lost on the way."""
 
+import contextlib
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 import amc_tf
 from amc_tf.graph.identity import digest
+from amc_tf.search.agent.ddpg_client import DdpgAgent
 from amc_tf.search.journal import Journal
 from tests import small
 from tests.search.fakes import AgentAtOnce
@@ -51,9 +53,29 @@ def no_agent(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def one_agent(tmp_path_factory):
+    """What makes the real agent for two equal searches: one process, as new when it has loaded what it began with."""
+    newborns = {}
+    with contextlib.ExitStack() as stack:
+
+        def make(**settings):
+            if str(settings) not in newborns:
+                agent = stack.enter_context(DdpgAgent(**settings))
+                newborns[str(settings)] = agent, tmp_path_factory.mktemp("newborn") / "agent.npz"
+                agent.save(newborns[str(settings)][1])
+            agent, newborn = newborns[str(settings)]
+            agent.load(newborn)
+            return contextlib.nullcontext(agent)
+
+        yield make
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, one_agent):
     """One finished search of Keras 3 with the real agent: (model, its weights and structure before, Result)."""
-    return finished(small.network(keras), tmp_path_factory)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules["amc_tf.pipeline.searching"], "DdpgAgent", one_agent)
+        return finished(small.network(keras), tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +174,7 @@ def test_the_same_call_again_does_no_trial_twice(done):
 
 def test_same_seed_same_plan_other_seed_other_trials(tmp_path, no_agent):
     """The agent's own process does the same again in the test of the killed search."""
-    model = small.network(keras)
+    model = small.plain(keras)
     first, same, other = (run(model, tmp_path / f"{i}", seed=seed, episodes=2) for i, seed in enumerate((0, 0, 1)))
     ratios = [trial.keep_ratios for trial in first.trials]
     assert [trial.keep_ratios for trial in same.trials] == ratios and same.plan == first.plan
@@ -181,7 +203,7 @@ def test_a_run_directory_of_another_model_is_refused(done, keras_module):
 def test_without_a_budget_the_reward_weighs_accuracy_against_cost(tmp_path):
     import math
 
-    result = run(small.network(keras), tmp_path / "run", budget=None, target="params")
+    result = run(small.plain(keras), tmp_path / "run", budget=None, target="params")
     trial = result.trials[-1]
     assert trial.reward == pytest.approx(-(1 - trial.outcome.accuracy) * math.log(trial.outcome.cost))
     assert result.limit is None
@@ -190,7 +212,7 @@ def test_without_a_budget_the_reward_weighs_accuracy_against_cost(tmp_path):
 
 @pytest.mark.usefixtures("no_agent")
 def test_a_size_budget_holds_for_the_file(tmp_path):
-    result = run(small.network(tf_keras, width=32), tmp_path / "run", target="size", budget=0.5)
+    result = run(small.plain(tf_keras, width=32), tmp_path / "run", target="size", budget=0.5)
     assert result.tflite.stat().st_size <= 0.5 * (result.run_dir / "base.tflite").stat().st_size
 
 
@@ -206,7 +228,7 @@ def test_the_callers_own_metric_and_reward_are_used(tmp_path):
 @pytest.mark.usefixtures("no_agent")
 def test_without_data_it_says_so_and_scores_agreement(tmp_path):
     with pytest.warns(UserWarning, match="No data"):
-        result = run(small.network(keras), tmp_path / "run", train_data=None)
+        result = run(small.plain(keras), tmp_path / "run", train_data=None)
     assert result.base.accuracy == 1.0
     assert (result.scored_by, result.scored_on) == ("agreement", "generated noise")
 
@@ -215,7 +237,7 @@ def test_without_data_it_says_so_and_scores_agreement(tmp_path):
 def test_data_sets_of_tensorflow_are_read(tmp_path):
     import tensorflow as tf
 
-    model = small.network(tf_keras)
+    model = small.plain(tf_keras)
     data = tf.data.Dataset.from_tensor_slices(small.labelled(model, 96)).batch(10)
     assert run(model, tmp_path / "run", train_data=data).base.accuracy == 1.0
 
@@ -260,13 +282,13 @@ def nan_images():
 )
 def test_bad_input_gets_one_sentence_and_leaves_nothing(changes, error, says, tmp_path):
     with pytest.raises(error, match=says) as raised:
-        run(small.network(keras), tmp_path / "run", **changes)
+        run(small.plain(keras), tmp_path / "run", **changes)
     assert "\n" not in str(raised.value) and str(raised.value).endswith(".")
     assert not (tmp_path / "run").exists()
 
 
 def test_weights_of_nan_are_refused_by_the_layers_name(tmp_path):
-    model = small.network(keras)
+    model = small.plain(keras)
     data = small.labelled(model, 96)
     model.get_layer("wide").set_weights([w * np.nan for w in model.get_layer("wide").get_weights()])
     with pytest.raises(ValueError, match="'wide' hold NaN"):
@@ -274,7 +296,7 @@ def test_weights_of_nan_are_refused_by_the_layers_name(tmp_path):
 
 
 def test_a_model_that_predicts_nan_is_refused(tmp_path):
-    model = small.network(keras)
+    model = small.plain(keras)
     data = small.labelled(model, 96)
     model.get_layer("wide").set_weights([w * 1e38 for w in model.get_layer("wide").get_weights()])
     with pytest.raises(ValueError, match="predictions hold NaN"):
@@ -284,7 +306,7 @@ def test_a_model_that_predicts_nan_is_refused(tmp_path):
 @pytest.mark.usefixtures("no_agent")
 def test_numbers_of_numpy_are_numbers_and_another_lambda_is_another_reward(tmp_path):
     numbers = {"round_to": np.int64(2), "seed": np.int64(3), "episodes": np.int32(1), "budget": np.float64(0.6)}
-    model = small.network(keras)
+    model = small.plain(keras)
     first = run(model, tmp_path / "run", reward=lambda outcome: outcome.accuracy, **numbers)
     assert first.budget == 0.6
     same = run(model, tmp_path / "run", reward=lambda outcome: outcome.accuracy, **numbers | {"budget": " .6 "})
@@ -297,7 +319,7 @@ def test_numbers_of_numpy_are_numbers_and_another_lambda_is_another_reward(tmp_p
 def test_a_model_built_from_a_dict_goes_all_the_way(tmp_path):
     layers = tf_keras.layers
     image, extra = tf_keras.Input((6, 6, 2), name="a"), tf_keras.Input((4,), name="b")
-    x = layers.GlobalAveragePooling2D()(layers.BatchNormalization()(layers.Conv2D(16, 3)(image)))
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(16, 3)(image))
     model = tf_keras.Model({"pixels": image, "facts": extra}, layers.Dense(3)(layers.Concatenate()([x, extra])))
     rng = np.random.default_rng(0)
     data = {"pixels": rng.normal(size=(60, 6, 6, 2)), "facts": rng.normal(size=(60, 4))}
@@ -308,7 +330,7 @@ def test_a_model_built_from_a_dict_goes_all_the_way(tmp_path):
 def test_an_unwritable_run_directory_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(amc_tf.RunDirError, match="file"):
-        run(small.network(keras), tmp_path / "file" / "run")
+        run(small.plain(keras), tmp_path / "file" / "run")
 
 
 @pytest.mark.parametrize("model", [7, "model.keras", None])
@@ -322,26 +344,38 @@ SEARCHES = """
     before = tf.keras.Model, tf.keras.__version__
     import keras
     import amc_tf
+    from amc_tf.pipeline import searching
     from tests import small
+    from tests.search.fakes import AgentAtOnce
     import os, sys, time
 
-    def search(run_dir, episodes):
+    def search(model, run_dir, episodes, hook):
         return amc_tf.compress(model, target="macs", budget=0.6, train_data=small.labelled(model, 96), round_to=2,
                                episodes=episodes, calibration_size=32, reward_size=64, run_dir=run_dir,
-                               callbacks=small.hook(lambda trial, best: time.sleep(0.3)), verbose=False, report=False)
+                               callbacks=small.hook(hook), verbose=False, report=False)
 
-    model = small.network(keras)
-    print("DONE", search("stopped", 400).interrupted)
-    assert (tf.keras.Model, tf.keras.__version__) == before and before[0] is keras.Model
-    assert "TF_USE_LEGACY_KERAS" not in os.environ and "tf_agents" not in sys.modules
-    print("FINE", flush=True)
-    search("killed", 6)
+    def slowly(trial, best):
+        time.sleep(0.3)
+
+    def with_the_agent(trial, best):
+        assert (tf.keras.Model, tf.keras.__version__) == before and before[0] is keras.Model
+        assert "TF_USE_LEGACY_KERAS" not in os.environ and "tf_agents" not in sys.modules
+        print("FINE", trial.kind, flush=True)
+        time.sleep(0.3)
+
+    agent, searching.DdpgAgent = searching.DdpgAgent, AgentAtOnce
+    print("DONE", search(small.plain(keras), "stopped", 400, slowly).interrupted)
+    searching.DdpgAgent = agent
+    search(small.network(keras), "killed", 6, with_the_agent)
 """
 
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory):
-    """(folder, output) of a process with two searches in it: Ctrl-C ends the first one, and a kill the second."""
+    """(folder, output) of a process with two searches in it: Ctrl-C ends the first one, and a kill the second.
+
+    Only the second one has the real agent, whose process takes seconds to start.
+    """
     folder = tmp_path_factory.mktemp("ended")
     with (folder / "output").open("wb") as output:
         process = subprocess.Popen(
@@ -375,10 +409,11 @@ def test_ctrl_c_ends_with_the_best_so_far(ended):
 
 def test_any_import_order_and_tf_keras_stays_what_it_was(ended):
     _, output = ended
-    assert "FINE" in output, output[-2000:]
+    assert "FINE agent" in output, output[-2000:]
 
 
-def test_a_killed_search_goes_on_as_if_nothing_had_happened(ended, whole):
+def test_a_killed_search_goes_on_as_if_nothing_had_happened(ended, whole, one_agent, monkeypatch):
+    monkeypatch.setattr(sys.modules["amc_tf.pipeline.searching"], "DdpgAgent", one_agent)
     model, _, never_killed = whole
     folder, _ = ended
     done_before = trials_in(folder / "killed")
@@ -407,7 +442,7 @@ def test_two_searches_cannot_share_a_run_directory(done):
 
 @pytest.fixture(scope="module")
 def network():
-    return small.network(keras)
+    return small.plain(keras)
 
 
 def test_the_uniform_network_is_made_and_scored_as_the_winner_is(done):

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from rich.console import Console
 
 from amc_tf import cli
 from amc_tf.commands import bench, bench_output
-from amc_tf.devices import benchmark_model
+from amc_tf.devices import benchmark_model, timing
 from amc_tf.devices.android import benchmark_binary
 from amc_tf.devices.android.consent import ACCEPT
 from amc_tf.devices.timing import Operator, Timing
@@ -48,6 +49,14 @@ main()
 """
 PROCESSES = {"amc-tf": ["-c", ENTRY], "bench_adb": [str(ROOT / "tools/bench_adb.py")]}
 BRIEF = ("--rounds", "2", "--runs", "10", "--seconds", "0.02", "--timeout", "10", "--cool-down", "0.1")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def brief_warm_ups() -> Iterator[None]:
+    """What is measured here need not be steady, and half a second is longer than most of the measurements."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timing, "_WARMUP_SECONDS", 0.05)
+        yield
 
 
 @pytest.fixture(scope="module")

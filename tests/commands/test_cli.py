@@ -17,6 +17,7 @@ from amc_tf.devices.android import benchmark_binary, consent
 from amc_tf.devices.android.consent import ACCEPT
 from amc_tf.errors import DeviceError
 from tests import small
+from tests.toys import randomized
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,10 +26,16 @@ COMPRESS = ["--target", "macs", "--budget", "60%", "--data", "data.npz", "--epis
             "--reward-size", 64, "--run-dir", "run"]  # fmt: skip
 
 
-def amc(*arguments, cwd, tensorflow=True):
-    """The command as a process; with tensorflow=False a process that has none."""
-    none = "" if tensorflow else "sys.modules['tensorflow'] = None; "
-    code = f"import sys; {none}sys.argv[0] = 'amc-tf'; from amc_tf.cli import main; main()"
+WITHOUT_TENSORFLOW = "sys.modules['tensorflow'] = None; "
+AGENT_AT_ONCE = (
+    "from tests.search.fakes import AgentAtOnce; from amc_tf.pipeline import searching; "
+    "searching.DdpgAgent = AgentAtOnce; "
+)
+
+
+def amc(*arguments, cwd, first=""):
+    """The command as a process, which runs some code first."""
+    code = f"import sys; {first}sys.argv[0] = 'amc-tf'; from amc_tf.cli import main; main()"
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=300,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -46,7 +53,9 @@ def folder(tmp_path_factory):
     import keras
 
     folder = tmp_path_factory.mktemp("cli")
-    model = small.network(keras)
+    layers = keras.layers
+    chain = [layers.Conv2D(16, 3, name="stem"), layers.ReLU(), layers.GlobalAveragePooling2D(), layers.Dense(4)]
+    model = randomized(keras.Sequential([keras.Input((12, 12, 3)), *chain, layers.Softmax()], name="small"))
     model.save(folder / "small.keras")
     x, y = small.labelled(model, 96)
     np.savez(folder / "data.npz", x=x, y=y)
@@ -59,8 +68,8 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def compressed(folder):
-    """The whole way as a process, once: seconds for TensorFlow and for the agent's process."""
-    return amc("compress", "small.keras", *COMPRESS, "--json", cwd=folder)
+    """The whole way as a process, once; the agent's own is that of tests/api/test_compress.py."""
+    return amc("compress", "small.keras", *COMPRESS, "--json", cwd=folder, first=AGENT_AT_ONCE)
 
 
 def test_compress_as_json_prints_nothing_else(folder, compressed):
@@ -68,6 +77,7 @@ def test_compress_as_json_prints_nothing_else(folder, compressed):
     summary = json.loads(compressed.stdout)
     assert summary["compressed"]["macs"] <= 0.6 * summary["base"]["macs"]
     assert "search 5/5" in compressed.stderr
+    assert "INFO" not in compressed.stderr  # of the runtime, which says once a process what it created
     assert summary["tflite"] == "run/model.tflite" and (folder / "run" / "model.tflite").exists()
 
 
@@ -122,7 +132,7 @@ def test_wrong_usage_is_one_sentence_and_an_exit_code(folder, arguments, says):
 
 
 def test_wrong_data_end_the_process_before_tensorflow_is_imported(folder):
-    done = amc("compress", "small.keras", "--target", "macs", "--data", "odd.npz", cwd=folder, tensorflow=False)
+    done = amc("compress", "small.keras", "--target", "macs", "--data", "odd.npz", cwd=folder, first=WITHOUT_TENSORFLOW)
     assert done.returncode == 2 and "pictures" in done.stderr
     assert len(done.stderr.splitlines()) == 1 and not done.stdout
 

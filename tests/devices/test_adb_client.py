@@ -15,6 +15,7 @@ from amc_tf.devices.android.adb_errors import LinkLost, StorageFull, TimedOut
 from amc_tf.errors import DeviceError
 from tests.devices.clients import CLIENTS
 from tests.standin_adbd import Next, StandIn, Truncate, Vanish
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -78,6 +79,7 @@ def test_the_only_phone_a_named_one_and_two(phone, client, tmp_path) -> None:
             Adb(adb=client, environment=phone.env)
         assert Adb(adb=client, environment=phone.env | {"ANDROID_SERIAL": other.serial}).serial == other.serial
         other.faults.offline = True
+        wait_for(lambda: devices(client, phone.env).get(other.serial) != "device")
         assert Adb(adb=client, environment=phone.env).serial == phone.serial
     _disconnect(client, phone, other.serial)
 

@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
+from amc_tf.devices import timing
 from amc_tf.devices.android.adb_client import Adb
 from amc_tf.devices.android.adb_device import AdbDevice, Throttled
 from amc_tf.devices.android.adb_errors import LinkLost, StorageFull, TimedOut
@@ -26,6 +28,14 @@ pytestmark = pytest.mark.timeout(120)
 
 RUN = "@@ran"  # part of the command that runs the benchmark program
 BYTES = 40_000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def brief_warm_ups() -> Iterator[None]:
+    """What is measured here need not be steady, and half a second is longer than most of the measurements."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timing, "_WARMUP_SECONDS", 0.05)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +72,9 @@ def opened(phone: StandIn, client: str = CLIENTS[-1], **arguments) -> AdbDevice:
     return AdbDevice(phone.serial, phone.binary, adb=client, environment=phone.env, **quick | arguments)
 
 
-def measured(device: AdbDevice, path: Path) -> Timing:
-    """As briefly as it can be."""
-    return device.benchmark_many([path], min_runs=10, min_seconds=0.05)[0]
+def measured(device: AdbDevice, path: Path, seconds: float = 0.01) -> Timing:
+    """As briefly as it can be; what is compared with other times needs some seconds."""
+    return device.benchmark_many([path], min_runs=10, min_seconds=seconds)[0]
 
 
 @pytest.mark.parametrize(
@@ -101,9 +111,9 @@ def test_models_of_equal_size_are_measured_as_themselves(phone, fast, slow, tmp_
     with opened(phone) as device:
         first, second, again = device.benchmark_many([fast, slow, fast], min_runs=10, min_seconds=0.05)
         shutil.copy(fast, one)
-        as_fast = measured(device, one)
+        as_fast = measured(device, one, 0.05)
         shutil.copy(slow, one)  # the same name and size as before
-        as_slow = measured(device, one)
+        as_slow = measured(device, one, 0.05)
     assert second.min_us > 4 * first.min_us
     assert again.min_us < second.min_us / 4
     assert as_slow.min_us > 4 * as_fast.min_us
@@ -248,7 +258,7 @@ def test_a_fault_that_passes_leaves_a_right_measurement(phone, slow, usual, clie
         phone.faults.no_timeout_tool = True
     with opened(phone, client) as device:
         setattr(phone.faults, name, fault())
-        timing = measured(device, slow)
+        timing = measured(device, slow, 0.05)
     assert 0.4 < timing.min_us / usual < 2.5
     assert timing.environment["after"]["thermal_status"] == 0
 

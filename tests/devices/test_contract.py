@@ -1,9 +1,11 @@
 """The contract of a device, on this computer with either runtime and on the stand-in phone."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from amc_tf.devices import timing
 from amc_tf.devices.android.adb_device import AdbDevice
 from amc_tf.devices.host.computer import HostDevice
 from amc_tf.errors import DeviceError
@@ -11,6 +13,14 @@ from amc_tf.isolated.packages import PACKAGES
 from tests.contracts.device import DeviceContract
 from tests.devices import models
 from tests.standin_adbd import StandIn
+
+
+@pytest.fixture(scope="module", autouse=True)
+def brief_warm_ups() -> Iterator[None]:
+    """What is measured here need not be steady, and half a second is longer than most of the measurements."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timing, "_WARMUP_SECONDS", 0.05)
+        yield
 
 
 @pytest.fixture(scope="module", name="models")

@@ -7,13 +7,14 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.devices import models
 from tests.standin_adbd import Crash, Event, Hot, Next, StandIn, Truncate, Vanish
+from tests.waiting import wait_for
 
 TMP = "/data/local/tmp"
 
@@ -58,18 +59,11 @@ class Client:
 
     def connect(self) -> "Client":
         """Asks again where the client gave up on its server, which a busy computer starts slowly."""
-        wait_until(lambda: f"connected to {self._phone.serial}\n" in self("connect", self._phone.serial).stdout)
+        wait_for(lambda: f"connected to {self._phone.serial}\n" in self("connect", self._phone.serial).stdout)
         return self
 
     def wait_until(self, state: str) -> None:
-        wait_until(lambda: state in self.state())
-
-
-def wait_until(holds: Callable[[], bool], seconds: float = 15) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
+        wait_for(lambda: state in self.state())
 
 
 @pytest.fixture
@@ -184,7 +178,7 @@ def test_an_unauthorized_phone_until_the_user_agrees(client: Client, phone: Stan
     assert f"{phone.serial}\tunauthorized" in client("devices").stdout
     phone.faults.unauthorized = False
     client.wait_until("device")
-    wait_until(lambda: client.state() == "device")
+    wait_for(lambda: client.state() == "device")
     assert client.out("echo hi") == "hi\n"
 
 
@@ -195,7 +189,7 @@ def test_an_offline_phone_until_it_returns(client: Client, phone: StandIn) -> No
     done = client.shell("true")
     assert (done.returncode, "device offline" in done.stderr) == (1, True)
     phone.faults.offline = False
-    wait_until(lambda: client.state() == "device")
+    wait_for(lambda: client.state() == "device")
     assert client.out("echo hi") == "hi\n"
 
 
@@ -229,8 +223,8 @@ def test_a_phone_that_vanishes_in_mid_push(client: Client, phone: StandIn, tmp_p
     (tmp_path / "x.bin").write_bytes(bytes(3_000_000))
     phone.faults.vanish = Next(Vanish(away=0), when="push")
     assert client("push", tmp_path / "x.bin", f"{TMP}/x.bin").returncode == 1
-    wait_until(lambda: phone.files == [])
-    wait_until(lambda: client.state() == "device")
+    wait_for(lambda: phone.files == [])
+    wait_for(lambda: client.state() == "device")
     assert client("push", tmp_path / "x.bin", f"{TMP}/x.bin").returncode == 0
 
 
@@ -278,10 +272,10 @@ def test_killing_adb_hangs_up_on_the_shell_alone(client: Client, phone: StandIn)
     client.connect()
     with pytest.raises(subprocess.TimeoutExpired):
         client.shell("sleep 61; echo over", timeout=2)  # a busy computer is slow to begin
-    wait_until(lambda: list(phone.leftovers().values()) == ["sleep 61"])
+    wait_for(lambda: list(phone.leftovers().values()) == ["sleep 61"])
     assert client.out("pidof sleep").split() == [str(pid) for pid in phone.leftovers()]
     client.out("pkill sleep")
-    wait_until(lambda: phone.leftovers() == {})
+    wait_for(lambda: phone.leftovers() == {})
     with pytest.raises(subprocess.TimeoutExpired):  # the end of the test kills this one
         client.shell("nohup sleep 62; echo over", timeout=2)  # a busy computer is slow to begin
     assert phone.leftovers()

@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,18 +64,39 @@ def read(keras, model) -> Case:
     return Case(keras, model, graph, weights, channel_groups(graph), toys.random_inputs(model))
 
 
-# Tests of one toy follow each other (tests/conftest.py): it is needed no longer when the next ones come.
-@functools.lru_cache(maxsize=8)
+# Tests of one toy follow each other (tests/conftest.py): it is needed no longer when the next ones come. Only those of
+# `toys.in_turns` are asked for again, by tests that ask for all of them.
+@functools.lru_cache(maxsize=32)
 def case(keras_name: str, toy_name: str) -> Case:
     keras = importlib.import_module(keras_name)
     return read(keras, toys.TOYS[toy_name].build(keras))
 
 
-@functools.lru_cache(maxsize=8)
 def pruned(keras_name: str, toy_name: str) -> Any:
     """The toy of `case` with the channels of its random plan alone."""
+    return _pruned(keras_name, toy_name)[0]
+
+
+def pruning_changed_it(keras_name: str, toy_name: str) -> bool:
+    """Whether the toy of `case` was another after `pruned` was made of it."""
+    return _pruned(keras_name, toy_name)[1]
+
+
+@functools.lru_cache(maxsize=32)
+def _pruned(keras_name: str, toy_name: str) -> tuple[Any, bool]:
     this = case(keras_name, toy_name)
-    return this.prune(this.random_plan())
+    before, weights = _state(this.model), this.model.get_weights()
+    smaller = this.prune(this.random_plan())
+    same = all(np.array_equal(a, b) for a, b in zip(this.model.get_weights(), weights, strict=True))
+    return smaller, _state(this.model) != before or not same
+
+
+def _state(model) -> tuple:
+    """Everything that pruning could change in a model: settings, calls, and whether layers are built."""
+    layers = list(model._flatten_layers())
+    operations = [*layers, *(op for layer in layers for op in getattr(layer, "operations", ()))]
+    calls = [(len(op._inbound_nodes), len(op._outbound_nodes)) for op in operations]
+    return json.dumps(model.get_config(), default=str, sort_keys=True), calls, [layer.built for layer in layers]
 
 
 def difference(first: list[np.ndarray], second: list[np.ndarray]) -> float:

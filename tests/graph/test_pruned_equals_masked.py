@@ -1,6 +1,7 @@
 """The pruned model equals the whole model with dead channels, and it is a plain model."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -13,9 +14,11 @@ from hypothesis import strategies as st
 from amc_tf.pruning.plan import Plan
 from tests import toys
 from tests.examples import examples
-from tests.graph.cases import case, difference, pruned, read
+from tests.graph.cases import case, difference, pruned, pruning_changed_it, read
 
+# A MobileNetV2 is asked under tf_keras by tests/graph/test_applications.py.
 LARGE = "mobilenet_under_a_head"
+CASES = [pair for pair in toys.cases() if (pair.values[0], pair.values[1].name) != ("tf_keras", LARGE)]
 
 
 @st.composite
@@ -28,35 +31,36 @@ def plans(draw, groups) -> Plan:
     return Plan(masks)
 
 
-def state(model) -> tuple:
-    """Everything that pruning could change in a model: settings, calls, and whether layers are built."""
-    layers = list(model._flatten_layers())
-    operations = [*layers, *(op for layer in layers for op in getattr(layer, "operations", ()))]
-    calls = [(len(op._inbound_nodes), len(op._outbound_nodes)) for op in operations]
-    return json.dumps(model.get_config(), default=str, sort_keys=True), calls, [layer.built for layer in layers]
-
-
-@pytest.mark.parametrize("keras_name, toy", toys.cases())
+@pytest.mark.parametrize("keras_name, toy", CASES)
 def test_pruned_equals_masked_and_the_given_model_stays(keras_name: str, toy: toys.Toy) -> None:
     this = case(keras_name, toy.name)
-    before, weights = state(this.model), this.model.get_weights()
 
     def agree(smaller, plan: Plan) -> bool:
         return difference(toys.outputs(smaller, this.inputs), this.masked_outputs(plan)) <= toy.tolerance
 
     assert agree(pruned(keras_name, toy.name), this.random_plan())
+    assert not pruning_changed_it(keras_name, toy.name)
 
-    @examples(1)  # a single channel of every group; on CI others too
+    @examples(1)
     @given(plans(this.groups))
     def check(plan: Plan) -> None:
         assert agree(this.prune(plan), plan)
 
-    check()
-    assert state(this.model) == before
-    assert all(np.array_equal(a, b) for a, b in zip(this.model.get_weights(), weights, strict=True))
+    if os.environ.get("CI"):
+        check()
 
 
-@pytest.mark.parametrize("keras_name, toy", toys.cases())
+@pytest.mark.parametrize("keras_name, toy", [pair for pair in toys.one_keras_each() if pair.values[1].name != LARGE])
+def test_a_single_channel_of_every_group(keras_name: str, toy: toys.Toy) -> None:
+    """The narrowest plan; and dead channels change the outputs of every toy, so that its masks matter."""
+    this = case(keras_name, toy.name)
+    narrowest = Plan({group.name: np.arange(group.channels) < 1 for group in this.groups.prunable})
+    masked = this.masked_outputs(narrowest)
+    assert difference(toys.outputs(this.prune(narrowest), this.inputs), masked) <= toy.tolerance
+    assert difference(toys.outputs(this.model, this.inputs), masked) > 1e-2 or not toy.shrinks
+
+
+@pytest.mark.parametrize("keras_name, toy", CASES)
 def test_exactly_these_groups_shrink(keras_name: str, toy: toys.Toy) -> None:
     groups = case(keras_name, toy.name).groups
     # Keras numbers the operations that a caller cannot name.
@@ -67,19 +71,10 @@ def test_exactly_these_groups_shrink(keras_name: str, toy: toys.Toy) -> None:
         assert sorted(names) == sorted(toy.shrinks)
 
 
-@pytest.mark.parametrize("keras_name, toy", toys.cases())
-def test_masks_matter_in_every_toy(keras_name: str, toy: toys.Toy) -> None:
-    """Dead channels change the outputs of every toy."""
-    this = case(keras_name, toy.name)
-    narrowest = Plan({group.name: np.arange(group.channels) < 1 for group in this.groups.prunable})
-    whole = toys.outputs(this.model, this.inputs)
-    assert difference(whole, this.masked_outputs(narrowest)) > 1e-2 or not toy.shrinks
-
-
 # -------------------------------------------------------------------------------------------------- a plain model
 
 
-@pytest.mark.parametrize("keras_name, toy", toys.cases())
+@pytest.mark.parametrize("keras_name, toy", CASES)
 def test_sort_and_names_stay(keras_name: str, toy: toys.Toy) -> None:
     old, new = case(keras_name, toy.name).model, pruned(keras_name, toy.name)
     assert type(new) is type(old) and new.name == old.name

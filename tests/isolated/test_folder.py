@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def value(path: Path) -> str:
     return done.stdout.strip()
 
 
-def test_first_use_installs_with_one_line_and_the_next_one_is_silent(package, home, capfd, monkeypatch) -> None:
+def test_pip_installs_with_one_line_and_only_again_after_damage(package, home, capfd, monkeypatch) -> None:
     path = provided(package)
     said = capfd.readouterr()
     assert said.out == "" and len(said.err.splitlines()) == 1
@@ -74,9 +75,11 @@ def test_first_use_installs_with_one_line_and_the_next_one_is_silent(package, ho
     assert value(path) == "42" and leftovers(home) == []
     listed = json.loads((path / MANIFEST).read_bytes())["files"]
     assert {"amc_toy.py", "amc_toy-1.0.dist-info/METADATA"} <= set(listed)
-    monkeypatch.setenv("AMC_TF_OFFLINE", "1")  # and it does not need pip
-    assert provided(package) == path
+    with monkeypatch.context() as offline:
+        offline.setenv("AMC_TF_OFFLINE", "1")  # and it does not need pip
+        assert provided(package) == path
     assert capfd.readouterr().err == ""
+    made_again(package, home, capfd, _change, "amc_toy.py is not the file that was installed")
 
 
 def _change(path: Path) -> None:
@@ -134,10 +137,6 @@ def _replace_by_a_link(path: Path) -> None:
 @pytest.mark.usefixtures("unpacked")
 def test_a_damaged_folder_is_made_again(package, home, capfd, damage, said: str) -> None:
     made_again(package, home, capfd, damage, said)
-
-
-def test_a_damaged_folder_is_made_again_by_pip(package, home, capfd) -> None:
-    made_again(package, home, capfd, _change, "amc_toy.py is not the file that was installed")
 
 
 def made_again(package, home, capfd, damage, said: str) -> None:
@@ -240,12 +239,6 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(home, monkeypatch) -> No
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_a_full_temporary_folder_does_not_matter(package, home, monkeypatch) -> None:
-    """pip unpacks beside the folder, not among the temporary files."""
-    monkeypatch.setenv("TMPDIR", os.devnull)
-    assert value(provided(package)) == "42"
-
-
 def test_a_cache_that_pythonpath_cannot_name_is_one_sentence(package, home, monkeypatch) -> None:
     monkeypatch.setenv("AMC_TF_CACHE", str(home / f"one{os.pathsep}two"))
     with pytest.raises(SetupError, match=f"one{os.pathsep}two' holds '{os.pathsep}'.*AMC_TF_CACHE"):
@@ -275,7 +268,7 @@ from pathlib import Path
 from amc_tf.isolated import folder, provide
 from tests.isolated import toy
 folder.tensorflow_version = lambda: "2.20.0"
-package = toy.Toy("amc-toy", "amc_toy", sources=tuple(sys.argv[2:]), folder=Path(sys.argv[1]))
+package = toy.Toy("amc-toy", "amc_toy", folder=Path(sys.argv[1]))
 print(provide._folder(package, folder.Folder(package).path))
 """
 
@@ -283,7 +276,7 @@ print(provide._folder(package, folder.Folder(package).path))
 def started(package: toy.Toy) -> subprocess.Popen:
     """Another process that needs the package."""
     return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(package.folder), *package.sources],
+        [sys.executable, "-c", SCRIPT, str(package.folder)],
         env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
@@ -295,31 +288,8 @@ time.sleep(float(os.environ["AMC_TOY_SECONDS"]))
 """
 
 
-def _download(package, wheelhouse: Path) -> None:
-    """Fetches the packages of a list with the pip settings of this computer, not those of `home`."""
-    environment = {name: text for name, text in os.environ.items() if name not in ("PIP_NO_INDEX", "PIP_FIND_LINKS")}
-    sources = ["--no-binary", ",".join(package.sources)] if package.sources else []
-    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--require-hashes", *sources]
-    command += [word for path in package.requirements for word in ("-r", str(path))]
-    subprocess.run([*command, "-d", str(wheelhouse)], check=True, env=environment)
-
-
-@pytest.fixture(scope="module")
-def downloaded(tmp_path_factory) -> Path:
-    """A folder with what builds a source package."""
-    folder = tmp_path_factory.mktemp("setuptools")
-    _download(SETUPTOOLS, folder)
-    return folder
-
-
 @pytest.fixture
-def setuptools(home: Path, downloaded: Path) -> None:
-    """What builds a source package, in the wheelhouse."""
-    shutil.copytree(downloaded, home / "wheelhouse", dirs_exist_ok=True)
-
-
-@pytest.fixture
-def slow(home: Path, setuptools, monkeypatch) -> toy.Toy:
+def slow(home: Path, monkeypatch) -> toy.Toy:
     """A package whose build touches the file `home / "mark"` and then takes a minute."""
     monkeypatch.setenv("AMC_TOY_MARK", str(home / "mark"))
     monkeypatch.setenv("AMC_TOY_SECONDS", "60")
@@ -371,30 +341,55 @@ def test_remnants_of_a_kill_are_swept_at_the_next_installation(package, home) ->
     assert leftovers(home) == []
 
 
-def test_a_source_package_is_built_from_a_wheelhouse_alone(home, setuptools) -> None:
-    package = toy.source(home / "wheelhouse", "")
-    assert value(provided(package)) == "42"
+def _download(package, wheelhouse: Path, tools: Path | None = None) -> None:
+    """Fetches the packages of a list with the pip settings of this computer, not those of `home`.
+
+    Args:
+        tools: Folder with what builds a source package.
+    """
+    environment = {name: text for name, text in os.environ.items() if name not in ("PIP_NO_INDEX", "PIP_FIND_LINKS")}
+    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--require-hashes", "--only-binary", ":all:"]
+    if tools:
+        command += ["--no-build-isolation", "--no-binary", ",".join(package.sources)]
+        environment["PYTHONPATH"] = str(tools)
+    command += [word for path in package.requirements for word in ("-r", str(path))]
+    subprocess.run([*command, "-d", str(wheelhouse)], check=True, env=environment)
+
+
+def test_the_agents_packages_are_installed_from_a_wheelhouse_alone(home) -> None:
+    """That is, each one but gym is a wheel, which pip only unpacks; gym is built, and nothing else is needed for it."""
+    package, wheelhouse, tools = PACKAGES["tf-agents"], home / "wheelhouse", home / "tools"
+    _download(SETUPTOOLS, wheelhouse)
+    for wheel in wheelhouse.glob("*.whl"):
+        with zipfile.ZipFile(wheel) as file:
+            file.extractall(tools)
+    _download(package, wheelhouse, tools)
+    lines = "".join(path.read_text() for path in package.requirements).replace("\\\n", "").splitlines()
+    (home / "gym.txt").write_text("\n".join(line for line in lines if line.startswith("gym==")))
+    path = provided(toy.Toy("gym", "gym", sources=package.sources, folder=home))
     assert leftovers(home) == []
-
-
-def test_the_agents_packages_are_installed_from_a_wheelhouse_alone(home, setuptools) -> None:
-    package = PACKAGES["tf-agents"]
-    _download(package, home / "wheelhouse")
-    install.install(folder := Folder(package))
-    assert folder.fault() is None
-    assert all((folder.path / needed).exists() or (folder.path / f"{needed}.py").exists() for needed in package.needs)
+    wheels = [zipfile.ZipFile(path).namelist() for path in wheelhouse.glob("*.whl")]
+    assert len(wheels) + len(package.sources) == len(package.versions) + len(SETUPTOOLS.versions)
+    there = {name.partition("/")[0].removesuffix(".py") for names in wheels for name in names}
+    assert set(package.needs) <= there | {entry.name for entry in path.iterdir()}
 
 
 def test_pip_settings_on_targets_and_versions_do_not_apply(package, home, monkeypatch) -> None:
-    """The settings file names the wheelhouse, among many settings that would break the installation."""
+    """The settings file names the wheelhouse, among many settings that would break the installation.
+
+    The wheelhouse is relative to the working directory. pip unpacks beside the folder, not among the temporary files.
+    """
     monkeypatch.delenv("PIP_NO_INDEX")
     monkeypatch.delenv("PIP_FIND_LINKS")
+    monkeypatch.setenv("PIP_QUIET", "3")
+    monkeypatch.setenv("TMPDIR", os.devnull)
+    monkeypatch.chdir(home)
     (home / "constraints.txt").write_text("amc-toy<1\n")
     (home / "pip.conf").write_text(
         textwrap.dedent(f"""
         [global]
         no-index = true
-        find-links = {home / "wheelhouse"}
+        find-links = wheelhouse
         constraint = {home / "constraints.txt"}
         require-virtualenv = true
         quiet = 2
@@ -409,19 +404,6 @@ def test_pip_settings_on_targets_and_versions_do_not_apply(package, home, monkey
     monkeypatch.setenv("PIP_CONFIG_FILE", str(home / "pip.conf"))
     assert value(provided(package)) == "42"
     assert not (home / "prefix").exists()
-
-
-def test_a_relative_wheelhouse_is_relative_to_the_working_directory(package, home, monkeypatch) -> None:
-    monkeypatch.chdir(home)
-    monkeypatch.setenv("PIP_FIND_LINKS", "wheelhouse")
-    assert value(provided(package)) == "42"
-
-
-def test_settings_are_read_although_pip_is_quiet(package, home, monkeypatch) -> None:
-    monkeypatch.setenv("PIP_QUIET", "3")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(home))  # where there are none
-    with pytest.raises(SetupError, match="no package index that could be reached has amc-toy"):
-        provided(package)
 
 
 def test_settings_that_cannot_be_read_are_one_sentence(package, home, monkeypatch) -> None:

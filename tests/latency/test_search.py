@@ -59,7 +59,7 @@ class Computed:
 
 @pytest.fixture(scope="module")
 def model():
-    return small.network(keras)
+    return small.plain(keras)
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +234,7 @@ def test_without_its_prices_a_search_does_not_go_on(model, done, tmp_path, damag
 
 def test_prices_of_another_network_are_not_taken(model, tmp_path):
     """Left in the folder after its journal was deleted."""
-    run(small.network(keras, width=12), tmp_path / "run", Computed(), episodes=1)
+    run(small.plain(keras, width=12), tmp_path / "run", Computed(), episodes=1)
     (tmp_path / "run/journal.jsonl").unlink()
     (tmp_path / "run/agent.npz").unlink()
     result = run(model, tmp_path / "run", Computed(), episodes=2)
@@ -323,12 +323,12 @@ def briefly(monkeypatch):
 
 
 def slow_network():
-    """Two convolutions that take so long that a budget of 80 % is one that noise cannot miss."""
+    """Its halves take half or a quarter of the time: much less than a budget of 80 %, also on a computer under load."""
     layers = keras.layers
     model = keras.Sequential(
         [
             keras.Input((small.SIDE, small.SIDE, 3)), layers.Conv2D(128, 3, activation="relu", name="first"),
-            layers.Conv2D(256, 3, activation="relu", name="second"), layers.GlobalAveragePooling2D(name="pool"),
+            layers.Conv2D(128, 3, activation="relu", name="second"), layers.GlobalAveragePooling2D(name="pool"),
             layers.Dense(small.CLASSES, activation="softmax", name="head"),
         ],
         name="slow",
@@ -340,7 +340,7 @@ def slow_network():
 
 @pytest.mark.usefixtures("briefly")
 def test_on_this_computer(tmp_path):
-    result = run(slow_network(), tmp_path / "run", "host", budget=0.8, episodes=2, round_to=64)
+    result = run(slow_network(), tmp_path / "run", "host", budget=0.8, episodes=1, round_to=64)
     assert 0 < result.compressed.latency_ms < result.base.latency_ms
     assert result.latency["device"]["runtime"].startswith("ai-edge-litert")
 
@@ -355,7 +355,7 @@ def test_on_the_phone_on_the_cable_and_nothing_is_left_behind(tmp_path, monkeypa
         monkeypatch.setenv("AMC_TF_ACCEPT_BINARY", sha256(phone.binary))
         subprocess.run([find_adb(), "connect", phone.serial], check=True, capture_output=True, timeout=60)
         phone.faults.vanish = lost = Next(Vanish(seconds=0.1, away=0.3), when="@@ran", after=20)
-        result = run(slow_network(), tmp_path / "run", "adb", budget=0.8, episodes=2, round_to=64)
+        result = run(slow_network(), tmp_path / "run", "adb", budget=0.8, episodes=1, round_to=64)
         assert lost.times == 0 and all(trial.state == "complete" for trial in result.trials)
         assert 0 < result.compressed.latency_ms < result.base.latency_ms
         assert result.latency["device"]["model"] == "Stand_In"

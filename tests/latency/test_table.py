@@ -72,8 +72,8 @@ def of_small():
 
 @pytest.fixture(scope="module")
 def coarse():
-    """The same with few widths, for tests in which measuring only takes time."""
-    return setting(small.network(importlib.import_module("keras"), width=10), round_to=5)
+    """A smaller one with few widths, for tests in which measuring only takes time."""
+    return setting(small.plain(importlib.import_module("keras"), width=10), round_to=5)
 
 
 def test_a_plan_costs_what_its_operators_cost(of_small):

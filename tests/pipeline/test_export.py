@@ -15,6 +15,8 @@ from amc_tf.devices.timing import Timing
 from amc_tf.options import halves
 from amc_tf.pipeline.preview import Preview
 from amc_tf.report import page, plots
+from amc_tf.tflite.conversion import keras_to_tflite
+from amc_tf.tflite.conversion.keras_to_tflite import convert
 from amc_tf.tflite.operators import read
 from tests import small
 
@@ -54,7 +56,7 @@ def no_pictures(monkeypatch):
 
 @pytest.fixture(scope="module")
 def network():
-    return small.settled(small.network(keras))
+    return small.plain(keras)
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +175,7 @@ def test_training_learns_from_the_original_and_says_so(result, watch):
 
 def test_a_training_that_is_lost_leaves_the_untrained_network(network, tmp_path):
     keras.utils.set_random_seed(0)
-    model = small.network(keras)
+    model = small.plain(keras)
     model.compile(keras.optimizers.SGD(1e30), "sparse_categorical_crossentropy")
     with pytest.warns(UserWarning, match="without fine-tuning: The loss or the weights became infinite or no numbers"):
         kept = run(model, tmp_path / "run", finetune_epochs=2)
@@ -375,7 +377,8 @@ def test_callbacks_of_keras_are_for_the_training(network, tmp_path):
 # ----------------------------------------------------------------------------------------------------------- preview
 
 
-def test_a_look_ahead_writes_nothing(network, tmp_path):
+def test_a_look_ahead_writes_nothing(network, tmp_path, monkeypatch):
+    monkeypatch.setattr(keras_to_tflite, "convert", convert)  # not a kept file: how long it takes is told
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # ours; Keras has some for newer versions of NumPy
         seen = run(

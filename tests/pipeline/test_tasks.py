@@ -21,6 +21,11 @@ def block(layers, x, width: int, strides: int = 1):
     return layers.ReLU()(layers.BatchNormalization()(x))
 
 
+def convolution(layers, x, width: int, strides: int = 1):
+    """The same without BatchNorm, whose statistics take as many conversions again."""
+    return layers.Conv2D(width, 3, strides=strides, padding="same", activation="relu")(x)
+
+
 def price(keras):
     """An image and some facts of a house -> its price: two inputs in a dict, one number."""
     layers = keras.layers
@@ -35,12 +40,12 @@ def pixels(keras):
     """An image -> a class for each pixel, as a U-Net: skip connections, one way up learned and one not."""
     layers = keras.layers
     image = keras.Input((SIDE, SIDE, 3))
-    high = block(layers, image, 8)
-    middle = block(layers, layers.MaxPooling2D()(high), 16)
-    low = block(layers, layers.MaxPooling2D()(middle), 24)
+    high = convolution(layers, image, 8)
+    middle = convolution(layers, layers.MaxPooling2D()(high), 16)
+    low = convolution(layers, layers.MaxPooling2D()(middle), 24)
     up = layers.Conv2DTranspose(16, 2, strides=2, padding="same")(low)
-    x = block(layers, layers.Concatenate()([up, middle]), 16)
-    x = block(layers, layers.Concatenate()([layers.UpSampling2D()(x), high]), 8)
+    x = convolution(layers, layers.Concatenate()([up, middle]), 16)
+    x = convolution(layers, layers.Concatenate()([layers.UpSampling2D()(x), high]), 8)
     return keras.Model(image, layers.Conv2D(3, 1, activation="softmax", name="pixel")(x))
 
 
@@ -48,8 +53,8 @@ def boxes(keras):
     """An image -> boxes and their classes, of 2 anchors a place of two maps, as a single-shot detector."""
     layers = keras.layers
     image = keras.Input((SIDE, SIDE, 3))
-    near = block(layers, block(layers, image, 8, 2), 16, 2)
-    maps = [near, block(layers, near, 24, 2)]
+    near = convolution(layers, convolution(layers, image, 8, 2), 16, 2)
+    maps = [near, convolution(layers, near, 24, 2)]
     places, kinds = [], []
     for features in maps:
         places.append(layers.Reshape((-1, 4))(layers.Conv2D(2 * 4, 3, padding="same")(features)))

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 
 from amc_tf.graph import keras_reader
 from amc_tf.pruning import reconstruct
@@ -206,9 +207,10 @@ def slight_ridge(monkeypatch) -> None:
     monkeypatch.setattr("amc_tf.pruning.moments.SAMPLING_RIDGE", 0.0)
 
 
-@pytest.mark.parametrize("build, names, constant", EXACT, ids=lambda value: getattr(value, "__name__", None))
-def test_mixtures_of_kept_channels_are_not_missed(keras_module, slight_ridge, build, names: str, constant: int) -> None:
-    model = build(keras_module)
+@pytest.mark.parametrize("number", range(len(EXACT)), ids=lambda number: EXACT[number][0].__name__)
+def test_mixtures_of_kept_channels_are_not_missed(slight_ridge, number: int) -> None:
+    build, names, constant = EXACT[number]
+    model = build((keras, tf_keras)[number % 2])  # in turns: nothing here asks which Keras it is
     model = mixed(model if build is behind_depthwise else toys.randomized(model), names, constant)
     pruner = pruner_of(model)
     plan = plan_of(pruner, names)
@@ -455,8 +457,8 @@ def test_rounding_alone_is_not_corrected() -> None:
 
 
 def _toys() -> list:
-    """Every toy once, under Keras 3 where that can build it."""
-    chosen = [toy for toy in toys.TOYS.values() if toy.shrinks]
+    """Every toy once, under Keras 3 where that can build it; but for a large one of layers that others have."""
+    chosen = [toy for toy in toys.TOYS.values() if toy.shrinks and toy.name != "mobilenet_under_a_head"]
     return [pytest.param(toy.kerases[0], toy, id=toy.name) for toy in chosen]
 
 

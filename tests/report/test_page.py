@@ -140,12 +140,13 @@ def test_the_pictures_use_the_colours_of_the_page(folder):
     assert "var(--blue)" in svg and not set(re.findall(r"(?:fill|stroke): ?(#\w+)", svg))
 
 
-def test_names_from_users_stay_text(tmp_path):
+def test_names_from_users_stay_text_and_the_command_prints_where_the_page_is(tmp_path):
     folder = runs.run(
         tmp_path / "<i>run", free=3, names=HOSTILE, scored_on="<script>", obstacles=["<script>alert(1)</script>"],
         method="magnitude", inputs=[{"name": "<script>", "shape": [1, 2], "dtype": "float32"}],
     )  # fmt: skip
-    page.write(folder)
+    done = CliRunner().invoke(main, ["report", str(folder)])
+    assert (done.exit_code, done.output.strip()) == (0, str(folder / "report.html"))
     parsed = ParsedPage((folder / "report.html").read_text())
     assert not {"img", "script"} & parsed.elements and parsed.text.count("<i>run") == 3  # title, heading and foot
     assert HOSTILE.format(0) in parsed.text and '$x^2$ <img src="http://ev…' in parsed.text  # table and picture
@@ -207,12 +208,6 @@ def test_the_card_has_the_figures(folder):
     assert "| compressed, fine-tuned, int8 | `model_int8.tflite` | 87.45% | 4.20 | 0.470 | 0.470 | 62.7 |" in card
     assert "| input | `image` | 1 × 32 × 32 × 3 | float32 |" in card and "```kotlin" in card
     assert "- `model`: `Pixel 8`" in card and "{{" not in card and "{%" not in card
-
-
-def test_the_command_prints_where_the_page_is(tmp_path):
-    folder = runs.run(tmp_path / "run", free=1, tried=1)
-    done = CliRunner().invoke(main, ["report", str(folder)])
-    assert (done.exit_code, done.output.strip()) == (0, str(folder / "report.html"))
 
 
 @pytest.mark.parametrize("name", ["empty", "missing"])

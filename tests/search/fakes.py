@@ -55,7 +55,8 @@ class ProductCost:
 
     def __call__(self, widths: Sequence[int]) -> float:
         self.calls += 1
-        w = np.append(np.asarray(widths, np.float64), 1.0)
+        w = np.ones(len(self.coefficients))
+        w[:-1] = widths
         return float(w @ self.coefficients @ w)
 
 

@@ -1,13 +1,14 @@
 """The DDPG agent: what it learns, that it can be stopped anywhere, and that nobody notices its process."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,39 +32,40 @@ def build(**changes) -> DdpgAgent:
 
 
 @pytest.fixture(scope="module")
-def started() -> Iterator[tuple[DdpgAgent, DdpgAgent]]:
-    """Two agents alike; all tests share their processes, which take seconds to start."""
-    with build() as one, build() as other:
-        yield one, other
-
-
-@pytest.fixture(scope="module")
-def imitator_started() -> Iterator[DdpgAgent]:
-    """One with what is ours beyond the paper."""
-    with build(paper=False) as agent:
+def started() -> Iterator[DdpgAgent]:
+    """All tests share its process, which takes seconds to start."""
+    with build() as agent:
         yield agent
 
 
 @pytest.fixture(scope="module")
-def newborns(started, tmp_path_factory) -> tuple[Path, Path]:
-    """What the two save before anything has happened."""
-    paths = tuple(tmp_path_factory.mktemp("newborn") / name for name in ("one.npz", "other.npz"))
-    for agent, path in zip(started, paths, strict=True):
-        agent.save(path)
-    return paths
+def imitator_started() -> Iterator[DdpgAgent]:
+    """One with what is ours beyond the paper, and of another seed."""
+    with build(paper=False, seed=1) as agent:
+        yield agent
 
 
 @pytest.fixture(scope="module")
-def newborn(newborns) -> Path:
-    return newborns[0]
+def newborn(started: DdpgAgent, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What it saves before anything has happened."""
+    return as_born(started, tmp_path_factory)
 
 
-def one_after_the_other(agents: Sequence[DdpgAgent], newborn: Path) -> Callable[[], DdpgAgent]:
-    """Gives the agents as new."""
-    left = iter(agents)
+@pytest.fixture(scope="module")
+def of_another_seed(imitator_started: DdpgAgent, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return as_born(imitator_started, tmp_path_factory)
+
+
+def as_born(agent: DdpgAgent, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("newborn") / "agent.npz"
+    agent.save(path)
+    return path
+
+
+def as_new(agent: DdpgAgent, newborn: Path) -> Callable[[], DdpgAgent]:
+    """Gives the same process each time: a new agent is what it has loaded."""
 
     def make() -> DdpgAgent:
-        agent = next(left)
         agent.load(newborn)
         return agent
 
@@ -71,14 +73,14 @@ def one_after_the_other(agents: Sequence[DdpgAgent], newborn: Path) -> Callable[
 
 
 @pytest.fixture
-def make_agent(started, newborn: Path) -> Callable[[], DdpgAgent]:
-    return one_after_the_other(started, newborn)
+def make_agent(started: DdpgAgent, newborn: Path) -> Callable[[], DdpgAgent]:
+    return as_new(started, newborn)
 
 
 @pytest.fixture
-def make_imitator(imitator_started: DdpgAgent, newborn: Path) -> Callable[[], DdpgAgent]:
-    """The same process each time: a new agent is what it has loaded."""
-    return one_after_the_other([imitator_started] * 2, newborn)
+def make_imitator(imitator_started: DdpgAgent, of_another_seed: Path, newborn: Path) -> Callable[[], DdpgAgent]:
+    """`of_another_seed` must have been saved before anything is loaded."""
+    return as_new(imitator_started, newborn)
 
 
 @pytest.fixture
@@ -111,19 +113,17 @@ def altered(newborn: Path, folder: Path, **changes) -> Path:
 # A script without `if __name__ == "__main__"`, whose path has modules that print; it says what became of it, lets a
 # forked process hold all its pipes, and waits to be killed.
 SCRIPT = """
-import os, sys, time
+import json, os, sys, time
 sys.path.insert(0, ROOT)
 sys.path.insert(0, NOISY)
-import tensorflow as tf
-model = tf.keras.Model
+before = dict(os.environ)
 from amc_tf.search.agent.ddpg_client import DdpgAgent
-agent = DdpgAgent(episodes=4, seed=1, paper=True)
+agent = DdpgAgent(episodes=EPISODES, warmup_episodes=WARMUP, paper=True)
 agent.save(SAVED)
-action = agent.act([0.5] * 11, 3)
-strangers = {"tf_agents", "tf_keras", "tensorflow_probability"} & set(sys.modules)
-untouched = tf.keras.Model is model and "tf_keras" not in repr(model) and "TF_USE_LEGACY_KERAS" not in os.environ
+actions = [agent.act(STATE, episode) for episode in range(EPISODES)]
+strangers = {"tensorflow", "keras", "tf_agents", "tf_keras", "tensorflow_probability"} & set(sys.modules)
 if os.fork():
-    print(agent._process.pid, untouched, not strangers, 0.2 <= action <= 1, flush=True)
+    print(json.dumps([agent._process.pid, os.environ == before, sorted(strangers), actions]), flush=True)
 time.sleep(600)
 """
 
@@ -136,11 +136,22 @@ def alive(pid: int) -> bool:
 
 @dataclass(frozen=True)
 class Caller:
-    """A process that has an agent of seed 1: the agent's process, what the caller told, and what its agent saved."""
+    """A process that has an agent.
+
+    Attributes:
+        process: the caller's.
+        agent: the number of its agent's process.
+        is_untouched: whether the caller's environment variables are as before.
+        strangers: modules that the caller has loaded and should not have.
+        actions: the agent's, in STATE.
+        saved: by the agent before it acted.
+    """
 
     process: subprocess.Popen
     agent: int
-    told: str
+    is_untouched: bool
+    strangers: list[str]
+    actions: list[float]
     saved: Path
 
 
@@ -153,16 +164,17 @@ def caller(tmp_path_factory) -> Iterator[Caller]:
     for name in ("amc_tf", "tensorflow", "json"):
         (hidden / f"{name}.py").write_text("raise ImportError('of the working directory')\n")
     (noisy / "sitecustomize.py").write_text("print('noise at the start of every process', flush=True)\n")
-    paths = {"ROOT": ROOT, "NOISY": noisy, "SAVED": folder / "saved.npz"}
+    saved = folder / "saved.npz"
+    names = {"ROOT": str(ROOT), "NOISY": str(noisy), "SAVED": str(saved), "STATE": STATE.tolist()}
+    names |= {"EPISODES": EPISODES, "WARMUP": WARMUP}
     script = folder / "script.py"
-    script.write_text("".join(f"{name} = {str(path)!r}\n" for name, path in paths.items()) + SCRIPT)
+    script.write_text("".join(f"{name} = {value!r}\n" for name, value in names.items()) + SCRIPT)
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONSAFEPATH")}
     process = subprocess.Popen(
         [sys.executable, script], cwd=hidden, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
     )
     try:
-        pid, told = process.stdout.readline().split(maxsplit=1)
-        yield Caller(process, int(pid), told.strip(), paths["SAVED"])
+        yield Caller(process, *json.loads(process.stdout.readline()), saved)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -185,14 +197,12 @@ class TestContractOfAnImitator(AgentContract):
         return make_imitator
 
 
-def test_same_seed_same_agent(make_agent: Callable, newborns: tuple[Path, Path], caller: Caller) -> None:
-    """Both have started by themselves and from nothing but the seed; the caller's agent has another seed."""
-    one, other = map(contents, newborns)
+def test_same_seed_same_agent(agent: DdpgAgent, newborn: Path, of_another_seed: Path, caller: Caller) -> None:
+    """Both have started by themselves and from nothing but the seed."""
+    one, other, stranger = map(contents, (newborn, caller.saved, of_another_seed))
     assert all(np.array_equal(one[name], other[name], equal_nan=True) for name in {*one, *other})
-    first, second = make_agent(), make_agent()
-    for episode in range(EPISODES):
-        assert first.act(STATE, episode) == second.act(STATE, episode)
-    assert not np.array_equal(contents(caller.saved)["actor/0"], one["actor/0"])
+    assert [agent.act(STATE, episode) for episode in range(EPISODES)] == caller.actions
+    assert not np.array_equal(stranger["actor/0"], one["actor/0"])
 
 
 def test_warm_up_acts_uniformly_between_low_and_one(agent: DdpgAgent) -> None:
@@ -213,11 +223,12 @@ def test_noise_is_a_truncated_normal_around_the_actors_action(agent: DdpgAgent, 
 
 
 def test_acting_without_exploring_uses_up_no_random_number(make_agent: Callable) -> None:
-    one, other = make_agent(), make_agent()
-    first = [one.act(STATE, WARMUP), one.act(STATE, WARMUP)]
-    second = [other.act(STATE, WARMUP)]
-    assert other.act(STATE, WARMUP, explore=False) == other.act(STATE, WARMUP, explore=False)
-    assert [*second, other.act(STATE, WARMUP)] == first
+    agent = make_agent()
+    first = [agent.act(STATE, WARMUP), agent.act(STATE, WARMUP)]
+    agent = make_agent()
+    second = [agent.act(STATE, WARMUP)]
+    assert agent.act(STATE, WARMUP, explore=False) == agent.act(STATE, WARMUP, explore=False)
+    assert [*second, agent.act(STATE, WARMUP)] == first
 
 
 def test_replay_keeps_final_reward_next_state_and_mask(agent: DdpgAgent, tmp_path: Path) -> None:
@@ -244,18 +255,14 @@ def test_baseline_is_a_moving_average_of_the_rewards(agent: DdpgAgent, tmp_path:
     assert saved(agent, tmp_path)["baseline"] == pytest.approx(0.95 * -1.0 + 0.05 * -0.5)
 
 
-def test_one_update_for_each_transition_after_warm_up(agent: DdpgAgent, tmp_path: Path) -> None:
-    updates = []
-    before = saved(agent, tmp_path)
-    for episode in range(WARMUP + 2):
+def test_no_update_in_warm_up(agent: DdpgAgent, newborn: Path, tmp_path: Path) -> None:
+    """How many there are afterwards is asked where it learns to use the state."""
+    for episode in range(WARMUP):
         act_out(agent, episode)
-        after = saved(agent, tmp_path)
-        updates.append(int(after["critic_adam/0"]))
-        if episode == WARMUP:
-            moved = max(np.abs(after[f"actor/{index}"] - before[f"actor/{index}"]).max() for index in range(6))
-            assert 0 < moved < 10 * STEPS * 1e-4  # Adam steps by about its rate: FIRST_UPDATES of them would show
-    assert updates == [*[0] * WARMUP, FIRST_UPDATES + STEPS, FIRST_UPDATES + 2 * STEPS]
-    assert after["imitation_adam/0"] == 0
+    before, after = contents(newborn), saved(agent, tmp_path)
+    names = [name for name in before if name.startswith(("actor", "critic", "target", "imitation"))]
+    assert all(np.array_equal(before[name], after[name]) for name in names)
+    assert after["critic_adam/0"] == after["imitation_adam/0"] == 0
 
 
 def test_losses_and_targets_as_computed_by_hand(agent: DdpgAgent, newborn: Path, tmp_path: Path) -> None:
@@ -320,10 +327,12 @@ def test_an_imitator_comes_close_to_the_best_episodes(imitator: DdpgAgent, tmp_p
     assert distance < 0.05 < 0.25 * at_random
 
 
-@pytest.mark.parametrize("kind", ["agent", "imitator"])
-def test_learns_to_use_the_state(request: pytest.FixtureRequest, newborn: Path, tmp_path: Path, kind: str) -> None:
-    """Each state tells the best action. The replay begins with 25 random episodes, as after a longer warm-up."""
-    agent, (steps, random_ones) = request.getfixturevalue(kind), (6, 25)
+def test_learns_to_use_the_state(agent: DdpgAgent, newborn: Path, tmp_path: Path) -> None:
+    """Each state tells the best action. The replay begins with 25 random episodes, as after a longer warm-up.
+
+    There is one update for each transition after warm-up.
+    """
+    steps, random_ones = 6, 25
     layers = np.random.default_rng([3, 99]).random((steps, FEATURES)).astype(np.float32)
     best = 0.3 + 0.6 * layers[:, 3]
 
@@ -349,6 +358,13 @@ def test_learns_to_use_the_state(request: pytest.FixtureRequest, newborn: Path, 
         chosen, reward = acted(episode)
         agent.learn(episode, layers, chosen, reward)
         rewards.append(reward)
+        if episode < WARMUP + 2:
+            after = saved(agent, tmp_path)
+            assert after["critic_adam/0"] == FIRST_UPDATES + steps * (episode - WARMUP + 1)
+            assert after["imitation_adam/0"] == 0
+            if episode == WARMUP:
+                moved = max(np.abs(after[f"actor/{i}"] - contents(newborn)[f"actor/{i}"]).max() for i in range(6))
+                assert 0 < moved < 10 * steps * 1e-4  # Adam steps by about its rate: FIRST_UPDATES would show
     assert np.mean(rewards[-10:]) > 0.5 * np.mean(warmup)  # rewards are negative: half of the error at most
     own = [agent.act(state, 0, explore=False) for state in layers]
     assert np.corrcoef(own, best)[0, 1] > 0.3  # one action for all states has none
@@ -471,7 +487,8 @@ def test_refuses_arguments_out_of_range(changes: dict, kind: type[Exception], me
 
 
 def test_the_caller_is_untouched_and_its_death_ends_the_agent(caller: Caller) -> None:
-    assert caller.told == "True True True"
+    assert caller.is_untouched and caller.strangers == []
+    assert all(0.2 <= action <= 1 for action in caller.actions)
     assert alive(caller.agent)
     caller.process.kill()
     caller.process.wait()

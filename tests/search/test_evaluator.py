@@ -34,13 +34,14 @@ def scorer():
 
 
 @pytest.fixture(scope="module")
-def model(keras_module):
-    return small.settled(small.network(keras_module))
+def of_keras_3():
+    return small.settled(small.network(keras_3))
 
 
 @pytest.fixture(scope="module")
-def of_keras_3():
-    return small.settled(small.network(keras_3))
+def plain():
+    """For tests that ask nothing of the network."""
+    return small.plain(keras_3)
 
 
 def evaluator(model, scorer, reward_split=None, *, examples=48, **arguments) -> Evaluator:
@@ -66,21 +67,19 @@ def fresh(ev: Evaluator, monkeypatch) -> Evaluator:
     return ev
 
 
-def test_the_score_is_that_of_the_rebuilt_network(model, scorer):
-    ev = evaluator(model, scorer)
+def test_the_score_is_that_of_the_rebuilt_network(shared, of_keras_3):
+    """Candidates of both Kerases are compared in tests/tflite/test_candidate.py: nothing here knows which one it is."""
+    ev, outcomes = shared
     assert isinstance(ev.candidates, Candidates)
-    x, y = small.labelled(model, 80)
-    seen = set()
-    for widths in PLANS:
+    x, y = small.labelled(of_keras_3, 160)
+    for widths, outcome in outcomes.items():
         plan = ev.pruner.plan(widths)
         rebuilt = ev.pruner.apply(plan, ev.weights(plan))
         predictions = np.asarray(rebuilt(x[32:])).argmax(-1)
-        outcome = ev(widths)
         assert outcome.accuracy == (predictions == y[32:]).mean()
         assert outcome.cost < outcome.base_cost and outcome.examples is None
-        seen.add(outcome.accuracy)
         assert agreement.max_difference(rebuilt, ev.tflite(widths), x[32:40]) <= 1e-5
-    assert len(seen) > 1  # or the comparison would say nothing
+    assert len({outcome.accuracy for outcome in outcomes.values()}) > 1  # or the comparison would say nothing
 
 
 def test_the_candidate_is_the_converters_file_of_the_same_weights(shared, scorer):
@@ -168,7 +167,7 @@ def test_an_outcome_does_not_depend_on_what_was_evaluated_before(shared):
     assert ev(worst) == outcomes[worst] and ev(worst, 0.0).examples is not None and ev(worst) == outcomes[worst]
 
 
-def test_a_metric_is_entered_by_one_thread_at_a_time(of_keras_3, scorer):
+def test_a_metric_is_entered_by_one_thread_at_a_time(plain, scorer):
     """Those of Keras keep a state."""
     inside = []
 
@@ -179,7 +178,7 @@ def test_a_metric_is_entered_by_one_thread_at_a_time(of_keras_3, scorer):
         inside.pop()
         return 0.5
 
-    ev = evaluator(of_keras_3, scorer, metric=metric)
+    ev = evaluator(plain, scorer, metric=metric)
     with ThreadPoolExecutor(2) as pool:
         assert [outcome.accuracy for outcome in pool.map(ev, [(4, 8), (6, 12)])] == [0.5, 0.5]
 
@@ -210,7 +209,7 @@ def test_without_labels_agreement_with_the_original_is_scored(of_keras_3, scorer
     assert ev((4, 8)).accuracy == (np.asarray(rebuilt(x)).argmax(-1) == says).mean()
 
 
-def test_the_callers_metric_gets_labels_and_outputs_in_the_callers_order(of_keras_3, scorer):
+def test_the_callers_metric_gets_labels_and_outputs_in_the_callers_order(plain, scorer):
     x = small.images(48)
     labels = np.arange(48.0)
     got = []
@@ -219,10 +218,10 @@ def test_the_callers_metric_gets_labels_and_outputs_in_the_callers_order(of_kera
         got.append((y, predictions))
         return 0.25
 
-    ev = evaluator(of_keras_3, scorer, Split((x,), labels), metric=metric, reward=REWARD)
+    ev = evaluator(plain, scorer, Split((x,), labels), metric=metric, reward=REWARD)
     assert ev.eval_set.base_accuracy == 0.25 and ev((4, 8), beat=0.0).accuracy == 0.25
     assert len(got) == 2 and all(np.array_equal(y, labels) for y, _ in got)
-    np.testing.assert_allclose(got[0][1], np.asarray(of_keras_3(x)), atol=1e-5)
+    np.testing.assert_allclose(got[0][1], np.asarray(plain(x)), atol=1e-5)
 
 
 def test_a_hopeless_candidate_is_scored_on_a_part_only(shared, monkeypatch):
@@ -238,15 +237,15 @@ def test_a_hopeless_candidate_is_scored_on_a_part_only(shared, monkeypatch):
     assert whole == outcomes[worst] and whole.examples is None
 
 
-def test_the_examples_lie_in_a_random_order_that_is_always_the_same(of_keras_3, scorer, monkeypatch):
+def test_the_examples_lie_in_a_random_order_that_is_always_the_same(plain, scorer, monkeypatch):
     """In the caller's, all of one class may come first."""
     for made in ("Candidates", "Statistics"):
         monkeypatch.setattr(module, made, lambda *_: None)
     x, y = small.images(128), np.repeat(np.arange(4), 32)
-    one, other = (evaluator(of_keras_3, scorer, Split((x,), y)).eval_set for _ in range(2))
+    one, other = (evaluator(plain, scorer, Split((x,), y)).eval_set for _ in range(2))
     assert one.labels.tolist() == other.labels.tolist() and one.base_accuracy == other.base_accuracy
     assert np.bincount(one.labels[:32], minlength=4).min() > 0
-    assert one.base_accuracy == (np.asarray(of_keras_3(x)).argmax(-1) == y).mean()
+    assert one.base_accuracy == (np.asarray(plain(x)).argmax(-1) == y).mean()
 
 
 @pytest.mark.parametrize("short", [0.0, 0.01])
@@ -271,8 +270,8 @@ def test_one_hot_labels_race_as_class_numbers_do(of_keras_3, scorer, shared):
     [{"metric": lambda labels, predictions: float((predictions.argmax(-1) == labels).mean())}, {"reward": None}],
     ids=["metric", "no reward"],
 )
-def test_what_is_not_one_right_or_wrong_an_example_does_not_race(of_keras_3, scorer, changes):
-    ev = evaluator(of_keras_3, scorer, examples=128, **({"reward": REWARD} | changes))
+def test_what_is_not_one_right_or_wrong_an_example_does_not_race(plain, scorer, changes):
+    ev = evaluator(plain, scorer, examples=128, **({"reward": REWARD} | changes))
     assert ev((4, 8), 0.0).examples is None
 
 
@@ -353,7 +352,7 @@ def test_a_model_that_predicts_nan_is_refused_before_minutes_of_work(of_keras_3,
 
 
 @pytest.mark.parametrize("labels", [np.full(48, 9), np.zeros((48, 7))], ids=["no class", "no output"])
-def test_labels_that_do_not_fit_are_said_before_minutes_of_work(of_keras_3, scorer, labels, monkeypatch):
+def test_labels_that_do_not_fit_are_said_before_minutes_of_work(plain, scorer, labels, monkeypatch):
     monkeypatch.setattr(module, "Candidates", None)
     with pytest.raises(ValueError, match="labels"):
-        evaluator(of_keras_3, scorer, Split((small.images(48),), labels))
+        evaluator(plain, scorer, Split((small.images(48),), labels))

@@ -43,6 +43,7 @@ BASE = COST(FULL)
 EVALUATE = evaluator(COST, UNITS)
 SAMPLES = samples_to_measure(UNITS, 2)[:5]  # one of each unit, and one more
 EVERY_KIND = Schedule(13, SAMPLES, greedy=True)
+KINDS = {"paper": 6, "every kind": EVERY_KIND}  # of schedules
 
 
 def search(journal: Journal, agent: FakeAgent | None = None, *, evaluate: Callable = EVALUATE, **changes) -> Study:
@@ -76,7 +77,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, in_flight: int) -> lis
     return lines(folder)
 
 
-@pytest.fixture(scope="module", params=[6, EVERY_KIND], ids=["paper", "every kind"])
+@pytest.fixture(scope="module", params=KINDS.values(), ids=KINDS)
 def undisturbed_of(
     request, tmp_path_factory: pytest.TempPathFactory, in_flight: int
 ) -> tuple[Schedule | int, list[dict], list[int]]:
@@ -924,7 +925,7 @@ KILLED = """
 import json, os, signal, sys
 from amc_tf.search.journal import Journal
 from tests.search.fakes import FakeAgent, study
-from tests.search.test_study import EVALUATE, EVERY_KIND, HEADER, search
+from tests.search.test_study import EVALUATE, HEADER, KINDS, search
 
 def kill_at(place):
     global count
@@ -948,28 +949,28 @@ def evaluate(widths, beat):
     kill_at("evaluate")
     return EVALUATE(widths)
 
-folder, in_flight, kinds = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-for where, count in json.loads(sys.argv[4]):
-    process = os.fork()
-    if not process:
-        with Journal(f"{folder}/{where}{count}", HEADER) as journal:
-            schedule = EVERY_KIND if kinds == "every kind" else 6
-            search(journal, Agent(), evaluate=evaluate, in_flight=in_flight, schedule=schedule).run()
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL, (where, count)
+folder, places = sys.argv[1], json.loads(sys.argv[2])
+for kind, schedule in KINDS.items():
+    for in_flight in (1, 2):
+        for where, count in places:
+            process = os.fork()
+            if not process:
+                with Journal(f"{folder}/{kind}/{in_flight}/{where}{count}", HEADER) as journal:
+                    search(journal, Agent(), evaluate=evaluate, in_flight=in_flight, schedule=schedule).run()
+                os._exit(0)
+            ended = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+            assert ended == -signal.SIGKILL, (kind, in_flight, where, count)
 """
 PLACES = [("evaluate", 0), ("evaluate", 5), ("act", 10), ("learn", 2), ("save", 2)]
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory, undisturbed_of: tuple[Schedule | int, list[dict], list[int]], in_flight: int) -> Path:
-    """The folders of searches that were killed at each of PLACES; they share a process's imports."""
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folders of searches of each kind that were killed at each of PLACES; they share a process's imports."""
     folder = tmp_path_factory.mktemp("killed")
-    kinds = "every kind" if undisturbed_of[0] is EVERY_KIND else "paper"
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(folder), str(in_flight), kinds, json.dumps(PLACES)],
-        cwd=ROOT, capture_output=True, timeout=60,
-    )  # fmt: skip
+        [sys.executable, "-c", KILLED, str(folder), json.dumps(PLACES)], cwd=ROOT, capture_output=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr.decode()
     return folder
 
@@ -983,7 +984,8 @@ def test_a_killed_search_resumes_as_if_nothing_had_happened(
     count: int,
 ) -> None:
     schedule, undisturbed, _ = undisturbed_of
-    folder = killed / f"{where}{count}"
+    kind = next(kind for kind, one in KINDS.items() if one is schedule)
+    folder = killed / kind / f"{in_flight}" / f"{where}{count}"
     finished = lines(folder)
     assert finished == undisturbed[: len(finished)] and len(finished) < len(undisturbed)
     with Journal(folder, HEADER) as journal:

@@ -6,6 +6,7 @@ that the flags say, so the latencies are real. What it prints has the official f
 single operators are the whole model's, shared out by the sizes of their tensors; "gpu" and "nnapi" are XNNPACK.
 
 NAME is the name it was called by, which its process then bears. The environment's STANDIN_PROGRAM holds faults: JSON.
+Usually a fork of the Zygote does what is done here, which saves the imports.
 """
 
 import contextlib
@@ -43,11 +44,15 @@ class Failed(Exception):
     """The program ends with exit code 1; the text, if any, is printed as an error."""
 
 
+class Helped(Exception):
+    """The flags were printed and nothing else is to be done; this program ends with exit code 0 then."""
+
+
 class Benchmark:
     """One run of the program."""
 
-    def __init__(self, program: str, arguments: list[str], faults: dict[str, Any]):
-        self.program, self.faults = program, faults
+    def __init__(self, program: str, arguments: list[str], faults: dict[str, Any], process: int):
+        self.program, self.faults, self.process = program, faults, process
         self.litert = program == "litert"
         self.out = Printer(program, faults)
         self.out.say("STARTING!")
@@ -59,9 +64,7 @@ class Benchmark:
             raise Failed from None
         if self.flags["help"]:
             self.out.runtime(benchmark_flags.usage(program))
-            if self.litert:
-                sys.exit(0)
-            raise Failed
+            raise Helped if self.litert else Failed
         if unknown:
             self.out.say(f"Unconsumed cmdline flags: {' '.join(unknown)}", "WARN")
         if not self.flags["graph"] and not self.litert:
@@ -117,7 +120,7 @@ class Benchmark:
         if self.litert:
             if flags["use_cpu"] and flags["require_full_delegation"]:
                 self.out.say("Requesting full delegation and CPU acceleration are incompatible.", "FATAL")
-                _die_of(signal.SIGABRT)
+                _die_of(self.process, signal.SIGABRT)
             self.out.litert(251, f"Loading model from: {graph}")
         accelerator = self._accelerator()
         xnnpack = accelerator != "" or (flags["use_cpu"] if self.litert else flags["use_xnnpack"])
@@ -300,17 +303,21 @@ def _memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _die_of(number: int) -> NoReturn:
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+def _die_of(process: int, number: int) -> NoReturn:
+    resource.prlimit(process, resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError):  # SIGKILL has no handler to be taken away
         signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)
+    os.kill(process, number)
     signal.pause()
     raise AssertionError
 
 
-def main() -> int:
-    program, name, *arguments = sys.argv[1:]
+def main(program: str, name: str, arguments: list[str], process: int) -> int:
+    """All of it; returns the exit code.
+
+    Args:
+        process: number of the process that the phone started, which signals shall end.
+    """
     Path("/proc/self/comm").write_text(os.path.basename(name)[:15])
     faults = json.loads(os.environ.get("STANDIN_PROGRAM", "{}"))
     if crash := faults.get("crash"):
@@ -319,10 +326,12 @@ def main() -> int:
         sys.stdout.flush()
         sys.stderr.flush()
         if crash["code"] > 128:
-            _die_of(crash["code"] - 128)
+            _die_of(process, crash["code"] - 128)
         return crash["code"]
     try:
-        Benchmark(program, arguments, faults).run()
+        Benchmark(program, arguments, faults, process).run()
+        return 0
+    except Helped:
         return 0
     except Failed as failure:
         out = Printer(program, faults)
@@ -336,4 +345,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:3], sys.argv[3:], os.getpid()))

@@ -105,7 +105,7 @@ class Faults:
     Of the benchmark program:
         heats: Hot. What the phone is like once the program has run, as read by the rest of the same shell command.
         fallback: bool. GPU and NNAPI are unsupported: it warns and goes on on the CPU.
-        stuck: bool. It never ends and ignores SIGTERM, after it has begun the measured runs.
+        stuck: bool. It ignores SIGTERM, and never ends once it has begun the measured runs.
         crash: Crash.
         fails: bool. An inference of the measured runs fails: results are printed all the same, the exit code is 1.
     """

@@ -11,7 +11,7 @@ COMMANDS = Path(__file__).parent / "bin"
 
 # Tools of this computer that act as the phone's toybox does. Nothing else is on the phone's PATH.
 TOOLS = """sh [ awk base64 basename cat chmod cmp cp cut date dd dirname du echo egrep env expr false find grep gzip
-    head id kill ln ls md5sum mkdir mktemp mv nice nohup od printf readlink realpath rm rmdir sed seq setsid
+    head id kill ln ls md5sum mkdir mkfifo mktemp mv nice nohup od printf readlink realpath rm rmdir sed seq setsid
     sha256sum sleep sort stat sync tail tar tee test timeout touch tr true uniq wc which whoami xargs""".split()
 
 # first core, cores, lowest and highest clock in kHz, capacity: four little, three big, one prime

@@ -1,9 +1,5 @@
 """A .tflite is compared with its Keras model input by input and output by output, whatever their order in the file."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -14,7 +10,6 @@ from amc_tf.tflite.conversion.keras_to_tflite import convert
 from amc_tf.tflite.flatbuffer import pack, unpack
 from tests.toys import randomized
 
-ROOT = Path(__file__).parents[2]
 EXAMPLES = 40  # more than Keras is given at once
 
 
@@ -131,21 +126,3 @@ def test_wrong_inputs_are_named(keras_module, x, wrong, sentence):
     model = siblings(keras_module)
     with pytest.raises(ValueError, match=sentence):
         max_difference(model, b"not looked at", wrong(x))
-
-
-def test_comparing_is_silent():
-    # In a process of its own, because the interpreter speaks once a process.
-    code = """
-import sys
-import numpy as np
-import keras
-from amc_tf.tflite.conversion.agreement import verify
-from amc_tf.tflite.conversion.keras_to_tflite import convert
-model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4)])
-tflite = convert(model)
-print("ready", file=sys.stderr, flush=True)
-verify(model, tflite, np.ones((2, 6)))
-"""
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.partition("ready\n")[2] == ""

@@ -6,6 +6,7 @@ So they are measured; what a network gets is that relative to what is measured o
 import keras as keras_3
 import numpy as np
 import pytest
+import tf_keras
 
 from amc_tf.graph import keras_builder, keras_reader
 from amc_tf.pruning.channel import ChannelPruner
@@ -13,8 +14,17 @@ from amc_tf.tflite.runtime.scorer import Scorer
 from amc_tf.tflite.slicing.bn_recalibration import Statistics, to_tflite
 from amc_tf.tflite.slicing.candidate import Candidates, Converted
 from tests import small, toys
+from tests.kept import keep_shapes
 
 _EXAMPLES = 48
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shapes_of_equal_networks_once(kept_folder):
+    """They are most of the time here, and test_shapes.py and test_candidate.py are about them."""
+    with pytest.MonkeyPatch.context() as patch:
+        keep_shapes(patch, kept_folder)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +58,29 @@ def of_training(model, inputs, batch: int, steps: int) -> dict[str, tuple[np.nda
 
 
 def measured(model, inputs, scorer, make=None, widths=None, **arguments):
-    """(pruning, plan, statistics, sliced weights, new weights) of the narrowest network, or of `widths`."""
+    """(pruning, plan, statistics, sliced weights, new weights) of the narrowest network, or of `widths`.
+
+    The given model stays as it is.
+    """
+    before, calls = state(model)
     pruning = ChannelPruner(model, **({"round_to": 1} | arguments))
     statistics = Statistics(pruning, inputs, scorer, **({} if make is None else {"make": make}))
     plan = pruning.plan(widths or [unit.widths[0] for unit in pruning.units])
     sliced = pruning.sliced(plan)
-    return pruning, plan, statistics, sliced, replaced(pruning, sliced, statistics.measured(plan, sliced))
+    found = replaced(pruning, sliced, statistics.measured(plan, sliced))
+    assert_unchanged(model, before, calls)
+    return pruning, plan, statistics, sliced, found
+
+
+def state(model) -> tuple[list, list]:
+    """All that measuring might change in a model: weights and what layers are and do."""
+    layers = keras_reader.layers(model).values()
+    return [weight.copy() for weight in model.get_weights()], [(layer.call, layer.trainable) for layer in layers]
+
+
+def assert_unchanged(model, weights: list, calls: list) -> None:
+    now, calls_now = state(model)
+    assert all(np.array_equal(a, b) for a, b in zip(weights, now, strict=True)) and calls == calls_now
 
 
 def replaced(pruning, weights, statistics) -> dict[str, tuple[np.ndarray, ...]]:
@@ -107,7 +134,7 @@ def unlike(model):
 def test_the_whole_network_is_measured_as_the_model_is(scorer):
     model = small.network(keras_3)
     x = small.images(_EXAMPLES)
-    (_, _, _, _, found) = measured(model, [x], scorer, widths=(16, 32))
+    (_, _, _, _, found) = measured(model, [x], scorer, widths=(16, 32), round_to=4)
     stem = np.asarray(keras_3.Model(model.inputs[0], model.get_layer("stem").output)(x))
     first = next(path for path in found if "norm" in path)
     np.testing.assert_allclose(found[first][2], np.mean(stem, axis=(0, 1, 2)), rtol=1e-3, atol=1e-4)
@@ -140,7 +167,7 @@ def test_later_layers_see_the_new_statistics_of_earlier_ones(scorer):
     """Behind a BatchNorm that is measured anew the scale of the input is gone, so no later layer may notice it."""
     model = small.network(keras_3)
     x = small.images(_EXAMPLES)
-    one, three = (measured(model, [scale * x], scorer)[-1] for scale in (1, 3))
+    one, three = (measured(model, [scale * x], scorer, round_to=4)[-1] for scale in (1, 3))
     _, *later = [path for path in one if "norm" in path]
     assert len(later) == 2
     for path in later:
@@ -165,12 +192,12 @@ def test_dropout_stays_off_and_frozen_layers_are_measured_too(keras_module, scor
         )
         return toys.randomized(model)
 
-    model = network(layers.Dropout(0.9))
+    model, plain = network(layers.Dropout(0.9)), network()
     model.trainable = False
     x = small.images(_EXAMPLES)
-    found, expected = (measured(m, [x], scorer)[-1]["norm"] for m in (model, network()))
+    found, expected = (measured(m, [x], scorer)[-1]["norm"] for m in (model, plain))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
-    compare(network(), [x], scorer)
+    compare(plain, [x], scorer)
 
 
 def two_calls(keras):
@@ -245,23 +272,22 @@ def test_rows_are_normalized_too(scorer, make):
     compare(toys.TOYS["batchnorm_on_rows"].build(keras_3), [3 * noise()], scorer, make=make)
 
 
-def test_nested_layers_go_by_their_paths(keras_module, scorer):
-    compare(toys.TOYS["same_names_in_two_models"].build(keras_module), [3 * noise()], scorer)
+def test_nested_layers_go_by_their_paths(scorer):
+    compare(toys.TOYS["same_names_in_two_models"].build(tf_keras), [3 * noise()], scorer)
 
 
-def test_the_given_model_stays_as_it_is(keras_module, scorer):
+def test_the_given_model_stays_as_it_is(keras_module):
+    """When it is converted itself; for all else see `measured`."""
     model = small.network(keras_module)
-    before, calls = [w.copy() for w in model.get_weights()], [layer.call for layer in model.layers]
-    measured(model, [small.images(_EXAMPLES)], scorer)
+    before = state(model)
     to_tflite(model, {path for path in keras_reader.layers(model) if "norm" in path}, 2)
-    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
-    assert [layer.call for layer in model.layers] == calls
+    assert_unchanged(model, *before)
     assert all(layer.trainable for layer in model.layers)
 
 
 def test_new_weights_are_measured_and_not_those_of_the_model(scorer):
     model = small.network(keras_3)
-    pruning, plan, statistics, sliced, found = measured(model, [small.images(_EXAMPLES)], scorer)
+    pruning, plan, statistics, sliced, found = measured(model, [small.images(_EXAMPLES)], scorer, round_to=4)
     other = replaced(pruning, sliced, statistics.measured(plan, sliced | {"stem": (2 * sliced["stem"][0],)}))
     first = next(path for path in found if "norm" in path)
     np.testing.assert_allclose(other[first][2], 2 * found[first][2], rtol=1e-3, atol=1e-4)

@@ -17,11 +17,22 @@ from tests.toys import (  # noqa: F401  importing them registers their toys
     positions,
     shapes,
 )
-from tests.toys.registry import BOTH, TOYS, Toy, cases, flat, outputs, random_inputs, randomized, structured
+from tests.toys.registry import (
+    BOTH,
+    TOYS,
+    Toy,
+    cases,
+    flat,
+    one_keras_each,
+    outputs,
+    random_inputs,
+    randomized,
+    structured,
+)
 
 __all__ = [
-    "BOTH", "EVERY_RULE", "TOYS", "Toy", "cases", "flat", "in_turns", "outputs", "random_inputs", "randomized",
-    "structured",
+    "BOTH", "EVERY_RULE", "TOYS", "Toy", "cases", "flat", "in_turns", "one_keras_each", "outputs", "random_inputs",
+    "randomized", "structured",
 ]  # fmt: skip
 
 # Between them they ask every rule of amc_tf.graph, and every way in which models are nested and layers shared.

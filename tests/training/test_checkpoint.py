@@ -30,7 +30,7 @@ def network(keras, activation="relu"):
     return model
 
 
-def arrays(seed=0, count=20):
+def arrays(seed=0, count=12):
     rng = np.random.default_rng(seed)
     return rng.normal(size=(count, 3)).astype(np.float32), rng.integers(0, 2, count)
 
@@ -84,7 +84,7 @@ def test_the_order_of_a_shuffled_data_set_does_not_count():
     data = arrays()
     assert contents(dataset(data)) == contents(dataset(data, shuffled=True)) == contents(dataset(data, size=5))
     labels = data[0], 1 - data[1]
-    assert len({contents(dataset(each)) for each in (data, labels, arrays(1), arrays(0, 19))}) == 4
+    assert len({contents(dataset(each)) for each in (data, labels, arrays(1), arrays(0, 11))}) == 4
 
 
 def test_every_setting_gives_a_training_of_its_own(keras_module, tmp_path):

@@ -9,7 +9,7 @@ from amc_tf.training.finetune import finetune
 from tests import small
 from tests.training.test_finetune import accuracy, points, tiny
 
-FULL = {"epochs": 12, "batch_size": 32, "verbose": 0, "learning_rate": 0.2}
+FULL = {"epochs": 6, "batch_size": 32, "verbose": 0, "learning_rate": 0.2}
 
 
 def linear(keras, loss, units: int = 3):
@@ -34,15 +34,25 @@ def test_the_numbers_of_keras(temperature):
     assert float(of_numbers(target, output)) == pytest.approx(float(((target - output) ** 2).mean()), rel=1e-5)
 
 
+def knowing(keras):
+    """A network that knows which number is the largest: its hidden units are the first three numbers and their
+    negatives.
+    """
+    model, pairs = tiny(keras), np.concatenate([np.eye(3), -np.eye(3)])
+    hidden, head = np.zeros((6, 8)), np.zeros((8, 3))
+    hidden[:3, :6], head[:6] = 2 * pairs.T, 2 * pairs
+    model.set_weights([hidden, np.zeros(8), head, np.zeros(3)])
+    return model
+
+
 def test_a_teacher_makes_up_for_labels_without_meaning(keras_module):
     x, y = points(256)
-    teacher = finetune(tiny(keras_module), (x, y), **FULL)
+    teacher = knowing(keras_module)
     before = [w.copy() for w in teacher.get_weights()]
     noise = np.random.default_rng(5).permutation(y)
     alone = finetune(tiny(keras_module), (x, noise), **FULL)
     taught = finetune(tiny(keras_module), (x, noise), teacher=teacher, distill_weight=1.0, **FULL)
-    says = np.asarray(teacher(x, training=False)).argmax(axis=-1)
-    assert accuracy(taught, x, says) > 0.9 > accuracy(alone, x, says) + 0.2
+    assert accuracy(taught, x, y) > 0.9 > accuracy(alone, x, y) + 0.2
     assert all(np.array_equal(old, new) for old, new in zip(before, teacher.get_weights(), strict=True))
 
 
