@@ -133,7 +133,7 @@ def _function(op, attribute: str):
 
 
 def _after_space_to_batch(op) -> tuple[int, ...]:
-    """The output of a convolution; of a dilated one that of the BatchToSpaceND behind it, which cuts off the padding."""
+    """The output of a convolution; of a dilated one that of the BatchToSpaceND behind it, without padding."""
     behind = [reader for reader in op.outputs[0].consumers() if reader.type == "BatchToSpaceND"]
     return tuple((behind or [op])[0].outputs[0].shape)
 

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from amc_tf.tflite.conversion.keras_to_tflite import convert
+from amc_tf.tflite.layer_names import layer_of
 from amc_tf.tflite.operator_costs import macs, operator_costs
 from tests import toys
 
@@ -51,12 +52,13 @@ def test_memory_is_that_of_all_activations_that_are_alive() -> None:
     image = keras.Input((8, 8, 3))
     x = keras.layers.Conv2D(4, 3, padding="same", name="first")(image)
     y = keras.layers.Conv2D(4, 3, padding="same", name="second")(x)
-    model = keras.Model(image, keras.layers.Flatten()(keras.layers.Add()([x, y])))
-    memory = {cost.output.split("/")[1]: cost.memory for cost in operator_costs(convert(model)) if "/" in cost.output}
+    model = keras.Model(image, keras.layers.Flatten()(keras.layers.Add(name="sum")([x, y])))
+    costs = operator_costs(convert(model))
+    memory = {layer_of(cost.output, ["first", "second", "sum"]): cost.memory for cost in costs}
     pixels = 8 * 8 * 4  # bytes of a float32 channel
-    assert memory["first_1"] == pixels * (3 + 4)
-    assert memory["second_1"] == pixels * (4 + 4)  # the image is needed no longer
-    assert memory["add_1"] == pixels * (4 + 4 + 4)
+    assert memory["first"] == pixels * (3 + 4)
+    assert memory["second"] == pixels * (4 + 4)  # the image is needed no longer
+    assert memory["sum"] == pixels * (4 + 4 + 4)
 
 
 def test_params_are_the_numbers_in_the_file_each_once() -> None:
