@@ -3,8 +3,10 @@
 from types import ModuleType
 
 import keras
+import numpy as np
 import pytest
 
+import amc_tf
 from amc_tf import analyze
 from amc_tf.cost.reach import reach
 from amc_tf.graph import keras_reader
@@ -13,6 +15,7 @@ from amc_tf.report.reach_notes import little_reach, reach_notes
 from amc_tf.tflite.conversion.keras_to_tflite import convert
 from amc_tf.tflite.operator_costs import operator_costs
 from tests import toys
+from tests.cost.counted import macs_by_graph
 from tests.cost.test_counts import WITHOUT_RULE
 
 
@@ -77,3 +80,18 @@ def test_analyze_counts_all_of_them(keras_module: ModuleType) -> None:
     assert found.reach.share < 0.1 and found.unmade is None
     assert found.as_dict()["reach"]["out"][0]["layer"] == "gru"
     assert found.budgets()["macs"][0] > 0.9  # nearly all of it stays
+
+
+@pytest.mark.usefixtures("agent_at_once", "shapes_once")
+def test_a_budget_is_a_share_of_all_macs_and_users_are_told_what_is_out_of_reach(tmp_path, capsys) -> None:
+    model = words(keras)
+    x = np.random.default_rng(0).random((48, 6, 4), np.float32)
+    result = amc_tf.compress(
+        model, target="macs", budget=0.995, train_data=(x, np.zeros(48, int)), episodes=2, round_to=1,
+        calibration_size=16, reward_size=16, run_dir=tmp_path, seed=0,
+    )  # fmt: skip
+    assert result.base.macs == macs_by_graph(model)
+    assert result.compressed.macs == macs_by_graph(result.model) <= 0.995 * result.base.macs
+    assert result.reach.out[0].layer == "gru"
+    assert "Pruning can reach 1.5% of the MACs." in capsys.readouterr().err
+    assert "gru: the class GRU is not understood" in (tmp_path / "report.html").read_text()

@@ -89,7 +89,7 @@ def run(folder: Path, free: int = 6, tried: int = 20, names: str = "block_{}_con
         "base": figures(0.9, 1.0), "compressed": compressed, "uniform": figures(0.76, 0.5), "untrained": None,
         "method": "channel", "target": "macs", "max_drop": None, "budget": 0.5, "limit": 62_742_848.0,
         "episodes": tried, "seconds": 239.8, "tflite_difference": 7.2e-07, "interrupted": False, "stopped": None,
-        "scored_on": "validation_data", "scored_by": "accuracy", "latency": None, "obstacles": None,
+        "scored_on": "validation_data", "scored_by": "accuracy", "latency": None, "obstacles": None, "reach": None,
         "tflite": "model.tflite",
         "formats": [
             {"format": "float", "file": "model.tflite", "accuracy": 0.83, "latency_ms": None,
@@ -112,8 +112,8 @@ def run(folder: Path, free: int = 6, tried: int = 20, names: str = "block_{}_con
 def old(folder: Path, **result: Any) -> Path:
     """A run directory of amc_tf 0.1, which recorded less."""
     later = (
-        "uniform", "untrained", "method", "max_drop", "obstacles", "tflite", "formats", "units", "training", "stages",
-        "inputs", "outputs", "stopped",
+        "uniform", "untrained", "method", "max_drop", "obstacles", "reach", "tflite", "formats", "units", "training",
+        "stages", "inputs", "outputs", "stopped",
     )  # fmt: skip
     first = {name: {key: figures(*shares)[key] for key in ("accuracy", "macs", "params", "size_bytes")}
              for name, shares in (("base", (0.9, 1.0)), ("compressed", (0.83, 0.5)))}  # fmt: skip

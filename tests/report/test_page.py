@@ -158,6 +158,10 @@ def test_names_from_users_stay_text_and_the_command_prints_where_the_page_is(tmp
     ("more", "says"),
     [
         ({"method": "magnitude", "target": "params", "obstacles": ["a Conv is in the way."]}, "a Conv is in the way."),
+        (
+            {"reach": {"share": 0.3, "out": [{"layer": "gru", "share": 0.7, "reason": "no rule"}], "exact": True}},
+            "Pruning can reach 30.0% of the MACs. Out of reach are: 70.0% gru: no rule",
+        ),
         ({"stopped": "search", "interrupted": True, "episodes": 12}, "search was stopped after 12 of 20 episodes"),
         ({"stopped": "search", "interrupted": True, "episodes": 30}, "search was stopped after 30 episodes: the same"),
         ({"stopped": "search", "interrupted": True}, "search was stopped after 20 episodes: the same call goes on"),
