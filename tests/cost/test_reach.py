@@ -45,12 +45,9 @@ def test_shares_are_of_all_macs_and_the_largest_comes_first(keras_module: Module
 
 @pytest.mark.parametrize("name", WITHOUT_RULE)
 def test_all_shares_make_one(name: str) -> None:
-    toy = toys.TOYS[name]
-    for number, keras_name in enumerate(toy.kerases):
-        model = toy.build(__import__(keras_name))
-        found = reached(model)
-        assert found.share + sum(line.share for line in found.out) == pytest.approx(1), number
-        assert all(line.layer for line in found.out)
+    found = reached(toys.TOYS[name].build(keras))
+    assert found.share + sum(line.share for line in found.out) == pytest.approx(1)
+    assert all(line.layer for line in found.out)
 
 
 def test_frozen_layers_are_told_with_their_reason() -> None:
