@@ -20,6 +20,7 @@ from amc_tf.graph.keras_internals import (
     is_lambda_operation,
     is_part_of_keras,
     kind_of,
+    loose_variables,
     named_arguments,
     nested_structure,
     operation_of,
@@ -42,7 +43,12 @@ def rebuild(model: KerasModel, edit: Edit | None = None, weights: WeightArrays |
 
     Returns:
         A new model of the same Keras and sort (functional or Sequential), with the same layer names.
+
+    Raises:
+        UnsupportedModel: a layer cannot be made again from its settings and weights.
     """
+    for path, layer in layers(model).items():
+        _check_state(layer, path)
     builder = _Builder(keras_of(model), edit or (lambda path, settings: settings))
     with builder.custom_objects(model):
         shapes = [tuple(t.shape)[1:] for t in flatten(functional_graph(model).inputs)]
@@ -55,6 +61,16 @@ def rebuild(model: KerasModel, edit: Edit | None = None, weights: WeightArrays |
             if type(new_layer).__name__ == "Normalization":  # computes its tensors from the weights on request only
                 new_layer.finalize_state()
     return new
+
+
+def _check_state(layer: KerasLayer, path: str) -> None:
+    """Refuses a layer whose copy would not have all of its state."""
+    loose = loose_variables(layer)
+    if loose:
+        raise UnsupportedModel(
+            f"The layer {path!r} (class {type(layer).__name__}) holds the variable {next(iter(loose))!r} beside its "
+            f"weights, where Keras neither copies nor saves it; make it with self.add_weight(..., trainable=False)."
+        )
 
 
 def override_calls(model: KerasModel, functions: Mapping[str, Callable[..., Any]]) -> KerasModel:

@@ -33,6 +33,37 @@ def functional_graph(model: KerasModel) -> Any:
     return model if hasattr(model, "_nodes_by_depth") else None
 
 
+def loose_variables(layer: KerasLayer) -> dict[str, Any]:
+    """The tf.Variables that a layer or one of its parts holds beside its weights: path of attributes -> variable.
+
+    Keras 3 neither saves nor copies them. tf_keras counts all of them among the weights.
+    """
+    import tensorflow as tf
+
+    seen = {id(weight) for weight in layer.weights}
+    found: dict[str, Any] = {}
+
+    def walk(path: str, value: Any) -> None:
+        if id(value) in seen:
+            return
+        seen.add(id(value))
+        if isinstance(value, tf.Variable):
+            found[path] = value
+        elif isinstance(value, Mapping):
+            for key, item in value.items():
+                walk(f"{path}[{key!r}]", item)
+        elif isinstance(value, (list, tuple)):
+            for index, item in enumerate(value):
+                walk(f"{path}[{index}]", item)
+        elif hasattr(value, "get_config") and hasattr(value, "weights"):
+            for name, item in vars(value).items():
+                if not name.startswith("_self_"):  # where TensorFlow keeps what it tracks
+                    walk(f"{path}.{name}" if path else name, item)
+
+    walk("", layer)
+    return found
+
+
 def calls(functional: Any) -> Iterator[Any]:
     """The Keras nodes inside a model in computing order, without its inputs."""
     operations = getattr(functional, "operations", None) or functional._self_tracked_trackables
