@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import psutil
 
 from amc_tf.fingerprint import fingerprint
 from amc_tf.graph.network import KerasModel
@@ -13,6 +14,7 @@ from amc_tf.graph.network import KerasModel
 FORMS = "(x, y) arrays, x alone, a tf.data.Dataset or a keras PyDataset"
 
 _NOISE = 1024  # generated examples if the caller gives no data
+_INFINITE = -1  # cardinality of a tf.data.Dataset
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ def load(data: Any, model: KerasModel, name: str, limit: int | None = None, seed
 
     Raises:
         TypeError: the form of the data is unknown.
-        ValueError: examples are missing, hold NaN or infinity, or do not fit the model; or lengths are unequal.
+        ValueError: examples are missing, hold NaN or infinity, or do not fit the model or the memory; lengths are
+            unequal; or all examples are asked for of a data set that repeats without end.
     """
     if isinstance(data, (np.ndarray, tuple, list, dict)) or hasattr(data, "__array__"):
         x, y = _pair(data, name)
@@ -210,7 +213,10 @@ def _iterated(
     """Inputs and labels of the first `limit` examples of a data set, or of all."""
     inputs: list[list[np.ndarray]] = []
     labels: list[np.ndarray] = []
-    count = 0
+    count, bytes_read = 0, 0
+    if limit is None and hasattr(data, "cardinality") and int(data.cardinality()) == _INFINITE:
+        raise ValueError(f"{name} is a data set that repeats without end; give a part of it, such as data.take(100).")
+    room = psutil.virtual_memory().available // 2  # joined, the examples take as much again
     for batch in _batches(data, name):
         x, y = _pair(batch, name)
         arrays = _inputs(x, model, name)
@@ -223,6 +229,12 @@ def _iterated(
                 f"{tuple(model.inputs[0].shape)}; batch the data set, for instance data.batch(32)."
             )
         count += len(arrays[0])
+        bytes_read += sum(array.nbytes for array in arrays)
+        if bytes_read > room:
+            raise ValueError(
+                f"The first {count} examples of {name} take {bytes_read / 1e9:.1f} GB, and there is no room for more; "
+                f"give a part of it, such as data.take(100), also if it repeats without end."
+            )
         if limit is not None and count >= limit:
             break
     if not inputs:

@@ -1,6 +1,9 @@
 """The caller's data in every form that is accepted, and the forms that are refused."""
 
+from types import SimpleNamespace
+
 import numpy as np
+import psutil
 import pytest
 
 from amc_tf.data import splits
@@ -78,6 +81,27 @@ def test_tensorflow_data_sets_are_read_no_further_than_needed(model):
     batches = tf.data.Dataset.from_generator(examples, output_signature=signature).batch(8)
     split = splits.load(batches, model, "train_data", limit=20)
     assert split.labels.tolist() == list(range(20)) and len(read) < 100
+
+
+def test_data_without_end_are_refused_where_all_are_asked_for(model, monkeypatch):
+    """They filled the memory until the process died."""
+    import tensorflow as tf
+
+    endless = tf.data.Dataset.from_tensor_slices((small.images(4), np.arange(4))).batch(2).repeat()
+    with pytest.raises(ValueError, match="validation_data is a data set that repeats without end; give a part of it"):
+        splits.load(endless, model, "validation_data")
+    assert len(splits.load(endless, model, "train_data", limit=10)) == 10
+    assert len(splits.load(endless.take(3), model, "validation_data")) == 6
+
+    def examples():
+        while True:
+            yield small.images(2), np.arange(2)
+
+    signature = (tf.TensorSpec((None, 12, 12, 3)), tf.TensorSpec((None,), tf.int64))
+    generated = tf.data.Dataset.from_generator(examples, output_signature=signature)  # which says nothing of its end
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=100 * small.images(1).nbytes))
+    with pytest.raises(ValueError, match="first 52 examples of reward_data take 0.0 GB, and there is no room for"):
+        splits.load(generated, model, "reward_data")
 
 
 def test_py_datasets_are_read(keras_module, model):
