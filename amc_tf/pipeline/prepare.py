@@ -130,7 +130,8 @@ def prepare(model: Any, options: Options) -> Problem:
     base_tflite = keras_to_tflite.convert(model)
     conversion_seconds = time.monotonic() - since
     unsupported = _unsupported(method, base_tflite, model, options.verbose)
-    reached = None if method.zeros else reach(pruner.groups, operator_costs(base_tflite))
+    costs = operator_costs(base_tflite) if pruner.groups.unknown else ()
+    reached = None if method.zeros else reach(pruner.groups, costs)
     say(little_reach(reached), options.verbose)
     exporter = Exporter(
         method.shipped, options.formats, options.timed_format, calibration.inputs, options.integer_io,

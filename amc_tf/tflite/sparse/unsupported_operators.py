@@ -20,7 +20,6 @@ here.
 """
 
 import platform
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from amc_tf.tflite.flatbuffer import unpack
+from amc_tf.tflite.layer_names import layer_of
 from amc_tf.tflite.operators import names
 
 # Element-wise with one input.
@@ -122,7 +122,7 @@ class _Network:
         self._graph = self._file.subgraphs[0]
         self._operators = list(zip(names(self._file), self._graph.operators, strict=True))
         self._maker = {int(output): pair for pair in self._operators for output in pair[1].outputs}
-        self._layers = sorted(layers, key=len, reverse=True)  # the longest name that fits is the layer's
+        self._layers = tuple(layers)
 
     def first_convolutions(self) -> Iterator[Any]:
         """The convolutions that can begin a part with channels first."""
@@ -282,12 +282,9 @@ class _Network:
 
     def _layer(self, operator: Any) -> str:
         """The name of an operator in messages: the Keras layer in the name of its output, else a part of that name."""
-        pieces = (self._graph.tensors[int(operator.outputs[0])].name or b"").decode().split(";")
-        # A convolution's output has the names of all layers that were folded into it.
-        own = (piece for piece in pieces if re.search(r"/(convolution|Conv2D|depthwise)\d*$", piece))
-        parts = next(own, pieces[0]).split("/")
-        for layer in self._layers:
-            leaf = re.escape(layer.split("/")[-1])
-            if any(re.fullmatch(rf"{leaf}(_\d+)?", part) for part in parts):  # Keras 3 counts the traces of a model
-                return layer
+        output = (self._graph.tensors[int(operator.outputs[0])].name or b"").decode()
+        layer = layer_of(output, self._layers)
+        if layer is not None:
+            return layer
+        parts = output.split(";")[0].split("/")
         return parts[-2] if len(parts) > 1 else parts[0]
