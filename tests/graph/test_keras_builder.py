@@ -82,7 +82,7 @@ def codebook(keras, tracked: bool, nested: bool = False):
 
     inputs = keras.Input((5,))
     x = Codebook(name="codebook")(keras.layers.Dense(8, name="dense")(inputs))
-    return keras.Model(inputs, keras.layers.Dense(3)(x))
+    return keras.Model(inputs, keras.layers.Dense(3, name="head")(x))
 
 
 @pytest.mark.parametrize("nested", [False, True])
