@@ -78,7 +78,7 @@ def _reason(groups: ChannelGroups, term: Term) -> str:
         channel = axis[0] if len(axis) else FIXED
         group = next((g for g in groups.groups if g.start <= channel < g.start + g.channels), None)
         if group is not None and group.frozen:
-            reasons.append(f"{group.name}: {group.frozen}")
+            reasons.append(group.frozen if group.name == term.layer else f"{group.name}: {group.frozen}")
     return "; ".join(dict.fromkeys(reasons)) or "it has neither channels that it makes nor channels that it reads"
 
 

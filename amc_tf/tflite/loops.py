@@ -10,7 +10,7 @@ import numpy as np
 
 from amc_tf.tflite.operators import Operator, Subgraph
 
-_MOST_TURNS = 1_000_000
+_MOST_TURNS = 100_000
 _MOST_ELEMENTS = 64  # of a tensor that is followed: counters and shapes, no data
 
 _FOLLOWED: dict[str, Callable[..., np.ndarray]] = {
@@ -48,28 +48,40 @@ def turns(subgraphs: Sequence[Subgraph], loop: Operator, known: Mapping[int, np.
         known: values of the tensors around it, see `followed`.
     """
     condition, body = (subgraphs[number] for number in loop.subgraphs)
+    fixed, fixed_in_body = _constants(condition), _constants(body)
     state = [known.get(tensor) for tensor in loop.inputs]
     for turn in range(_MOST_TURNS):
-        goes_on = _run(condition, state)[0]
+        goes_on = _run(condition, fixed, state)[0]
         if goes_on is None or goes_on.size != 1:
             return None
         if not goes_on.item():
             return turn
-        after = _run(body, state)
+        after = _run(body, fixed_in_body, state)
         if _same(state, after):
             return None  # it would turn for ever: something that decides is not known
         state = after
     return None
 
 
-def followed(subgraph: Subgraph, given: Mapping[int, np.ndarray] | None = None) -> Known:
-    """The values of a subgraph's tensors that follow from its constants, and from the given ones, by whole numbers."""
-    known: Known = dict(given or {})
+def followed(subgraph: Subgraph) -> Known:
+    """The values of a subgraph's tensors that follow from its constants by whole numbers."""
+    return _follow(subgraph, _constants(subgraph))
+
+
+def _constants(subgraph: Subgraph) -> Known:
+    """The small whole numbers in the file."""
+    known: Known = {}
     for index, value in enumerate(subgraph.values):
         if value.constant and _is_small(value.shape) and value.dtype is not None and value.dtype.kind in "iub":
             values = value.values
             if values is not None:
                 known[index] = values
+    return known
+
+
+def _follow(subgraph: Subgraph, given: Known) -> Known:
+    """The given values, and those that follow from them."""
+    known = dict(given)
     for operator in subgraph.operators:
         compute = _FOLLOWED.get(operator.name)
         if compute is None or operator.activation or len(operator.outputs) != 1:
@@ -81,11 +93,9 @@ def followed(subgraph: Subgraph, given: Mapping[int, np.ndarray] | None = None) 
     return known
 
 
-def _run(subgraph: Subgraph, state: Sequence[np.ndarray | None]) -> list[np.ndarray | None]:
-    given = {
-        tensor: value for tensor, value in zip(subgraph.inputs, state, strict=True) if value is not None
-    }
-    known = followed(subgraph, given)
+def _run(subgraph: Subgraph, constants: Known, state: Sequence[np.ndarray | None]) -> list[np.ndarray | None]:
+    given = {tensor: value for tensor, value in zip(subgraph.inputs, state, strict=True) if value is not None}
+    known = _follow(subgraph, constants | given)
     return [known.get(tensor) for tensor in subgraph.outputs]
 
 

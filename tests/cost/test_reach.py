@@ -40,7 +40,7 @@ def test_shares_are_of_all_macs_and_the_largest_comes_first(keras_module: Module
     assert found.share == (dense + head) / total and found.exact
     assert [(line.layer, line.share) for line in found.out] == [("gru", gru / total), ("conv", conv / total)]
     assert found.out[0].reason == "the class GRU is not understood"
-    assert found.out[1].reason == "conv: 'gru' reads it, and the class GRU is not understood"
+    assert found.out[1].reason == "'gru' reads it, and the class GRU is not understood"
 
 
 @pytest.mark.parametrize("name", WITHOUT_RULE)
@@ -54,7 +54,7 @@ def test_frozen_layers_are_told_with_their_reason() -> None:
     model = toys.TOYS["conv2d"].build(keras)
     found = reached(model, frozen=["conv1", "conv2"])
     assert [line.layer for line in found.out] == ["conv1", "conv2"]
-    assert found.out[0].reason == "conv1: the caller froze 'conv1'"
+    assert found.out[0].reason == "the caller froze 'conv1'"
 
 
 def test_a_network_without_obstacles_has_nothing_to_say() -> None:
